@@ -1,0 +1,64 @@
+# One command a verb; `make` alone lists them. The first use of any makes .venv and installs the project into it.
+EXP      ?= alpha_ablation
+SCALE    ?= laptop
+EXECUTOR ?= local
+JOBS     ?=
+SET      ?=
+RETRY    ?=
+FORCE    ?=
+PYTHON   ?= python3
+
+VENV     := .venv
+INSTALLED := $(VENV)/.installed
+NFREPRO  := $(VENV)/bin/nfrepro
+OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint sweep status figures bench clean
+
+help:  ## list what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@echo 'variables: EXP=$(EXP) SCALE=$(SCALE) EXECUTOR=$(EXECUTOR) JOBS= SET="key=value …" RETRY=1 FORCE=pattern'
+
+setup: $(INSTALLED)  ## make .venv and install the project into it
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "nfrepro needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Use: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@echo 'installing into $(VENV) (once; torch is large, it takes a minute or more)'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install $(if $(MAKE_TERMOUT),,--quiet) --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it
+	@status=0; \
+	$(NFREPRO) sweep $(EXP) $(OPTIONS) --executor $(EXECUTOR) $(if $(JOBS),--jobs $(JOBS)) $(if $(RETRY),--retry) \
+	  $(if $(FORCE),--force '$(FORCE)') || status=$$?; \
+	if [ $$status -le 1 ] && [ -f analysis/$(EXP).py ]; then \
+	  $(VENV)/bin/python analysis/$(EXP).py --scale $(SCALE) || status=$$?; fi; \
+	exit $$status
+
+status: $(INSTALLED)  ## where every run of EXP at SCALE stands
+	@$(NFREPRO) status $(EXP) $(OPTIONS)
+
+figures: $(INSTALLED)  ## draw every figure anew from results/
+	@set -e; for script in analysis/*.py; do \
+	  name=$$(basename $$script .py); \
+	  for table in results/$$name/*/runs.csv; do \
+	    [ -f $$table ] || continue; \
+	    $(VENV)/bin/python $$script --scale $$(basename $$(dirname $$table)); \
+	  done; done
+
+bench: $(INSTALLED)  ## measure speed on this machine
+	@$(NFREPRO) bench
+
+test: $(INSTALLED)  ## the whole test suite
+	@$(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED)  ## ruff and mypy
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+clean:  ## remove .venv and caches; results and data stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

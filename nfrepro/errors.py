@@ -1,0 +1,17 @@
+"""What is wrong with an input, said in one line. Ground floor: every room may import it; no torch."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """A bad experiment file, option, data set or call; the command line exits 2.
+
+    The message is one line: what is wrong, where, what to do.
+    """
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`, did you mean X?` for the nearest of `known`, or an empty string where none is near."""
+    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f", did you mean {nearest[0]}?" if nearest else ""

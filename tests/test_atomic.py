@@ -1,0 +1,41 @@
+"""Files that exist whole or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nfrepro import atomic
+
+
+def test_writes_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    atomic.write_text(path, "old")
+    atomic.write_text(path, "new: ä")
+    assert path.read_text(encoding="utf-8") == "new: ä"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    path = tmp_path / "a.txt"
+    atomic.write_text(path, "old")
+
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((os, "fsync") if broken == "fsync" else (Path, "replace")), fail)
+    with pytest.raises(OSError, match="No space left"):
+        atomic.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_files_have_ordinary_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    atomic.write_text(path, "x")
+    other = tmp_path / "b.txt"
+    other.write_text("x")
+    assert path.stat().st_mode == other.stat().st_mode
