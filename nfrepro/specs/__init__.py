@@ -1,0 +1,47 @@
+"""Experiment files into runs: which runs an experiment has at a scale, each with its complete config and identity.
+
+An experiment is a YAML file. It names a task, whose schema says which keys a config may have, and the values:
+
+    title: Effect of the residual scale alpha
+    claims: [C16, C35]
+    extends: recipes/resnet.yaml        # or a list; relative to the experiments folder, which it never leaves
+    task: train
+    set:                                # nested and dotted keys, mixed freely
+      model: {name: nf_resnet, depth: 50}
+    grid:                               # the product of these axes, the last one fastest
+      model.alpha: [0.05, 0.1, 0.2]
+      seed: [0, 1, 2]
+    zip:                                # axes that move together; a list of mappings for several independent zips
+      train.batch_size: [128, 256]
+      train.lr: [0.1, 0.2]
+    exclude: [{model.alpha: 0.2, seed: 2}]       # drops the runs of the axes that match all keys
+    include: [{model.alpha: 2.0, seed: [0, 1]}]  # adds runs: everything under set, and these keys
+    arms:                               # several blocks, each with its own set, grid, zip, exclude, include, scales
+      bn: {set: {model.name: bn_resnet}}
+    scales:                             # blocks for how large the experiment is run
+      smoke: {set: {train.epochs: 1}, grid: {seed: [0]}}
+
+In grid, zip, include and exclude a list is always a list of values; a value that is itself a list, say of
+`model.blocks`, stands in a second pair of brackets. Without axes the product is one run.
+
+Layers, later ones winning: extended files in order, the file itself, the arm, the scale (of extended files first), the
+arm's scale, the axes, `--set`. `set` merges key by key; an axis given again replaces the axis, `zip` replaces all zips
+below it, `exclude` and `include` add to those below. A key that is an axis is narrowed under grid, not under set.
+`--set key=value` pins an axis of grid or include, or narrows it with a list; any other key it sets.
+"""
+
+from nfrepro.specs.expansion import Run, expand
+from nfrepro.specs.experiments import Experiment, find_experiments, load_experiment
+from nfrepro.specs.identity import SCHEMA_VERSION, config_difference, identity, run_id
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Experiment",
+    "Run",
+    "config_difference",
+    "expand",
+    "find_experiments",
+    "identity",
+    "load_experiment",
+    "run_id",
+]

@@ -1,0 +1,211 @@
+"""An experiment at one scale into its runs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, product
+from math import prod
+from typing import Any
+
+from pydantic import ValidationError
+
+from nfrepro.errors import InputError, did_you_mean
+from nfrepro.options import TaskOptions
+from nfrepro.specs.documents import Arm, Axis, Entry, Exclude
+from nfrepro.specs.experiments import Experiment
+from nfrepro.specs.identity import resolve
+from nfrepro.specs.layers import Layered, Override, assign, override_axes, read_override, record, stack
+from nfrepro.specs.origins import KeyPath, Origin, display_path, dotted, problem, written
+from nfrepro.specs.validation import config_keys, explain, has_key, unknown_key
+
+MAX_RUNS = 100_000
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: where it belongs, what it does, and its complete config, which is JSON and includes the seed."""
+
+    id: str
+    experiment: str
+    scale: str
+    task: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Runs that differ in their axes only: those of an arm's axes, or of one of its includes."""
+
+    base: dict[str, Any]
+    origins: dict[KeyPath, Origin]
+    origin: Origin
+    axes: tuple[Axis, ...]
+    overrides: tuple[Entry, ...]
+    excludes: tuple[Exclude, ...]
+    may_repeat: bool  # overrides may make an include equal to a run of the axes
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """One choice of values on the axes of a group."""
+
+    group: _Group
+    values: tuple[Entry, ...]
+
+    def config(self) -> dict[str, Any]:
+        config = _copy(self.group.base)
+        for entry in (*self.values, *self.group.overrides):
+            assign(config, entry)
+        return config
+
+    def origins(self) -> dict[KeyPath, Origin]:
+        origins = dict(self.group.origins)
+        for entry in (*self.values, *self.group.overrides):
+            record(origins, entry)
+        return origins
+
+    def __str__(self) -> str:
+        return ", ".join(f"{dotted(entry.path)}: {written(entry.value)}" for entry in self.values if entry.value != {})
+
+
+def expand(
+    experiment: Experiment, scale: str, schemas: Mapping[str, type[TaskOptions]], overrides: Sequence[str] = ()
+) -> list[Run]:
+    """The runs of the experiment at that scale, in the order of the file, the last axis fastest, includes last.
+
+    `grid` axes come before `zip` axes; `exclude` drops runs of the axes, never those of an `include`.
+    InputError, with the place that set the key, for a config that the task's schema refuses, for a scale that the
+    experiment lacks, for runs given twice, for none at all and for more than 100,000.
+    """
+    schema = _schema(experiment, schemas)
+    _check_scale(experiment, scale)
+    pins = [read_override(text) for text in overrides]
+    groups = [group for layered in _arms(experiment, scale) for group in _groups(layered, pins)]
+    count = sum(prod(len(axis.points) for axis in group.axes) for group in groups)
+    if count > MAX_RUNS:
+        raise problem(display_path(experiment.path), f"{count} runs at scale {scale}; the limit is {MAX_RUNS}")
+    keys = config_keys(schema)
+    _check_excludes(groups, keys)
+    runs = list(_runs(experiment, scale, schema, groups, keys))
+    if not runs:
+        first = next(exclude[0].origin for group in groups for exclude in group.excludes)
+        raise problem(first, "exclude: no run is left")
+    return runs
+
+
+def _schema(experiment: Experiment, schemas: Mapping[str, type[TaskOptions]]) -> type[TaskOptions]:
+    task = experiment.task
+    if task not in schemas:
+        hint = did_you_mean(task, schemas)
+        known = f"{';' if hint else ','} known are {', '.join(schemas)}"
+        raise problem(experiment.task_origin, f"task: unknown task {task}{hint}{known}")
+    return schemas[task]
+
+
+def _check_scale(experiment: Experiment, scale: str) -> None:
+    if scale not in experiment.scales:
+        hint = did_you_mean(scale, experiment.scales)
+        listed = f"it has {', '.join(experiment.scales)}" if experiment.scales else "it has none"
+        raise problem(display_path(experiment.path), f"no scale {scale}{hint}{';' if hint else ','} {listed}")
+
+
+def _check_excludes(groups: Sequence[_Group], keys: frozenset[str]) -> None:
+    for condition in (c for group in groups for exclude in group.excludes for c in exclude):
+        if not has_key(keys, condition.path):
+            raise problem(condition.origin, f"exclude.{unknown_key(condition.path, keys)}")
+
+
+def _arms(experiment: Experiment, scale: str) -> Iterator[tuple[Layered, Origin]]:
+    """The layers of each arm, in order: documents, the arm in them, the scale in them, the arm's scale in them."""
+    documents = [document.common for document in experiment.documents]
+    named: dict[str, list[Arm]] = {}
+    for document in experiment.documents:
+        for name, arm in document.arms.items():
+            named.setdefault(name, []).append(arm)
+    for arms in named.values() or [[]]:
+        blocks = [
+            *(arm.block for arm in (*documents, *arms)),
+            *(arm.scales[scale] for arm in (*documents, *arms) if scale in arm.scales),
+        ]
+        origin = (arms or documents)[-1].origin
+        yield stack(blocks, origin), origin
+
+
+def _groups(arm: tuple[Layered, Origin], pins: Sequence[Override]) -> Iterator[_Group]:
+    layered, origin = arm
+    axes, rest = override_axes(layered.axes, pins)
+    yield _Group(layered.base, layered.origins, origin, axes, rest, layered.excludes, may_repeat=False)
+    for include in layered.includes:
+        axes, rest = override_axes(include.axes, pins)
+        yield _Group(layered.base, layered.origins, include.origin, axes, rest, (), may_repeat=bool(pins))
+
+
+def _runs(
+    experiment: Experiment,
+    scale: str,
+    schema: type[TaskOptions],
+    groups: Sequence[_Group],
+    keys: frozenset[str],
+) -> Iterator[Run]:
+    seen: dict[str, _Point] = {}
+    for point in chain.from_iterable(map(_points, groups)):
+        config = point.config()
+        # Before validation too, since a schema may refuse the very runs that are excluded.
+        if _excluded(config, point.group.excludes):
+            continue
+        try:
+            options = schema.model_validate(config)
+        except ValidationError as error:
+            raise explain(error, config, point.origins(), keys) from None
+        run_id, resolved = resolve(options, experiment.task)
+        if _excluded(resolved, point.group.excludes):
+            continue
+        if run_id not in seen:
+            seen[run_id] = point
+            yield Run(run_id, experiment.name, scale, experiment.task, resolved)
+        elif not point.group.may_repeat:
+            raise _duplicate(seen[run_id], point)
+
+
+def _points(group: _Group) -> Iterator[_Point]:
+    for parts in product(*(axis.points for axis in group.axes)):
+        yield _Point(group, tuple(chain.from_iterable(parts)))
+
+
+def _duplicate(first: _Point, second: _Point) -> InputError:
+    """Names the values that both runs have, and the line that gives them the second time."""
+    if first.group is second.group:
+        pairs = zip(first.values, second.values, strict=False)
+        line, earlier = next((b.origin, a.origin) for a, b in pairs if a is not b)
+    else:
+        line, earlier = second.group.origin, first.group.origin
+        if first.values and first.group.base is second.group.base:  # an include of the same arm
+            earlier = first.values[-1].origin
+    values = f" ({second})" if second.values else ""
+    return problem(line, f"duplicate run{values}: the same config as at {earlier}")
+
+
+def _excluded(config: dict[str, Any], excludes: Sequence[Exclude]) -> bool:
+    return any(
+        all(any(_same(_value(config, c.path), value) for value in c.values) for c in conditions)
+        for conditions in excludes
+    )
+
+
+def _value(config: dict[str, Any], path: KeyPath) -> Any:
+    value: Any = config
+    for key in path:
+        if not isinstance(value, dict) or key not in value:
+            return _ABSENT
+        value = value[key]
+    return value
+
+
+def _same(value: Any, other: Any) -> bool:
+    # In Python True equals 1; in a config it does not.
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _copy(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, dict) else value for key, value in config.items()}

@@ -1,0 +1,110 @@
+"""Finding experiment files and reading them together with the files they extend."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nfrepro.errors import InputError, did_you_mean
+from nfrepro.specs.documents import Document, read_document
+from nfrepro.specs.origins import Origin, display_path, problem, written
+
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+_NO_EXPERIMENT = "claims.yaml"
+_LONGEST_CHAIN = 32
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment file as read: whom it answers to, which scales it has, and the documents that make it up."""
+
+    name: str
+    title: str
+    claims: tuple[str, ...]
+    path: Path
+    task: str
+    task_origin: Origin
+    scales: tuple[str, ...]
+    documents: tuple[Document, ...]  # extended ones first, its own last
+
+
+def find_experiments(folder: Path) -> list[Path]:
+    """The experiment files of the folder, sorted; what they extend lies in subfolders. InputError without a folder."""
+    if not folder.is_dir():
+        raise problem(display_path(folder), "no such folder")
+    return sorted(
+        path
+        for path in folder.glob("*.yaml")
+        if path.is_file() and path.name != _NO_EXPERIMENT and not path.name.startswith(".")
+    )
+
+
+def load_experiment(name_or_path: str, folder: Path) -> Experiment:
+    """The experiment of that name in the folder, or at that path if it ends in .yaml.
+
+    A path's own folder then is the root for `extends`. InputError, in one line, for whatever is wrong with the files.
+    """
+    if not name_or_path.isprintable():
+        raise InputError(f"experiment {name_or_path!a} is neither a name nor a path")
+    path = Path(name_or_path) if name_or_path.endswith(".yaml") else _named(name_or_path, folder)
+    _check_name(path.stem)
+    documents = _extended(path, path.parent, (), set())
+    task = next((document.task for document in reversed(documents) if document.task), None)
+    if task is None:
+        raise problem(display_path(path), "missing required key task")
+    return Experiment(
+        name=path.stem,
+        title=next((d.title for d in reversed(documents) if d.title is not None), path.stem),
+        claims=next((d.claims for d in reversed(documents) if d.claims is not None), ()),
+        path=path,
+        task=task[0],
+        task_origin=task[1],
+        scales=tuple(dict.fromkeys(s for d in documents for arm in (d.common, *d.arms.values()) for s in arm.scales)),
+        documents=tuple(documents),
+    )
+
+
+def _named(name: str, folder: Path) -> Path:
+    _check_name(name)
+    names = [path.stem for path in find_experiments(folder)]
+    if name not in names:
+        listed = f"there are {', '.join(names)}" if names else "there are none"
+        hint = did_you_mean(name, names)
+        raise problem(display_path(folder), f"no experiment {name}{hint}{';' if hint else ','} {listed}")
+    return folder / f"{name}.yaml"
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InputError(f"experiment name {written(name)} may hold only letters, digits and _")
+
+
+def _extended(path: Path, root: Path, chain: tuple[Path, ...], done: set[str]) -> list[Document]:
+    """The documents below `path`, depth first, itself last; one that several extend counts where it came first."""
+    document = read_document(path)
+    documents: list[Document] = []
+    for text, origin in document.extends:
+        extended = _inside(text, root, origin)
+        parents = (*chain, path)
+        real_path = os.path.realpath(extended)
+        if real_path in map(os.path.realpath, parents):
+            shown = " -> ".join(display_path(parent) for parent in (*parents, extended))
+            raise problem(origin, f"extends: files extend each other: {shown}")
+        if len(parents) > _LONGEST_CHAIN:
+            raise problem(origin, f"extends: a chain of more than {_LONGEST_CHAIN} files")
+        if real_path not in done:
+            documents += _extended(extended, root, parents, done)
+            done.add(real_path)
+    return [*documents, document]
+
+
+def _inside(text: str, root: Path, origin: Origin) -> Path:
+    """The file that `extends` names; it is resolved first, so that neither `..` nor a link leads out of the root."""
+    if not text.isprintable():
+        raise problem(origin, f"extends: {written(text)} is no path")
+    path = root / text
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        raise problem(origin, f"extends: {text} lies outside {display_path(root)}")
+    if not os.path.isfile(path):
+        raise problem(origin, f"extends: no file {display_path(path)}")
+    return path

@@ -1,0 +1,52 @@
+"""Which run is which: a hash over the complete config, never over what differs from the defaults."""
+
+import hashlib
+import json
+from typing import Any
+
+from nfrepro.options import TaskOptions
+
+# Raised when the meaning of an unchanged config changes, so that runs made before are not taken for the new ones.
+SCHEMA_VERSION = 1
+
+_HASH_LENGTH = 12
+_MISSING = object()
+
+
+def identity(task: str, config: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits that stand for the task and its complete config. ValueError if it is not JSON."""
+    text = _canonical({"schema": SCHEMA_VERSION, "task": task, "config": config})
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:_HASH_LENGTH]
+
+
+def run_id(options: TaskOptions, task: str) -> str:
+    """The name of the run's folder: its readable label and its identity."""
+    return resolve(options, task)[0]
+
+
+def resolve(options: TaskOptions, task: str) -> tuple[str, dict[str, Any]]:
+    """The run's id and the complete config it stands for."""
+    config = options.model_dump(mode="json")
+    return f"{options.label()}-{identity(task, config)}", config
+
+
+def config_difference(stored: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """One line for each key in which two configs differ, in the order of the keys; empty if they are the same run's."""
+    return _differences(stored, expected, "")
+
+
+def _differences(stored: Any, expected: Any, path: str) -> list[str]:
+    if isinstance(stored, dict) and isinstance(expected, dict):
+        return [
+            line
+            for key in sorted(stored.keys() | expected.keys())
+            for line in _differences(
+                stored.get(key, _MISSING), expected.get(key, _MISSING), f"{path}.{key}" if path else key
+            )
+        ]
+    shown = tuple("missing" if value is _MISSING else _canonical(value) for value in (stored, expected))
+    return [] if shown[0] == shown[1] else [f"{path}: {shown[0]} (stored) != {shown[1]} (expected)"]
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)

@@ -1,0 +1,129 @@
+"""Layers of settings into one: what holds for every run of an arm, where each key came from, and the axes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from nfrepro.specs.documents import (
+    Axis,
+    Block,
+    Entry,
+    Exclude,
+    Include,
+    entries,
+    key_path,
+    leaves,
+    list_axis,
+    refuse_overlaps,
+)
+from nfrepro.specs.origins import KeyPath, Origin, dotted, problem
+from nfrepro.specs.reader import Node, read_value
+
+Override = tuple[KeyPath, Node]
+
+
+@dataclass(frozen=True, slots=True)
+class Layered:
+    """The blocks of one arm at one scale, put on top of each other."""
+
+    base: dict[str, Any]
+    origins: dict[KeyPath, Origin]
+    axes: tuple[Axis, ...]
+    excludes: tuple[Exclude, ...]
+    includes: tuple[Include, ...]
+
+
+def stack(blocks: Sequence[Block], origin: Origin) -> Layered:
+    """The blocks merged, later ones winning; `origin` is where a key that is missing altogether is missed."""
+    axes = _stacked_axes(blocks)
+    base: dict[str, Any] = {}
+    origins: dict[KeyPath, Origin] = {(): origin}
+    for entry in chain.from_iterable(block.set for block in blocks):
+        assign(base, entry)
+        record(origins, entry)
+    return Layered(
+        base=base,
+        origins=origins,
+        axes=axes,
+        excludes=tuple(exclude for block in blocks for exclude in block.exclude),
+        includes=tuple(include for block in blocks for include in block.include),
+    )
+
+
+def assign(config: dict[str, Any], entry: Entry) -> None:
+    """Sets the entry's key in the nested config; a mapping that is there already is kept for an empty one."""
+    *parents, last = entry.path
+    for key in parents:
+        child = config.get(key)
+        if not isinstance(child, dict):
+            child = config[key] = {}
+        config = child
+    if entry.value != {}:
+        config[last] = entry.value
+    elif not isinstance(config.get(last), dict):
+        config[last] = {}
+
+
+def record(origins: dict[KeyPath, Origin], entry: Entry) -> None:
+    """Notes where the entry's key came from, and its parents where nothing else has named them."""
+    for length in range(1, len(entry.path)):
+        origins.setdefault(entry.path[:length], entry.origin)
+    origins[entry.path] = entry.origin
+
+
+def read_override(text: str) -> Override:
+    """`key=value` of the command line, the value by the rules of the files; InputError if it is not of that form."""
+    name = f"--set {text}"
+    key, equals, value = text.partition("=")
+    if not equals or not key or not key.isprintable():
+        raise problem(name, "expected key=value, for example train.lr=0.1")
+    return key_path(key, Origin(name)), read_value(value, name)
+
+
+def override_axes(axes: Sequence[Axis], overrides: Sequence[Override]) -> tuple[tuple[Axis, ...], tuple[Entry, ...]]:
+    """The axes as the overrides pin or narrow them, and what the others set; InputError for a key of a zip."""
+    narrowed = list(axes)
+    rest: list[Entry] = []
+    numbers = {path: number for number, axis in enumerate(axes) for path in axis.keys}
+    for path, node in overrides:
+        for key, leaf in [(path, node)] if path in numbers else leaves(node, path):
+            if key not in numbers:
+                rest.extend(entries(leaf, key))
+                continue
+            axis = axes[numbers[key]]
+            if axis.section == "zip":
+                raise problem(
+                    leaf.origin, f"{dotted(key)}: moves together with other keys under zip ({axis.keys[key]})"
+                )
+            values = leaf if isinstance(leaf.value, list) else Node([leaf], leaf.origin)
+            narrowed[numbers[key]] = list_axis(key, values, dotted(key), axis.section)
+    return tuple(narrowed), tuple(rest)
+
+
+def _stacked_axes(blocks: Sequence[Block]) -> tuple[Axis, ...]:
+    """Axes of `grid` in the order in which they were first given, then those of the last `zip`."""
+    grid: dict[KeyPath, Axis] = {}
+    zips: tuple[Axis, ...] = ()
+    for block in blocks:
+        grid |= {path: axis for axis in block.grid for path in axis.keys}
+        zips = zips if block.zip is None else block.zip
+    axes = (*grid.values(), *zips)
+    refuse_overlaps(chain.from_iterable(axis.keys.items() for axis in axes))
+    _refuse_set_above_axis(blocks, axes)
+    return axes
+
+
+def _refuse_set_above_axis(blocks: Sequence[Block], axes: Sequence[Axis]) -> None:
+    """An axis wins over every `set`, so one in a layer above it would be ignored without a word."""
+    standing = set(map(id, axes))
+    below: dict[KeyPath, Axis] = {}
+    for block in blocks:
+        for entry in block.set:
+            if axis := below.get(entry.path):
+                section, origin = axis.section, axis.keys[entry.path]
+                raise problem(
+                    entry.origin, f"{dotted(entry.path)}: is an axis ({origin}); narrow it under {section} instead"
+                )
+        given = (*block.grid, *(block.zip or ()))
+        below |= {path: axis for axis in given if id(axis) in standing for path in axis.keys}

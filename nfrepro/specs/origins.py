@@ -1,0 +1,61 @@
+"""Where a value came from, and the one line that is said when it is wrong."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nfrepro.errors import InputError
+
+KeyPath = tuple[str, ...]
+
+_LONGEST_MESSAGE = 1000
+_LONGEST_VALUE = 60
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """A line of a file; line 0 stands for the whole of it, or for a `--set` override, where `name` is its text."""
+
+    name: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.line}" if self.line else self.name
+
+
+def problem(origin: Origin | str, message: str) -> InputError:
+    """The error to raise: one line, `origin: message`, whatever the file or the override contains."""
+    return InputError(_one_line(f"{origin}: {message}"))
+
+
+def display_path(path: Path) -> str:
+    """The path relative to the working directory where it lies below it, otherwise as it is."""
+    return os.path.relpath(path) if path.is_absolute() and path.is_relative_to(Path.cwd()) else str(path)
+
+
+def dotted(path: KeyPath) -> str:
+    """`model.alpha` for ("model", "alpha")."""
+    return ".".join(path)
+
+
+def written(value: Any) -> str:
+    """The value as one would write it in YAML, cut where it is long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+def described(value: Any) -> str:
+    """The value and its type in words, for `expected …, found …`."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return f"a list {written(value)}"
+    return f"text {written(value)}" if isinstance(value, str) else written(value)
+
+
+def _one_line(text: str) -> str:
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return printable if len(printable) <= _LONGEST_MESSAGE else f"{printable[:_LONGEST_MESSAGE]}…"
