@@ -1,0 +1,51 @@
+"""Files whose content is known beforehand. No torch."""
+
+import gzip
+import hashlib
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from nfrepro.errors import InputError
+
+# No file with a known checksum is larger; keeps a made-up .gz from filling the memory.
+MAX_BYTES = 64 * 2**20
+CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """Digest of a file's uncompressed content. `algorithm`: as in hashlib."""
+
+    algorithm: str
+    digest: str
+
+
+def read_verified(path: Path, expected: Checksum) -> bytearray:
+    """The content of `path`, uncompressed where its name ends in `.gz`.
+
+    Raises InputError, naming the file, where it cannot be read or its content is not the expected.
+    """
+    content = bytearray()
+    digest = hashlib.new(expected.algorithm, usedforsecurity=False)
+    try:
+        with _open(path) as file:
+            while len(content) <= MAX_BYTES and (chunk := file.read(CHUNK_BYTES)):
+                digest.update(chunk)
+                content += chunk
+        found = digest.hexdigest()
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        found = "damaged gzip"
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): make it readable or delete it") from None
+    if found != expected.digest:
+        raise InputError(
+            f"{path}: truncated or altered (expected {expected.algorithm} {expected.digest}, found {found}): "
+            "delete it and run again"
+        )
+    return content
+
+
+def _open(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")

@@ -1,0 +1,46 @@
+"""Your own images in folders, resized and held in memory. No torch at import."""
+
+import os
+from pathlib import Path
+
+from nfrepro.data.arrays import Arrays
+from nfrepro.data.image_tree import ImageTree, list_tree, read_split
+from nfrepro.data.options import ImageFolderOptions
+from nfrepro.data.places import Files, data_roots
+from nfrepro.errors import InputError
+
+# Decoded images are held in memory, and on the device, as a whole.
+MAX_DECODED_BYTES = 8 * 2**30
+
+
+def files(options: ImageFolderOptions) -> Files:
+    """Where the folder may lie; it is never fetched."""
+    return Files(
+        title=f"image folder {options.folder}",
+        places=tuple(root / options.folder for root in data_roots()),
+        holds=os.path.lexists,
+        check=lambda folder: _require_fits(list_tree(folder), options),
+        advice="put train/<class>/ and test/<class>/ with the images there, or set NFREPRO_DATA",
+    )
+
+
+def read(options: ImageFolderOptions, folder: Path) -> Arrays:
+    """Both splits in full. Raises InputError where the folder is malformed, too large or an image is unreadable."""
+    tree = list_tree(folder)
+    _require_fits(tree, options)
+    return Arrays(
+        train=read_split(tree.train, options.pixels, resize=True),
+        test=read_split(tree.test, options.pixels, resize=True),
+        classes=tree.classes,
+        label=f"image folder {options.folder}",
+    )
+
+
+def _require_fits(tree: ImageTree, options: ImageFolderOptions) -> None:
+    needed = tree.count * 3 * options.pixels**2
+    if needed > MAX_DECODED_BYTES:
+        raise InputError(
+            f"image folder {options.folder}: {tree.count:,} images of {options.pixels}×{options.pixels} pixels are "
+            f"{needed / 2**30:.1f} GiB decoded, the limit is {MAX_DECODED_BYTES / 2**30:.0f} GiB: "
+            "use fewer pixels or fewer images"
+        )

@@ -1,0 +1,52 @@
+"""Finds the files of a data set, or fetches them. No torch, unless something has to be downloaded."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nfrepro.data.catalog import SOURCES, StoredSource
+from nfrepro.data.fetching import fetch as fetch_files
+from nfrepro.data.options import DataOptions
+from nfrepro.data.places import Files
+from nfrepro.errors import InputError
+
+
+def locate(options: DataOptions, fetch: bool = True, report: Callable[[str], None] = lambda line: None) -> Path | None:
+    """The folder of the data set, its files checked; None for a data set without files.
+
+    Looks in `$NFREPRO_DATA` and `./data`, then where the system keeps it, then, with `fetch`, downloads it into
+    `./data`, telling `report` each step in a line. Raises InputError where nothing is found, saying where it looked
+    and what to do, and where a file is missing, truncated or altered, by name: such a place is never skipped.
+    """
+    source = SOURCES[type(options)]
+    if not isinstance(source, StoredSource):
+        return None
+    files = source.files(options)
+    place = _first_place(files)
+    if place is None:
+        failures = fetch_files(files, report) if fetch else []
+        place = _first_place(files)
+        if place is None:
+            raise _missing(files, failures)
+    files.check(place)
+    return place
+
+
+def find(files: Files) -> Path:
+    """The first place that holds the data set or a part of it; nothing is checked or fetched.
+
+    Raises InputError where there is none.
+    """
+    place = _first_place(files)
+    if place is None:
+        raise _missing(files, [])
+    return place
+
+
+def _first_place(files: Files) -> Path | None:
+    return next((place for place in files.places if files.holds(place)), None)
+
+
+def _missing(files: Files, failures: Sequence[str]) -> InputError:
+    looked = f"not found in {', '.join(str(place) for place in files.places)}"
+    fetched = f", could not be fetched ({'; '.join(failures)})" if failures else ""
+    return InputError(f"{files.title}: {looked}{fetched}: {files.advice}")
