@@ -1,0 +1,38 @@
+"""Tasks by name. No torch: a task's own module is imported when a run executes."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nfrepro.options import TaskOptions
+from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.options import TrainTask
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of run."""
+
+    options: type[TaskOptions]
+    module: str  # has `run(options, surroundings) -> Outcome`
+    # Before any run starts: makes sure that what these options need is here; may fetch it. Raises InputError.
+    prepare: Callable[[Any, Callable[[str], None]], None]
+
+    def run(self, options: TaskOptions, surroundings: Surroundings) -> Outcome:
+        """Executes one run to its end. Raises `Interrupted` when asked to stop."""
+        outcome: Outcome = importlib.import_module(self.module).run(options, surroundings)
+        return outcome
+
+
+def _find_data(options: TrainTask, report: Callable[[str], None]) -> None:
+    from nfrepro.data.location import locate  # not at the top: it brings numpy, and most verbs need no data
+
+    locate(options.data, report=report)
+
+
+TASKS: dict[str, Task] = {
+    "train": Task(TrainTask, "nfrepro.tasks.train", _find_data),
+}
+
+SCHEMAS: dict[str, type[TaskOptions]] = {name: task.options for name, task in TASKS.items()}

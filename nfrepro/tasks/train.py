@@ -1,0 +1,114 @@
+"""Task `train`: build the network, train it, evaluate it; metrics.jsonl gets a row per evaluation."""
+
+import hashlib
+import json
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nfrepro import atomic
+from nfrepro.data.options import DataOptions
+from nfrepro.data.sources import Dataset, load
+from nfrepro.models.registry import build
+from nfrepro.seeding import stream_seed
+from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
+from nfrepro.tasks.options import TrainTask
+from nfrepro.training import checkpoint, loop
+
+
+def run(task: TrainTask, around: Surroundings) -> Outcome:
+    """Trains to the end, or on from where it was stopped. The headline is the last evaluation, never the best."""
+    device = torch.device(around.device)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+    dataset = _load_once(task.data).to(device)
+    model = initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
+    try:
+        result = loop.fit(model, dataset, task.data, task.train, task.seed, _loop_surroundings(around, device))
+    except loop.Stopped:
+        raise Interrupted from None
+    checkpoint.remove(around.folder)
+    return Outcome(result.status, _final_numbers(result, model), _provenance(dataset, task, device))
+
+
+@lru_cache(maxsize=1)
+def _load_once(options: DataOptions) -> Dataset:
+    """A worker that executes many runs on the same data reads them once."""
+    return load(options)
+
+
+def initial_model(task: TrainTask, dataset: Dataset) -> nn.Module:
+    """The network with weights that depend on the seed alone: arms of an experiment share what they can."""
+    torch.manual_seed(stream_seed("weights", task.seed))
+    model = build(task.model, dataset.num_classes, dataset.channels)
+    torch.manual_seed(stream_seed("training", task.seed))
+    return model
+
+
+def _loop_surroundings(around: Surroundings, device: torch.device) -> loop.Surroundings:
+    return loop.Surroundings(
+        folder=around.folder,
+        device=device,
+        checkpoint_seconds=around.checkpoint_seconds,
+        report=lambda progress: around.report(_in_words(progress)),
+        complain=around.complain,
+        should_stop=around.should_stop,
+        write_metrics=partial(write_metrics, around.folder),
+    )
+
+
+def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """The whole of metrics.jsonl, atomically: a run that was killed and continued has no row twice."""
+    lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows]
+    atomic.write_text(folder / "metrics.jsonl", "".join(lines))
+
+
+def _in_words(progress: loop.Progress) -> Progress:
+    parts = [f"epoch {progress.epoch}/{progress.epochs}"]
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.3f}")
+    if progress.top1 is not None:
+        parts.append(f"top1 {progress.top1:.1f} %")
+    if progress.images_per_second > 0:
+        parts.append(f"{progress.images_per_second:,.0f} images/s")
+    text = "  ".join(parts)
+    return Progress(progress.step, progress.steps, text, milestone=progress.evaluated)
+
+
+def _final_numbers(result: loop.Outcome, model: nn.Module) -> dict[str, Any]:
+    """The last row of metrics for a completed run, none of it for a diverged one; and how the run went."""
+    last = result.metrics[-1] if result.status == "completed" else {}
+    kept = {key: value for key, value in last.items() if "loss" in key or "top" in key}
+    return {
+        "top1": last.get("test_top1"),
+        **kept,
+        "steps": result.step,
+        "diverged_at_step": result.step if result.status == "diverged" else None,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "train_seconds": round(result.train_seconds, 3),
+        "images_per_second": round(result.images_per_second, 1),
+        "weights_sha256": _weights_digest(model),
+    }
+
+
+def _weights_digest(model: nn.Module) -> str:
+    """Equal for two runs that ended with the same bits."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _provenance(dataset: Dataset, task: TrainTask, device: torch.device) -> dict[str, Any]:
+    return {
+        "data": dataset.label,
+        "data_fingerprint": dataset.fingerprint,
+        "precision": task.train.precision,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+    }

@@ -1,0 +1,55 @@
+"""Checkpoints of one run: atomic, checksummed, the newest two kept.
+
+A file is named `checkpoint-<step>-<first 16 hex of the sha256 of its content>.pt`, so that one rename publishes content
+and checksum together.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nfrepro import atomic
+
+KEPT = 2
+_NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.pt")
+
+
+def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Writes `state` (tensors, numbers, strings and containers of them) and removes all but the newest two."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    path = folder / f"checkpoint-{step:09d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
+    atomic.write_bytes(path, content)
+    others = [other for other in _newest_first(folder) if other != path]
+    for other in others[KEPT - 1 :]:
+        other.unlink(missing_ok=True)
+    return path
+
+
+def load_newest(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
+    """The newest state that is whole, on the CPU; None where there is none. A damaged file is reported and left out."""
+    for path in _newest_first(folder):
+        content = path.read_bytes()
+        match = _NAME.fullmatch(path.name)
+        if match is None or hashlib.sha256(content).hexdigest()[:16] != match[2]:
+            report(f"{path}: checksum does not match, falling back to the checkpoint before it")
+            continue
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return state
+    return None
+
+
+def remove(folder: Path) -> None:
+    """Removes every checkpoint of a finished run."""
+    for path in _newest_first(folder):
+        path.unlink(missing_ok=True)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.glob("checkpoint-*.pt") if _NAME.fullmatch(path.name)), reverse=True)

@@ -1,0 +1,49 @@
+"""Options of training: schema, defaults and manual at once. No torch.
+
+Defaults are the paper's recipe for its ResNets (authors' experiment.py), but for the number of epochs' budget, which a
+scale narrows.
+"""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from nfrepro.options import Options
+
+
+class TrainOptions(Options):
+    """SGD with Nesterov momentum; linear warm-up, then cosine to zero."""
+
+    # Passes over the training images.
+    epochs: int = Field(default=90, ge=1)
+    # Images per optimiser step.
+    batch_size: int = Field(default=1024, ge=1)
+    # Peak learning rate at 256 images a batch. The rate used is lr * batch_size / 256.
+    lr: float = Field(default=0.1, gt=0)
+    # Epochs of linear warm-up from 0, counted inside `epochs`.
+    warmup_epochs: float = Field(default=5.0, ge=0)
+    # Nesterov momentum.
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    # Coupled L2 decay: added to the gradient of convolution and classifier weights; not of gains, biases, BatchNorm's
+    # parameters or SkipInit scalars.
+    weight_decay: float = Field(default=1e-4, ge=0)
+    # Softmax cross entropy against (1 - s) * one-hot + s / classes.
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    # float32, or bfloat16 autocast with float32 weights. Part of the identity: never chosen by the machine.
+    precision: Literal["float32", "bfloat16"] = "float32"
+    # Decay of the exponential moving average of the weights, warmed up as min(decay, (1 + step) / (10 + step)).
+    # null: no average.
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    # Evaluate on the test split every so many epochs, and after the last one. The last one is the headline.
+    evaluate_every: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _warmup_ends_before_training(self) -> "TrainOptions":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be less than epochs ({self.epochs})")
+        return self
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate after warm-up: linear in the batch size."""
+        return self.lr * self.batch_size / 256

@@ -1,0 +1,174 @@
+"""The loop: against a plain loop written out here, divergence, and interruption at every single step."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nfrepro.data.batches import train_batches
+from nfrepro.data.sources import load
+from nfrepro.models.registry import build
+from nfrepro.seeding import stream_seed
+from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
+from nfrepro.tasks.options import TrainTask
+from nfrepro.tasks.train import initial_model, run
+from nfrepro.training.recipe import learning_rate
+
+TIMES = ("train_seconds", "images_per_second")
+
+
+def task(**changes: Any) -> TrainTask:
+    config: dict[str, Any] = {
+        "seed": 3,
+        "data": {
+            "name": "synthetic",
+            "classes": 4,
+            "pixels": 8,
+            "train_images": 64,
+            "test_images": 24,
+            "crop_padding": 1,
+        },
+        "model": {"name": "nf_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"},
+        "train": {"epochs": 3, "batch_size": 16, "lr": 0.5, "warmup_epochs": 0.5},
+    }
+    for key, value in changes.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) and value.keys() != {"name"} else value
+    return TrainTask.model_validate(config)
+
+
+def without_times(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in TIMES}
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [without_times(json.loads(line)) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def execute_on(device: str, options: TrainTask, folder: Path, **around: Any) -> Outcome:
+    folder.mkdir(exist_ok=True)
+    torch.set_num_threads(1)
+    return run(options, Surroundings(folder, device, **around))
+
+
+def execute(options: TrainTask, folder: Path, **around: Any) -> Outcome:
+    return execute_on("cpu", options, folder, **around)
+
+
+def test_equals_a_plain_loop(tmp_path: Path) -> None:
+    options = task()
+    outcome = execute(options, tmp_path / "run")
+    dataset = load(options.data)
+    torch.manual_seed(stream_seed("weights", options.seed))
+    model = build(options.model, dataset.num_classes, dataset.channels).to(memory_format=torch.channels_last)
+    decayed = [p for n, p in model.named_parameters() if n.endswith("weight")]
+    free = [p for n, p in model.named_parameters() if not n.endswith("weight")]
+    optimizer = torch.optim.SGD(
+        [{"params": decayed, "weight_decay": 1e-4}, {"params": free}], lr=1.0, momentum=0.9, nesterov=True
+    )
+    step = 0
+    for epoch in range(3):
+        losses = []
+        for x, labels in train_batches(dataset, options.data, 16, options.seed, epoch):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, 4, options.train)
+            loss = F.cross_entropy(model(x), labels, label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            step += 1
+        assert metrics(tmp_path / "run")[epoch]["train_loss"] == pytest.approx(sum(losses) / 4, rel=1e-5)
+    model.eval()
+    with torch.no_grad():
+        x = (dataset.test.images.float() / 255 - torch.tensor(dataset.mean)[:, None, None]) / torch.tensor(dataset.std)[
+            :, None, None
+        ]
+        logits = model(x)
+    top1 = 100 * (logits.argmax(1) == dataset.test.labels).float().mean().item()
+    assert outcome.final["top1"] == pytest.approx(top1)
+    assert outcome.final["test_loss"] == pytest.approx(F.cross_entropy(logits, dataset.test.labels).item(), rel=1e-4)
+    assert outcome.final["steps"] == step == 12
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    options = task(data={"train_images": 1024}, model={"width": 0.125}, train={"epochs": 5, "lr": 1.0})
+    assert execute(options, tmp_path / "run").final["top1"] > 80  # chance is 25
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"train": {"precision": "bfloat16"}},
+        {"train": {"ema_decay": 0.9, "evaluate_every": 2}},
+        {"model": {"name": "bn_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"}},
+    ],
+    ids=["float32", "bfloat16", "ema", "bn"],
+)
+def test_stopped_at_any_step_it_ends_with_the_same_bits(tmp_path: Path, changes: dict[str, Any]) -> None:
+    options = task(**changes)
+    undisturbed = execute(options, tmp_path / "undisturbed")
+    for stop_at in range(1, 12):
+        folder = tmp_path / f"stopped-{stop_at}"
+        looks = iter(range(1, 100))
+        try:
+            execute(options, folder, should_stop=lambda looks=looks, at=stop_at: next(looks) >= at)
+            pytest.fail("it did not stop")
+        except Interrupted:
+            assert len(list(folder.glob("checkpoint-*.pt"))) in (1, 2)
+        torch.manual_seed(stop_at)  # whatever the process did meanwhile
+        resumed = execute(options, folder)
+        assert without_times(resumed.final) == without_times(undisturbed.final)
+        assert metrics(folder) == metrics(tmp_path / "undisturbed")
+        assert list(folder.glob("checkpoint-*.pt")) == []
+
+
+def test_a_damaged_checkpoint_costs_time_but_no_bit(tmp_path: Path) -> None:
+    options = task()
+    undisturbed = execute(options, tmp_path / "undisturbed")
+    looks = iter(range(1, 100))
+    with pytest.raises(Interrupted):
+        execute(options, tmp_path / "run", checkpoint_seconds=0.0, should_stop=lambda: next(looks) >= 7)
+    newest = max((tmp_path / "run").glob("checkpoint-*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    complaints: list[str] = []
+    resumed = execute(options, tmp_path / "run", complain=complaints.append)
+    assert len(complaints) == 1
+    assert newest.name in complaints[0]
+    assert without_times(resumed.final) == without_times(undisturbed.final)
+
+
+def test_other_data_than_the_checkpoints_are_refused(tmp_path: Path) -> None:
+    looks = iter(range(1, 100))
+    with pytest.raises(Interrupted):
+        execute(task(), tmp_path / "run", should_stop=lambda: next(looks) >= 5)
+    with pytest.raises(ValueError, match="its checkpoint was made with other data"):
+        execute(task(data={"data_seed": 1}), tmp_path / "run")
+
+
+def test_divergence_is_a_result_with_its_step(tmp_path: Path) -> None:
+    outcome = execute(task(train={"lr": 1e20, "warmup_epochs": 0.0}), tmp_path / "run")
+    assert outcome.status == "diverged"
+    assert outcome.final["top1"] is None
+    # The first step still sees the initial weights; what it does to them shows in the loss of a later one.
+    assert 2 <= outcome.final["diverged_at_step"] <= 12
+    json.dumps(outcome.final, allow_nan=False)
+
+
+def test_throughput_is_images_over_time(tmp_path: Path) -> None:
+    final = execute(task(), tmp_path / "run").final
+    assert final["images_per_second"] == pytest.approx(12 * 16 / final["train_seconds"], rel=0.02)
+
+
+def test_seeds_and_arms(tmp_path: Path) -> None:
+    # Another seed is another run; the same seed at another alpha begins with the same weights and the same images.
+    one, same, other = (execute(task(seed=seed), tmp_path / f"{i}") for i, seed in enumerate((0, 0, 1)))
+    assert one.final["weights_sha256"] == same.final["weights_sha256"] != other.final["weights_sha256"]
+    dataset = load(task().data)
+    small, large, other_seed = (initial_model(task(**c), dataset) for c in ({}, {"model": {"alpha": 1.0}}, {"seed": 4}))
+    weights = [model.state_dict()["stages.1.0.conv1.weight"] for model in (small, large, other_seed)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
