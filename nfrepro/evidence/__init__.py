@@ -1,0 +1,1 @@
+"""Run folders, what they say, and what can be made of them: tables, intervals, figures."""

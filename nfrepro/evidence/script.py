@@ -1,0 +1,55 @@
+"""What every script in analysis/ shares: its call, its table, where its output goes, and how it ends."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from nfrepro import atomic
+from nfrepro.errors import InputError
+from nfrepro.evidence.collection import read_table
+from nfrepro.evidence.store import scale_folder
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a script works on."""
+
+    experiment: str
+    scale: str
+    table: pd.DataFrame  # the experiment's rows of runs.csv
+    output: Path  # without a suffix: the script adds .png, .svg, .md
+
+
+def run_script(experiment: str, description: str, analyse: Callable[[Analysis], Sequence[Path]]) -> None:
+    """Calls `analyse` on the collected table of `experiment` and prints the paths it wrote; exits 2 on bad input."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--scale", default="laptop", help="scale of the runs to draw")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the results")
+    call = parser.parse_args()
+    try:
+        table = read_table(call.results, experiment, call.scale)
+        output = scale_folder(call.results, experiment, call.scale) / experiment
+        for path in analyse(Analysis(experiment, call.scale, table, output)):
+            print(path)
+    except InputError as error:
+        sys.exit(_complain(str(error), 2))
+    except OSError as error:
+        sys.exit(_complain(f"{error.filename or 'system'}: {error.strerror or error}", 1))
+
+
+def write_markdown(path: Path, title: str, rows: Sequence[dict[str, str]], note: str) -> Path:
+    """Writes a table with a heading above and a note (n, method, what is missing) below; returns its path."""
+    columns = list(rows[0]) if rows else []
+    lines = [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(row[column] for column in columns) + " |" for row in rows]
+    atomic.write_text(path, "\n".join([*lines, "", note, ""]))
+    return path
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"analysis: {text}", file=sys.stderr)
+    return code

@@ -1,0 +1,41 @@
+"""Intervals over seeds. Every interval carries its n and its method."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its two-sided interval; the bounds are NaN where n is less than 2."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    method: str
+
+    def __str__(self) -> str:
+        if self.n == 0:
+            return "n = 0"
+        if self.n == 1:
+            return f"{self.mean:.2f} (n = 1, no interval)"
+        return f"{self.mean:.2f} ± {self.high - self.mean:.2f}"
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean and Student t interval of `values`. Raises `ValueError` for one that is not finite: count those apart."""
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError(f"an interval needs finite values, got {list(values)}")
+    n = len(values)
+    method = f"{100 * level:g} % Student t interval over seeds"
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0, method)
+    mean = float(np.mean(values))
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, 1, method)
+    half_width = float(stats.t.ppf(0.5 + level / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    return Interval(mean, mean - half_width, mean + half_width, n, method)

@@ -1,0 +1,133 @@
+"""Run folders: `results/<experiment>/<scale>/<run id>/` with run.json and what the task writes beside it.
+
+A run is done when its run.json is valid and says `completed` or `diverged`; nothing else counts. Every write is atomic.
+"""
+
+import fnmatch
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nfrepro import atomic
+from nfrepro.errors import InputError
+from nfrepro.evidence.claim import claim, is_claimed
+from nfrepro.specs import Run, config_difference, identity
+
+RECORD = "run.json"
+METRICS = "metrics.jsonl"
+ERROR = "error.txt"
+RECORD_VERSION = 1
+DONE = ("completed", "diverged")
+
+State = Literal["missing", "running", "interrupted", "failed", "completed", "diverged"]
+
+
+def scale_folder(results: Path, experiment: str, scale: str) -> Path:
+    """Where the runs of one experiment at one scale live."""
+    return results / experiment / scale
+
+
+def run_folder(results: Path, run: Run) -> Path:
+    """Where `run` lives."""
+    return scale_folder(results, run.experiment, run.scale) / run.id
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a run's folder says about it."""
+
+    folder: Path
+    state: State
+    record: dict[str, Any] | None  # run.json; None where there is none yet
+    metrics: list[dict[str, Any]]
+
+
+def read(folder: Path) -> Stored:
+    """The state of a folder, from its files alone. Raises `InputError` where run.json is damaged or edited by hand."""
+    record = read_record(folder)
+    return Stored(folder, _state(folder, record), record, read_metrics(folder))
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """run.json, or None where there is none. Raises `InputError` where it is no record of the run its folder names."""
+    path = folder / RECORD
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    try:
+        record = json.loads(text)
+        stored_id, stored_identity = record["id"], identity(record["task"], record["config"])
+        whole = stored_id == folder.name and stored_id.endswith(f"-{stored_identity}") and record["status"]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise InputError(f"{path}: not a valid record: move its folder away, or redo the run with --force") from None
+    if not whole:
+        raise InputError(
+            f"{path}: its config has identity {stored_identity}, but the folder is {folder.name}: "
+            "it was edited or moved; restore it, or redo the run with --force"
+        )
+    return dict(record)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, oldest first; none where there is no such file."""
+    path = folder / METRICS
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+
+
+def check_config(folder: Path, run: Run) -> None:
+    """Raises `InputError` with the difference where `folder` holds a record of another config than `run`'s."""
+    record = read_record(folder)
+    if record is not None and record["config"] != run.config:
+        difference = "; ".join(config_difference(record["config"], run.config))
+        raise InputError(f"{folder / RECORD}: its config is not that of the run: {difference}")
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes run.json."""
+    atomic.write_text(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
+
+
+def write_error(folder: Path, traceback: str) -> Path:
+    """Keeps the traceback of a failed run beside its record."""
+    atomic.write_text(folder / ERROR, traceback)
+    return folder / ERROR
+
+
+def remove_matching(results: Path, runs: Sequence[Run], pattern: str) -> list[str]:
+    """Removes the stored folders of those `runs` whose id matches the shell-style `pattern`; returns their ids.
+
+    Raises `InputError` where the pattern matches no run, or one that is being executed; then nothing is removed.
+    """
+    matching = [run for run in runs if fnmatch.fnmatchcase(run.id, pattern)]
+    if not matching:
+        raise InputError(f"--force {pattern!r} matches none of the {len(runs)} runs")
+    folders = {run.id: run_folder(results, run) for run in matching}
+    for name, folder in folders.items():
+        if folder.exists() and is_claimed(folder):
+            raise InputError(f"--force {pattern!r}: run {name} is being executed: stop it first")
+    removed = [name for name, folder in folders.items() if folder.exists()]
+    for name in removed:
+        with claim(folders[name]):
+            shutil.rmtree(folders[name])
+    return removed
+
+
+def _state(folder: Path, record: dict[str, Any] | None) -> State:
+    if record is not None and record["status"] in DONE:
+        return "completed" if record["status"] == "completed" else "diverged"
+    if folder.is_dir() and is_claimed(folder):
+        return "running"
+    if record is not None and record["status"] == "failed":
+        return "failed"
+    return "interrupted" if folder.is_dir() and any(folder.iterdir()) else "missing"
