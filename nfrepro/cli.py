@@ -1,0 +1,296 @@
+"""The command line: one short function per verb.
+
+Exit status 0: all runs are done (completed or diverged); 1: some failed, were interrupted or are missing; 2: a bad file
+or call; 130: stopped.
+"""
+
+import json
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from nfrepro.errors import InputError, did_you_mean
+from nfrepro.specs import Run, expand, find_experiments, load_experiment
+from nfrepro.tasks.registry import SCHEMAS, TASKS
+
+app = typer.Typer(
+    help="Checks the claims of the paper on normalizer-free ResNets (arXiv 2101.08692).",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ExperimentName = Annotated[str, typer.Argument(metavar="EXP", help="Experiment: a name, or a path ending in .yaml.")]
+Scale = Annotated[str, typer.Option(help="Budget: smoke, laptop, gpu or paper, as far as the experiment has it.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key; may be given several times.")
+]
+Experiments = Annotated[Path, typer.Option(help="Folder of the experiment files.", envvar="NFREPRO_EXPERIMENTS")]
+Results = Annotated[Path, typer.Option(help="Folder of the results.", envvar="NFREPRO_RESULTS")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once. Default: one per GPU, else per physical core.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs instead of people.")]
+CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints; each epoch has one too.")]
+
+STOPPED = 130
+EXPERIMENTS = Path("experiments")
+RESULTS = Path("results")
+
+
+@app.command("list")
+def list_experiments(experiments: Experiments = EXPERIMENTS, as_json: Json = False) -> None:
+    """The experiments, their scales and the claims they test."""
+    found = [load_experiment(path.stem, experiments) for path in find_experiments(experiments)]
+    if as_json:
+        _print_json([{"name": e.name, "title": e.title, "claims": e.claims, "scales": e.scales} for e in found])
+        return
+    for e in found:
+        print(f"{e.name:24} {e.title}  [{', '.join(e.claims)}]  scales: {', '.join(e.scales)}")
+
+
+@app.command("expand")
+def expand_experiment(
+    name: ExperimentName,
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    experiments: Experiments = EXPERIMENTS,
+    as_json: Json = False,
+) -> None:
+    """The runs an experiment makes at a scale, each with its identity and full config. Starts nothing."""
+    runs = _expand(name, scale, overrides, experiments)
+    if as_json:
+        _print_json(
+            [
+                {"id": r.id, "experiment": r.experiment, "scale": r.scale, "task": r.task, "config": r.config}
+                for r in runs
+            ]
+        )
+        return
+    for run in runs:
+        print(run.id)
+
+
+@app.command()
+def sweep(
+    name: ExperimentName,
+    scale: Scale = "laptop",
+    executor: Annotated[str, typer.Option(help="Where runs execute: local (worker processes here).")] = "local",
+    jobs: Jobs = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
+    force: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Redo the runs whose id matches, as 'bn_*'.")
+    ] = None,
+    overrides: Sets = None,
+    checkpoint_seconds: CheckpointSeconds = 60.0,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+) -> None:
+    """Executes what is not done yet, and collects all into runs.csv."""
+    if executor not in EXECUTORS:
+        raise InputError(
+            f"--executor {executor}: unknown{did_you_mean(executor, EXECUTORS)}; there is: {', '.join(EXECUTORS)}"
+        )
+    runs = _expand(name, scale, overrides, experiments)
+    from nfrepro.evidence import store
+    from nfrepro.launch.plan import make_plan
+
+    if force is not None:
+        for removed in store.remove_matching(results, runs, force):
+            print(f"{removed}  removed, to be redone")
+    plan = make_plan(runs, results, retry)
+    _prepare(plan.execute)
+    if plan.execute:
+        EXECUTORS[executor](plan.execute, len(runs), results, jobs, checkpoint_seconds)
+    _conclude(runs, results)
+
+
+@app.command("run")
+def run_one(
+    name: ExperimentName,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the hash at its end.")],
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    checkpoint_seconds: CheckpointSeconds = 60.0,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+) -> None:
+    """Executes one run of an experiment, with the whole machine to itself."""
+    run = _select(_expand(name, scale, overrides, experiments), run_id)
+    from nfrepro.launch.plan import make_plan
+
+    plan = make_plan([run], results, retry=True)
+    _prepare(plan.execute)
+    if plan.execute:
+        _execute_locally(plan.execute, 1, results, 1, checkpoint_seconds)
+    _exit_by_state([run], results)
+
+
+@app.command()
+def status(
+    name: ExperimentName,
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Where every run of an experiment stands, from the files in its folder."""
+    from nfrepro.evidence import status as evidence_status
+
+    rows = evidence_status.status(_expand(name, scale, overrides, experiments), results)
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        metrics = row["metrics"] or {}
+        numbers = "  ".join(f"{key} {metrics[key]:g}" for key in ("epoch", "test_loss", "test_top1") if key in metrics)
+        print(f"{row['state']:12} {row['progress']:>5.0%}  {row['id']}  {numbers}".rstrip())
+    print(_count([row["state"] for row in rows]))
+
+
+@app.command()
+def collect(
+    name: ExperimentName,
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+) -> None:
+    """Writes runs.csv: one row a run, flattened config and final numbers."""
+    runs = _expand(name, scale, overrides, experiments)
+    _write_table(runs, results)
+
+
+@app.command()
+def bench(
+    subject: Annotated[str, typer.Argument(help="What to measure: specs.")] = "specs",
+) -> None:
+    """Measures speed on this machine: medians and ratios of interleaved repetitions."""
+    from nfrepro import bench as benchmarks
+
+    if subject not in benchmarks.SUBJECTS:
+        raise InputError(f"bench {subject}: unknown; there is: {', '.join(benchmarks.SUBJECTS)}")
+    for line in benchmarks.SUBJECTS[subject]():
+        print(line, flush=True)
+
+
+def main() -> NoReturn:
+    """Entry point: turns whatever is wrong with the input into one line and exit status 2."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(standalone_mode=False)
+    except InputError as error:
+        sys.exit(_complain(str(error), 2))
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe has left: nothing to say, and nobody to say it to
+        sys.exit(141)
+    except OSError as error:
+        sys.exit(_complain(f"{error.filename or 'system'}: {error.strerror or error}: mend this and start again", 1))
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a mistake in the call, found by typer
+            sys.exit(_complain(f"{error.format_message()} (see nfrepro --help)", 2))
+        raise
+    if code == STOPPED:  # typer turns a KeyboardInterrupt into it
+        _complain("stopped: the same command continues where it stopped", STOPPED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _expand(name: str, scale: str, overrides: Sequence[str] | None, experiments: Path) -> list[Run]:
+    return expand(load_experiment(name, experiments), scale, SCHEMAS, overrides or ())
+
+
+def _select(runs: Sequence[Run], run_id: str) -> Run:
+    chosen = [run for run in runs if run.id == run_id or run.id.rpartition("-")[2] == run_id]
+    if not chosen:
+        raise InputError(
+            f"no run {run_id}{did_you_mean(run_id, [run.id for run in runs])} among these {len(runs)} runs"
+        )
+    return chosen[0]
+
+
+def _prepare(runs: Sequence[Run]) -> None:
+    """Everything that the runs need is found or fetched before the first of them starts."""
+    seen = set()
+    for run in runs:
+        needs = json.dumps([run.task, run.config.get("data")], sort_keys=True)
+        if needs not in seen:
+            seen.add(needs)
+            task = TASKS[run.task]
+            task.prepare(task.options.model_validate(run.config), lambda text: print(text, flush=True))
+
+
+def _execute_locally(
+    runs: Sequence[Run], total: int, results: Path, jobs: int | None, checkpoint_seconds: float
+) -> None:
+    from nfrepro.display import make_display
+    from nfrepro.launch.local_queue import execute_all
+    from nfrepro.launch.machine import share_machine
+
+    share = share_machine(len(runs), jobs)
+    with make_display(total, total - len(runs)) as display:
+        execute_all(runs, results, share, checkpoint_seconds, display.observe, display.stopping)
+
+
+EXECUTORS = {"local": _execute_locally}
+
+
+def _conclude(runs: Sequence[Run], results: Path) -> None:
+    _write_table(runs, results)
+    _exit_by_state(runs, results)
+
+
+def _write_table(runs: Sequence[Run], results: Path) -> None:
+    from nfrepro.evidence.collection import collect as collect_table
+    from nfrepro.evidence.collection import write_table
+
+    table = collect_table(results, runs[0].experiment, runs[0].scale, runs)
+    path = write_table(results, runs[0].experiment, runs[0].scale, table)
+    left_over = int((~table["in_experiment"]).sum())
+    if left_over:
+        print(f"{left_over} stored runs are not part of the experiment as it is now: marked in_experiment = False")
+    print(f"table: {path}")
+
+
+def _exit_by_state(runs: Sequence[Run], results: Path) -> None:
+    """Says how many runs are where; exit status 1 unless all are done, with a list of those that are not."""
+    from nfrepro.evidence import store
+
+    stored = {run.id: store.read(store.run_folder(results, run)) for run in runs}
+    for name, found in stored.items():
+        if found.state not in store.DONE:
+            reason = f": {found.record['error']}" if found.record and found.record["error"] else ""
+            log = f" ({found.folder / store.ERROR})" if found.state == "failed" else ""
+            print(f"{found.state}  {name}{reason}{log}")
+    print(_count([found.state for found in stored.values()]))
+    if any(found.state not in store.DONE for found in stored.values()):
+        if any(found.state == "failed" for found in stored.values()):
+            print("failed runs are tried again with --retry (make: RETRY=1)")
+        raise typer.Exit(1)
+
+
+def _count(states: Sequence[str]) -> str:
+    parts = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states).items()))
+    return f"{len(states)} run{'' if len(states) == 1 else 's'}: {parts}"
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"nfrepro: {text}", file=sys.stderr)
+    return code
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

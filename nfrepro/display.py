@@ -1,0 +1,148 @@
+"""What a person sees while a sweep runs: live bars on a terminal, plain lines elsewhere. For the command line only."""
+
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from nfrepro.launch.local_queue import Event
+
+
+class Display(Protocol):
+    """Shows events of a sweep as they come."""
+
+    def observe(self, event: Event) -> None: ...
+    def stopping(self) -> None: ...
+    def __enter__(self) -> "Display": ...
+    def __exit__(self, *exception: object) -> None: ...
+
+
+def make_display(total: int, done: int) -> Display:
+    """For `total` runs of which `done` need nothing any more: bars if standard output is a terminal, else lines."""
+    return Bars(total, done) if sys.stdout.isatty() else Lines(total, done)
+
+
+@dataclass
+class Pace:
+    """How fast one run advances, from what this process saw of it."""
+
+    started: float = field(default_factory=time.monotonic)
+    first_done: int | None = None
+
+    def seconds_left(self, done: int, total: int) -> float | None:
+        """None until it has advanced."""
+        if self.first_done is None:
+            self.started, self.first_done = time.monotonic(), done
+        advanced = done - self.first_done
+        return (time.monotonic() - self.started) * (total - done) / advanced if advanced > 0 else None
+
+
+class Lines:
+    """One plain line for each thing worth telling: for logs and pipes."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.done = total, done
+        self.paces: dict[str, Pace] = {}
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def observe(self, event: Event) -> None:
+        if event.kind == "progress":
+            pace = self.paces.setdefault(event.run.id, Pace())
+            left = pace.seconds_left(event.content["done"], event.content["total"])
+            if event.content["milestone"] and event.content["done"] < event.content["total"]:
+                self._line(f"{event.run.id}  {event.content['text']}  {duration(left)} left")
+        elif event.kind == "complaint":
+            self._line(f"{event.run.id}  {event.content['text']}")
+        elif event.kind == "claimed":
+            self._line(f"{event.run.id}  is being executed by another sweep: waiting for it")
+        elif event.kind == "ended":
+            self.done += 1
+            self._line(f"[{self.done}/{self.total}] {event.run.id}  {ending_in_words(event)}")
+
+    def stopping(self) -> None:
+        self._line("stopping: the active runs save their state")
+
+    def _line(self, text: str) -> None:
+        print(text, flush=True)
+
+
+class Bars:
+    """One bar for the sweep and one line for each active run."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self.console = Console()
+        self.endings: Counter[str] = Counter()
+        self.active: dict[str, str] = {}
+        self.paces: dict[str, Pace] = {}
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("runs"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self.console,
+        )
+        self.task = self.bar.add_task("sweep", total=total, completed=done)
+        self.live = Live(get_renderable=self._render, console=self.console, refresh_per_second=4)
+
+    def __enter__(self) -> "Bars":
+        self.live.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.live.__exit__(None, None, None)
+
+    def observe(self, event: Event) -> None:
+        name = event.run.id
+        if event.kind == "started":
+            self.active[name] = "starting"
+        elif event.kind == "progress":
+            left = self.paces.setdefault(name, Pace()).seconds_left(event.content["done"], event.content["total"])
+            self.active[name] = f"{event.content['text']}  {duration(left)} left"
+        elif event.kind == "complaint":
+            self.console.print(Text(f"{name}  {event.content['text']}", style="yellow"))
+        elif event.kind == "claimed":
+            self.active[name] = "another sweep executes it: waiting"
+        elif event.kind == "ended":
+            self.active.pop(name, None)
+            self.endings[event.content["ending"]] += 1
+            self.bar.advance(self.task)
+            style = "" if event.content["ending"] == "completed" else "yellow"
+            self.console.print(Text(f"{name}  {ending_in_words(event)}", style=style))
+
+    def stopping(self) -> None:
+        self.console.print("stopping: the active runs save their state (Ctrl-C again: stop at once)")
+
+    def _render(self) -> Group:
+        lines = [Text(f"  {name}  {text}", no_wrap=True, overflow="ellipsis") for name, text in self.active.items()]
+        return Group(*lines, self.bar)
+
+
+def ending_in_words(event: Event) -> str:
+    """`completed: top1 87.10 %, 31 s of training`."""
+    ending, text = event.content["ending"], event.content["text"]
+    if ending == "diverged" and text.startswith("diverged"):
+        return str(text)
+    return f"{ending}: {text}" if text else str(ending)
+
+
+def duration(seconds: float | None) -> str:
+    """`1:02:03` or `2:03`; `-:--` where it is not known."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,36 @@
+"""Which runs of a sweep are left to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nfrepro.evidence import store
+from nfrepro.specs import Run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a sweep by what happens to them."""
+
+    execute: tuple[Run, ...]
+    done: tuple[Run, ...]
+    failed: tuple[Run, ...]  # failed before and not asked to be tried again
+
+
+def make_plan(runs: Sequence[Run], results: Path, retry: bool) -> Plan:
+    """Skips what is done, continues what was interrupted, tries failed runs again only with `retry`.
+
+    Raises `InputError` where a stored record is damaged or belongs to another config: then nothing starts.
+    """
+    execute, done, failed = [], [], []
+    for run in runs:
+        folder = store.run_folder(results, run)
+        store.check_config(folder, run)
+        state = store.read(folder).state
+        if state in store.DONE:
+            done.append(run)
+        elif state == "failed" and not retry:
+            failed.append(run)
+        else:
+            execute.append(run)
+    return Plan(tuple(execute), tuple(done), tuple(failed))

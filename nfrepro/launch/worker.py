@@ -1,0 +1,89 @@
+"""A worker of the local queue: `python -m nfrepro.launch.worker`.
+
+Reads runs from standard input, one JSON line each, and executes them one after the other; writes events to standard
+output, one JSON line each.
+
+Standard input closed means stop: so a worker also stops, at its next step, when the queue that started it is gone.
+"""
+
+import argparse
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from nfrepro.launch.job import Place, execute
+from nfrepro.specs import Run
+
+
+def main() -> None:
+    """Runs until standard input is closed or SIGTERM arrives."""
+    events = _own_standard_output()
+    stop = threading.Event()
+    _stop_on_signal(stop)
+    runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+    threading.Thread(target=_read_runs, args=(runs, stop), daemon=True).start()
+    place = _place()
+    while (run := runs.get()) is not None and not stop.is_set():
+        _execute(run, place, stop, events)
+
+
+def _execute(run: Run, place: Place, stop: threading.Event, events: TextIO) -> None:
+    def send(kind: str, **content: Any) -> None:
+        try:
+            events.write(json.dumps({"run": run.id, "kind": kind, **content}) + "\n")
+            events.flush()
+        except BrokenPipeError:  # nobody listens any more: the closed standard input says so too
+            stop.set()
+
+    send("started")
+    ended = execute(
+        run,
+        place,
+        report=lambda progress: send("progress", **asdict(progress)),
+        complain=lambda text: send("complaint", text=text),
+        should_stop=stop.is_set,
+    )
+    send("ended", **asdict(ended))
+
+
+def _own_standard_output() -> TextIO:
+    """Events go to the real standard output; whatever a library prints goes to standard error."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+def _stop_on_signal(stop: threading.Event) -> None:
+    def request(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, request)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the queue's to handle
+
+
+def _read_runs(runs: "queue.SimpleQueue[Run | None]", stop: threading.Event) -> None:
+    for line in sys.stdin:
+        runs.put(Run(**json.loads(line)))
+    stop.set()
+    runs.put(None)
+
+
+def _place() -> Place:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--checkpoint-seconds", type=float, required=True)
+    arguments = parser.parse_args()
+    return Place(arguments.results, arguments.device, arguments.threads, arguments.checkpoint_seconds)
+
+
+if __name__ == "__main__":
+    main()

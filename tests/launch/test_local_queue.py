@@ -1,0 +1,221 @@
+"""Sweeps as a user starts them: failing runs, killed workers, two sweeps at once, Ctrl-C, a full disk."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_experiment import TINY, Call, command
+
+TIMES = ("train_seconds", "images_per_second")
+pytestmark = pytest.mark.slow
+
+# Long enough (about 1,500 steps of a few milliseconds) to be hit in the middle.
+LONG = TINY.replace("train_images: 96", "train_images: 4000").replace("epochs: 2", "epochs: 6")
+
+
+def records(results: Path) -> dict[str, Any]:
+    found = [json.loads(path.read_text()) for path in results.glob("*/*/*/run.json")]
+    return {record["id"]: record for record in found}
+
+
+def what_was_found(results: Path) -> dict[str, Any]:
+    """Everything that may not depend on when and where a run executed."""
+    return {
+        name: (
+            record["status"],
+            {key: value for key, value in (record["final"] or {}).items() if key not in TIMES},
+            [
+                {key: value for key, value in json.loads(line).items() if key not in TIMES}
+                for line in (results / "tiny" / "smoke" / name / "metrics.jsonl").read_text().splitlines()
+            ],
+        )
+        for name, record in records(results).items()
+    }
+
+
+def start(experiments: Path, results: Path, *arguments: str) -> "subprocess.Popen[str]":
+    line, environment = command(experiments, results, arguments)
+    return subprocess.Popen(
+        line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def wait_until(condition: Any, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.02)
+
+
+def worker_processes(of: int) -> list[int]:
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(of)], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in children.stdout.split()]
+
+
+def test_a_sweep_does_everything_once_and_nothing_twice(nfrepro: Call, results: Path) -> None:
+    first = nfrepro("sweep", "tiny", "--scale", "smoke")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines()[-1] == "4 runs: 4 completed"
+    before = {path: path.stat().st_mtime_ns for path in results.glob("*/*/*/*")}
+    assert {path.name for path in before} == {"run.json", "metrics.jsonl"}
+    second = nfrepro("sweep", "tiny", "--scale", "smoke")
+    assert second.returncode == 0
+    assert second.stdout.splitlines() == [f"table: {results}/tiny/smoke/runs.csv", "4 runs: 4 completed"]
+    assert {path: path.stat().st_mtime_ns for path in results.glob("*/*/*/*")} == before
+    assert all(record["executions"] == 1 for record in records(results).values())
+
+
+def test_a_failing_run_stops_no_other_and_is_retried_on_request(
+    nfrepro: Call, experiments: Path, results: Path
+) -> None:
+    # One arm asks for batches larger than its data set.
+    text = TINY.replace("seed: [0, 1]", "train.batch_size: [16, 200]")
+    (experiments / "tiny.yaml").write_text(text)
+    first = nfrepro("sweep", "tiny", "--scale", "smoke")
+    assert first.returncode == 1
+    assert "4 runs: 2 completed, 2 failed" in first.stdout
+    assert first.stdout.count("batch size 200 is more than the 96 train images") == 4  # when it ends, and in the list
+    assert "error.txt" in first.stdout
+    again = nfrepro("sweep", "tiny", "--scale", "smoke")
+    assert again.returncode == 1
+    assert {record["executions"] for record in records(results).values()} == {1}
+    retried = nfrepro("sweep", "tiny", "--scale", "smoke", "--retry")
+    assert retried.returncode == 1
+    assert sorted(record["executions"] for record in records(results).values()) == [1, 1, 2, 2]
+    table = (results / "tiny" / "smoke" / "runs.csv").read_text()
+    assert table.count(",failed,True,") == 2
+
+
+def test_killed_at_random_moments_it_ends_as_undisturbed(experiments: Path, results: Path, tmp_path: Path) -> None:
+    (experiments / "tiny.yaml").write_text(LONG.replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]"))
+    call = ("sweep", "tiny", "--scale", "smoke", "--checkpoint-seconds", "0.1")
+    undisturbed = start(experiments, tmp_path / "undisturbed", *call)
+    assert undisturbed.wait(timeout=300) == 0
+    moments = random.Random(0)
+    kills = 0
+    while kills < 12:
+        sweep = start(experiments, results, *call)
+        try:
+            sweep.wait(timeout=2.5 + 2.0 * moments.random())
+            break
+        except subprocess.TimeoutExpired:
+            workers = worker_processes(sweep.pid)
+            for pid in [*workers, sweep.pid] if moments.random() < 0.5 else workers:
+                kill_if_alive(pid)
+            kills += 1
+            sweep.kill()
+            sweep.wait()
+            for pid in workers:
+                wait_until(lambda pid=pid: not alive(pid))
+    final = start(experiments, results, *call)
+    assert final.wait(timeout=300) == 0
+    assert kills >= 3
+    assert what_was_found(results) == what_was_found(tmp_path / "undisturbed")
+    assert max(record["executions"] for record in records(results).values()) > 1
+
+
+def kill_if_alive(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_killed_worker_costs_its_run_only(experiments: Path, results: Path) -> None:
+    (experiments / "tiny.yaml").write_text(LONG)
+    sweep = start(experiments, results, "sweep", "tiny", "--scale", "smoke", "--jobs", "1")
+    wait_until(lambda: records(results))
+    time.sleep(0.5)
+    (worker,) = worker_processes(sweep.pid)
+    os.kill(worker, signal.SIGKILL)
+    output, _ = sweep.communicate(timeout=300)
+    assert sweep.returncode == 1
+    assert "its worker process was killed by SIGKILL" in output
+    assert output.splitlines()[-1] == "4 runs: 3 completed, 1 interrupted"
+    again = start(experiments, results, "sweep", "tiny", "--scale", "smoke")
+    assert again.wait(timeout=300) == 0
+
+
+def test_two_sweeps_at_once_execute_each_run_once(experiments: Path, results: Path) -> None:
+    sweeps = [start(experiments, results, "sweep", "tiny", "--scale", "smoke", "--jobs", "2") for _ in range(2)]
+    outputs = [sweep.communicate(timeout=300)[0] for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
+    assert all(output.splitlines()[-1] == "4 runs: 4 completed" for output in outputs)
+    assert [record["executions"] for record in records(results).values()] == [1] * 4
+
+
+def test_a_sweep_takes_over_what_a_dead_one_left(experiments: Path, results: Path) -> None:
+    (experiments / "tiny.yaml").write_text(LONG)
+    first = start(experiments, results, "sweep", "tiny", "--scale", "smoke")
+    wait_until(lambda: records(results))
+    second = start(experiments, results, "sweep", "tiny", "--scale", "smoke")
+    time.sleep(3)
+    first.kill()  # its workers notice, save and stop
+    assert second.wait(timeout=300) == 0
+    assert len(records(results)) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_stops_and_the_next_call_continues(
+    experiments: Path, results: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    (experiments / "tiny.yaml").write_text(LONG)
+    sweep = start(experiments, results, "sweep", "tiny", "--scale", "smoke")
+    wait_until(lambda: len(list(results.glob("*/*/*/metrics.jsonl"))) >= 2)
+    time.sleep(1.0)
+    workers = worker_processes(sweep.pid)
+    sweep.send_signal(number)
+    output, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "stopped: the same command continues where it stopped" in output
+    assert "Traceback" not in output
+    assert not any(alive(pid) for pid in workers)
+    interrupted = [path for path in results.glob("*/*/*") if path.is_dir() and list(path.glob("checkpoint-*.pt"))]
+    assert len(interrupted) >= 1
+    again = start(experiments, results, "sweep", "tiny", "--scale", "smoke")
+    assert again.wait(timeout=300) == 0
+    undisturbed = start(experiments, tmp_path / "undisturbed", "sweep", "tiny", "--scale", "smoke")
+    assert undisturbed.wait(timeout=300) == 0
+    assert what_was_found(results) == what_was_found(tmp_path / "undisturbed")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this user may not mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_cleanly_and_continues_with_room(experiments: Path, small_disk: Path) -> None:
+    results = small_disk / "results"
+    results.mkdir()
+    (small_disk / "fill").write_bytes(b"x" * 200 * 1024)
+    full = start(experiments, results, "sweep", "tiny", "--scale", "smoke")
+    output, _ = full.communicate(timeout=300)
+    assert full.returncode == 1
+    assert "No space left on device" in output
+    assert "Traceback" not in output
+    assert not [record for record in records(results).values() if record["status"] == "completed"]
+    assert not list(results.rglob("*.tmp"))
+    (small_disk / "fill").unlink()
+    again = start(experiments, results, "sweep", "tiny", "--scale", "smoke", "--jobs", "1")
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output

@@ -1,0 +1,56 @@
+"""The plan of the house: no room imports one above it, and only the command line prints."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "nfrepro"
+GROUND = {"errors", "options", "seeding", "atomic"}
+# Room -> rooms it may import from. Inside a job, launch executes tasks.
+MAY_IMPORT = {
+    "signal": set(),
+    "models": {"signal"},
+    "data": set(),
+    "training": {"models", "data"},
+    "tasks": {"signal", "models", "data", "training"},
+    "specs": set(),
+    "evidence": {"specs"},
+    "launch": {"specs", "evidence", "tasks"},
+}
+TORCH_FREE = ("specs", "evidence", "launch")
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_no_import_runs_upward(room: str) -> None:
+    files = list((PACKAGE / room).rglob("*.py"))
+    assert files
+    for path in files:
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] == "nfrepro" and len(parts) > 1 and parts[1] not in GROUND | MAY_IMPORT[room] | {room}:
+                pytest.fail(f"{path.relative_to(PACKAGE)} imports {name}")
+
+
+def test_every_room_is_on_the_plan() -> None:
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(MAY_IMPORT)
+
+
+def test_nothing_below_the_command_line_prints() -> None:
+    # evidence/script.py is the front of the analysis scripts, as cli.py is of the package.
+    for path in PACKAGE.glob("*/**/*.py"):
+        if path.name == "script.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                pytest.fail(f"{path.relative_to(PACKAGE)}:{node.lineno} prints")
