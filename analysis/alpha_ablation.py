@@ -97,7 +97,9 @@ def draw(arms: Sequence[Arm], title: str) -> Figure:
 
 def _draw_means(arms: Sequence[Arm], axes: Axes) -> None:
     seeds = [(arm.alpha, value) for arm in arms for value in arm.values]
-    axes.plot([alpha for alpha, _ in seeds], [value for _, value in seeds], "x", color="0.4", label="one seed")
+    axes.plot(
+        [alpha for alpha, _ in seeds], [value for _, value in seeds], "x", color="0.2", zorder=3, label="one seed"
+    )
     counts = " or ".join(str(count) for count in sorted({arm.top1.n for arm in arms}))
     method = arms[0].top1.method if arms else ""
     axes.errorbar(

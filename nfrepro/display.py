@@ -2,13 +2,12 @@
 
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from nfrepro.launch.local_queue import Event
@@ -82,20 +81,21 @@ class Bars:
 
     def __init__(self, total: int, done: int) -> None:
         self.console = Console()
-        self.endings: Counter[str] = Counter()
+        self.ended = 0
         self.active: dict[str, str] = {}
         self.paces: dict[str, Pace] = {}
+        self.fractions: dict[str, float] = {}  # of the active runs
+        self.total, self.started = total - done, time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("runs"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[left]} left"),
             console=self.console,
         )
-        self.task = self.bar.add_task("sweep", total=total, completed=done)
+        self.task = self.bar.add_task("sweep", total=total, completed=done, left=duration(None))
         self.live = Live(get_renderable=self._render, console=self.console, refresh_per_second=4)
 
     def __enter__(self) -> "Bars":
@@ -112,13 +112,15 @@ class Bars:
         elif event.kind == "progress":
             left = self.paces.setdefault(name, Pace()).seconds_left(event.content["done"], event.content["total"])
             self.active[name] = f"{event.content['text']}  {duration(left)} left"
+            self.fractions[name] = event.content["done"] / max(1, event.content["total"])
         elif event.kind == "complaint":
             self.console.print(Text(f"{name}  {event.content['text']}", style="yellow"))
         elif event.kind == "claimed":
             self.active[name] = "another sweep executes it: waiting"
         elif event.kind == "ended":
             self.active.pop(name, None)
-            self.endings[event.content["ending"]] += 1
+            self.fractions.pop(name, None)
+            self.ended += 1
             self.bar.advance(self.task)
             style = "" if event.content["ending"] == "completed" else "yellow"
             self.console.print(Text(f"{name}  {ending_in_words(event)}", style=style))
@@ -127,8 +129,15 @@ class Bars:
         self.console.print("stopping: the active runs save their state (Ctrl-C again: stop at once)")
 
     def _render(self) -> Group:
+        self.bar.update(self.task, left=duration(self._seconds_left()))
         lines = [Text(f"  {name}  {text}", no_wrap=True, overflow="ellipsis") for name, text in self.active.items()]
         return Group(*lines, self.bar)
+
+    def _seconds_left(self) -> float | None:
+        """From the runs that ended and the parts of those that have begun; None while that says nothing yet."""
+        done = self.ended + sum(self.fractions.values())
+        elapsed = time.monotonic() - self.started
+        return elapsed * (self.total - done) / done if done > 0.05 else None
 
 
 def ending_in_words(event: Event) -> str:
