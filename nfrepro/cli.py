@@ -35,6 +35,10 @@ Sets = Annotated[
 Experiments = Annotated[Path, typer.Option(help="Folder of the experiment files.", envvar="NFREPRO_EXPERIMENTS")]
 Results = Annotated[Path, typer.Option(help="Folder of the results.", envvar="NFREPRO_RESULTS")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once. Default: one per GPU, else per physical core.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processor threads of each run. Default: its part of the cores. Changes the last digits."),
+]
 Json = Annotated[bool, typer.Option("--json", help="For programs instead of people.")]
 CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints; each epoch has one too.")]
 
@@ -82,6 +86,7 @@ def sweep(
     scale: Scale = "laptop",
     executor: Annotated[str, typer.Option(help="Where runs execute: local (worker processes here).")] = "local",
     jobs: Jobs = None,
+    threads: Threads = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
     force: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Redo the runs whose id matches, as 'bn_*'.")
@@ -106,7 +111,7 @@ def sweep(
     plan = make_plan(runs, results, retry)
     _prepare(plan.execute)
     if plan.execute:
-        EXECUTORS[executor](plan.execute, len(runs), results, jobs, checkpoint_seconds)
+        EXECUTORS[executor](plan.execute, len(runs), results, jobs, threads, checkpoint_seconds)
     _conclude(runs, results)
 
 
@@ -116,6 +121,7 @@ def run_one(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the hash at its end.")],
     scale: Scale = "laptop",
     overrides: Sets = None,
+    threads: Threads = None,
     checkpoint_seconds: CheckpointSeconds = 60.0,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
@@ -127,7 +133,7 @@ def run_one(
     plan = make_plan([run], results, retry=True)
     _prepare(plan.execute)
     if plan.execute:
-        _execute_locally(plan.execute, 1, results, 1, checkpoint_seconds)
+        _execute_locally(plan.execute, 1, results, 1, threads, checkpoint_seconds)
     _exit_by_state([run], results)
 
 
@@ -226,13 +232,13 @@ def _prepare(runs: Sequence[Run]) -> None:
 
 
 def _execute_locally(
-    runs: Sequence[Run], total: int, results: Path, jobs: int | None, checkpoint_seconds: float
+    runs: Sequence[Run], total: int, results: Path, jobs: int | None, threads: int | None, checkpoint_seconds: float
 ) -> None:
     from nfrepro.display import make_display
     from nfrepro.launch.local_queue import execute_all
     from nfrepro.launch.machine import share_machine
 
-    share = share_machine(len(runs), jobs)
+    share = share_machine(len(runs), jobs, threads)
     with make_display(total, total - len(runs)) as display:
         execute_all(runs, results, share, checkpoint_seconds, display.observe, display.stopping)
 

@@ -18,12 +18,15 @@ class Share:
         return len(self.devices)
 
 
-def share_machine(runs: int, jobs: int | None) -> Share:
-    """How to execute `runs` runs: `jobs` at once, or as many as there are GPUs, or else physical cores."""
+def share_machine(runs: int, jobs: int | None, threads: int | None) -> Share:
+    """How to execute `runs` runs: `jobs` at once, or as many as there are GPUs, or else physical cores.
+
+    Each gets `threads` threads, or its part of the cores.
+    """
     gpus, cores = count_gpus(), count_cores()
     workers = max(1, min(jobs if jobs is not None else gpus or cores, runs))
     devices = tuple(f"cuda:{worker % gpus}" if gpus else "cpu" for worker in range(workers))
-    return Share(devices, max(1, cores // workers))
+    return Share(devices, max(1, cores // workers) if threads is None else threads)
 
 
 def count_cores() -> int:

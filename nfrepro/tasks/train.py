@@ -16,7 +16,7 @@ from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
 from nfrepro.tasks.options import TrainTask
-from nfrepro.training import checkpoint, loop
+from nfrepro.training import checkpoint, loop, observer
 
 
 def run(task: TrainTask, around: Surroundings) -> Outcome:
@@ -28,8 +28,9 @@ def run(task: TrainTask, around: Surroundings) -> Outcome:
     dataset = _load_once(task.data).to(device)
     model = initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
     try:
-        result = loop.fit(model, dataset, task.data, task.train, task.seed, _loop_surroundings(around, device))
-    except loop.Stopped:
+        setup = loop.TrainingSetup(dataset, task.data, task.train, task.seed)
+        result = loop.fit(model, setup, _around_the_loop(around, device))
+    except observer.Stopped:
         raise Interrupted from None
     checkpoint.remove(around.folder)
     return Outcome(result.status, _final_numbers(result, model), _provenance(dataset, task, device))
@@ -49,8 +50,8 @@ def initial_model(task: TrainTask, dataset: Dataset) -> nn.Module:
     return model
 
 
-def _loop_surroundings(around: Surroundings, device: torch.device) -> loop.Surroundings:
-    return loop.Surroundings(
+def _around_the_loop(around: Surroundings, device: torch.device) -> observer.Surroundings:
+    return observer.Surroundings(
         folder=around.folder,
         device=device,
         checkpoint_seconds=around.checkpoint_seconds,
@@ -67,7 +68,7 @@ def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
     atomic.write_text(folder / "metrics.jsonl", "".join(lines))
 
 
-def _in_words(progress: loop.Progress) -> Progress:
+def _in_words(progress: observer.Progress) -> Progress:
     parts = [f"epoch {progress.epoch}/{progress.epochs}"]
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.3f}")

@@ -27,7 +27,8 @@ def test_share(
 ) -> None:
     monkeypatch.setattr(machine, "count_gpus", lambda: gpus)
     monkeypatch.setattr(machine, "count_cores", lambda: cores)
-    assert machine.share_machine(runs, jobs) == machine.Share(devices, threads)
+    assert machine.share_machine(runs, jobs, None) == machine.Share(devices, threads)
+    assert machine.share_machine(runs, jobs, 3) == machine.Share(devices, 3)
 
 
 def test_this_machine_has_a_core() -> None:

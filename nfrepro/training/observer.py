@@ -1,0 +1,142 @@
+"""When a run in training looks at its losses, reports, saves and stops. Changes nothing that is trained."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nfrepro.training import checkpoint
+from nfrepro.training.options import TrainOptions
+from nfrepro.training.state import TrainingState
+
+# Looking at a loss makes the CPU wait for a GPU, so there it is done for this many steps at once.
+GPU_STEPS_BETWEEN_LOOKS = 20
+SECONDS_BETWEEN_REPORTS = 0.5
+
+
+class Stopped(Exception):
+    """Training was asked to stop; its checkpoint is written."""
+
+
+class Diverged(Exception):
+    """A loss was not finite; `step` counts from 1."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss of step {step} is not finite")
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: for people who watch, not for results."""
+
+    step: int
+    steps: int
+    epoch: int  # epochs begun, from 1
+    epochs: int
+    loss: float | None  # of the newest step looked at
+    top1: float | None  # of the newest evaluation, percent
+    images_per_second: float  # images / training time
+    evaluated: bool  # this report follows an evaluation
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run may not depend on: where it runs and who watches."""
+
+    folder: Path
+    device: torch.device
+    checkpoint_seconds: float
+    report: Callable[[Progress], None]
+    complain: Callable[[str], None]
+    should_stop: Callable[[], bool]
+    write_metrics: Callable[[list[dict[str, Any]]], None]
+
+
+class Observer:
+    """Watches one run from its first step here to its last."""
+
+    def __init__(
+        self, state: TrainingState, options: TrainOptions, steps_per_epoch: int, fingerprint: str, around: Surroundings
+    ) -> None:
+        self.state, self.options, self.around = state, options, around
+        self.steps_per_epoch, self.fingerprint = steps_per_epoch, fingerprint
+        self.unseen: list[Tensor] = []
+        self.newest_loss: float | None = None
+        self.clock = self.reported = self.saved = time.perf_counter()
+
+    def start_clock(self) -> None:
+        """What passed since the last look was not training."""
+        self.clock = time.perf_counter()
+
+    def after_step(self, loss: Tensor) -> None:
+        """Raises `Diverged` for a loss that is not finite, `Stopped` when asked to; reports and saves now and then.
+
+        After the last step of an epoch it only looks: the evaluation comes first.
+        """
+        last_of_epoch = self.state.step % self.steps_per_epoch == 0
+        self.unseen.append(loss)
+        at_once = 1 if self.around.device.type == "cpu" else GPU_STEPS_BETWEEN_LOOKS
+        if len(self.unseen) < at_once and not last_of_epoch:
+            return
+        self._look()
+        if not last_of_epoch:
+            self._between_steps()
+
+    def after_epoch(self) -> None:
+        """Saves; raises `Stopped` when asked to, unless training is over."""
+        self.save()
+        if self.around.should_stop() and self.state.step < self.options.epochs * self.steps_per_epoch:
+            raise Stopped
+
+    def report(self, evaluated: bool = False) -> None:
+        step = self.state.step
+        self.around.report(
+            Progress(
+                step=step,
+                steps=self.options.epochs * self.steps_per_epoch,
+                epoch=(max(step, 1) - 1) // self.steps_per_epoch + 1,
+                epochs=self.options.epochs,
+                loss=self.newest_loss,
+                top1=self.state.metrics[-1]["test_top1"] if self.state.metrics else None,
+                images_per_second=images_per_second(self.state, self.options),
+                evaluated=evaluated,
+            )
+        )
+        self.reported = time.perf_counter()
+
+    def save(self) -> None:
+        checkpoint.save(self.around.folder, self.state.step, self.state.to_checkpoint(self.fingerprint))
+        self.saved = time.perf_counter()
+        self.start_clock()
+
+    def _look(self) -> None:
+        losses = torch.stack(self.unseen).tolist()
+        self.unseen = []
+        self.newest_loss = losses[-1]
+        now = time.perf_counter()
+        self.state.train_seconds += now - self.clock
+        self.clock = now
+        for step, value in enumerate(losses, start=self.state.step - len(losses) + 1):
+            if not math.isfinite(value):
+                raise Diverged(step)
+
+    def _between_steps(self) -> None:
+        now = time.perf_counter()
+        if now - self.reported >= SECONDS_BETWEEN_REPORTS:
+            self.report()
+        if self.around.should_stop():
+            self.save()
+            raise Stopped
+        if now - self.saved >= self.around.checkpoint_seconds:
+            self.save()
+
+
+def images_per_second(state: TrainingState, options: TrainOptions) -> float:
+    """Images / training time: never a mean of rates."""
+    return state.step * options.batch_size / state.train_seconds if state.train_seconds > 0 else 0.0
