@@ -35,7 +35,7 @@ sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it
 	$(NFREPRO) sweep $(EXP) $(OPTIONS) --executor $(EXECUTOR) $(if $(JOBS),--jobs $(JOBS)) $(if $(RETRY),--retry) \
 	  $(if $(FORCE),--force '$(FORCE)') || status=$$?; \
 	if [ $$status -le 1 ] && [ -f analysis/$(EXP).py ]; then \
-	  $(VENV)/bin/python analysis/$(EXP).py --scale $(SCALE) || status=$$?; fi; \
+	  $(VENV)/bin/python analysis/$(EXP).py $(OPTIONS) || status=$$?; fi; \
 	exit $$status
 
 status: $(INSTALLED)  ## where every run of EXP at SCALE stands

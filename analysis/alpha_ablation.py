@@ -35,7 +35,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     """Writes and prints the table, draws the figure."""
     arms = summarise(analysis.table)
     title = headline(analysis.table, analysis.scale)
-    table = write_markdown(analysis.output.with_suffix(".md"), title, rows(arms), note(arms))
+    table = write_markdown(analysis.output, title, rows(arms), note(arms))
     print(table.read_text())
     return [table, *save_figure(draw(arms, title), analysis.output)]
 

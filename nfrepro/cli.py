@@ -112,7 +112,8 @@ def sweep(
     _prepare(plan.execute)
     if plan.execute:
         EXECUTORS[executor](plan.execute, len(runs), results, jobs, threads, checkpoint_seconds)
-    _conclude(runs, results)
+    _write_table(runs, results, overrides)
+    _exit_by_state(runs, results)
 
 
 @app.command("run")
@@ -170,7 +171,7 @@ def collect(
 ) -> None:
     """Writes runs.csv: one row a run, flattened config and final numbers."""
     runs = _expand(name, scale, overrides, experiments)
-    _write_table(runs, results)
+    _write_table(runs, results, overrides)
 
 
 @app.command()
@@ -246,19 +247,15 @@ def _execute_locally(
 EXECUTORS = {"local": _execute_locally}
 
 
-def _conclude(runs: Sequence[Run], results: Path) -> None:
-    _write_table(runs, results)
-    _exit_by_state(runs, results)
+def _write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None) -> None:
+    """Writes the table of `runs`; with overrides it has a name of its own, and replaces no other."""
+    from nfrepro.evidence import collection
 
-
-def _write_table(runs: Sequence[Run], results: Path) -> None:
-    from nfrepro.evidence.collection import collect as collect_table
-    from nfrepro.evidence.collection import write_table
-
-    table = collect_table(results, runs[0].experiment, runs[0].scale, runs)
-    path = write_table(results, runs[0].experiment, runs[0].scale, table)
+    experiment, scale = runs[0].experiment, runs[0].scale
+    table = collection.collect(results, experiment, scale, runs)
+    path = collection.write_table(collection.table_path(results, experiment, scale, overrides or ()), table)
     left_over = int((~table["in_experiment"]).sum())
-    if left_over:
+    if left_over and not overrides:
         print(f"{left_over} stored runs are not part of the experiment as it is now: marked in_experiment = False")
     print(f"table: {path}")
 

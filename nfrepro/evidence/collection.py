@@ -1,6 +1,8 @@
 """All runs of an experiment at one scale as one table, runs.csv: a row a run, flattened config and final numbers."""
 
+import hashlib
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,20 @@ from nfrepro.errors import InputError
 from nfrepro.evidence import store
 from nfrepro.specs import Run
 
-TABLE = "runs.csv"
+
+def overrides_suffix(overrides: Sequence[str]) -> str:
+    """What tables and figures of a sweep with overrides have in their names, so that they replace no others.
+
+    Empty without overrides; `-seed=0-train.lr=0.2` with two. Characters that file names should not have become `_`.
+    """
+    text = "".join(f"-{override}" for override in sorted(overrides))
+    plain = re.sub(r"[^\w.=-]", "_", text)
+    return plain if len(plain) <= 80 else f"{plain[:80]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def table_path(results: Path, experiment: str, scale: str, overrides: Sequence[str] = ()) -> Path:
+    """Where the table is: runs.csv, or one of its own for runs with overrides."""
+    return store.scale_folder(results, experiment, scale) / f"runs{overrides_suffix(overrides)}.csv"
 
 
 def collect(results: Path, experiment: str, scale: str, runs: Sequence[Run]) -> pd.DataFrame:
@@ -31,9 +46,8 @@ def collect(results: Path, experiment: str, scale: str, runs: Sequence[Run]) -> 
     return pd.DataFrame(rows, columns=_columns(rows))
 
 
-def write_table(results: Path, experiment: str, scale: str, table: pd.DataFrame) -> Path:
-    """Writes runs.csv and returns its path."""
-    path = store.scale_folder(results, experiment, scale) / TABLE
+def write_table(path: Path, table: pd.DataFrame) -> Path:
+    """Writes `table` as csv and returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     table.to_csv(text, index=False, lineterminator="\n")
@@ -41,15 +55,13 @@ def write_table(results: Path, experiment: str, scale: str, table: pd.DataFrame)
     return path
 
 
-def read_table(results: Path, experiment: str, scale: str) -> pd.DataFrame:
-    """The rows of runs.csv that belong to the experiment. Raises `InputError` for a missing table or mixed data."""
-    path = store.scale_folder(results, experiment, scale) / TABLE
+def read_table(path: Path) -> pd.DataFrame:
+    """The rows that belong to the experiment. Raises `InputError` for a missing table or mixed data."""
     try:
         table = pd.read_csv(path)
     except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such table: run `make sweep EXP={experiment} SCALE={scale}` or `nfrepro collect {experiment}`"
-        ) from None
+        experiment, scale = path.parts[-3:-1]
+        raise InputError(f"{path}: no such table: run `make sweep EXP={experiment} SCALE={scale}` first") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     table = table[table["in_experiment"]].reset_index(drop=True)

@@ -41,12 +41,12 @@ def new_figure(width: float = 6.0, height: float = 3.8) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Writes `path` as .png and .svg, without dates, and closes the figure."""
+    """Writes `path`, which has no ending, as .png and .svg, without dates, and closes the figure."""
     written = []
     for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
         content = io.BytesIO()
         figure.savefig(content, format=suffix[1:], metadata=metadata)
-        target = path.with_suffix(suffix)
+        target = path.with_name(path.name + suffix)
         atomic.write_bytes(target, content.getvalue())
         written.append(target)
     plt.close(figure)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from nfrepro import atomic
 from nfrepro.errors import InputError
-from nfrepro.evidence.collection import read_table
+from nfrepro.evidence.collection import overrides_suffix, read_table, table_path
 from nfrepro.evidence.store import scale_folder
 
 
@@ -21,7 +21,7 @@ class Analysis:
     experiment: str
     scale: str
     table: pd.DataFrame  # the experiment's rows of runs.csv
-    output: Path  # without a suffix: the script adds .png, .svg, .md
+    output: Path  # without an ending: the script appends .png, .svg, .md
 
 
 def run_script(experiment: str, description: str, analyse: Callable[[Analysis], Sequence[Path]]) -> None:
@@ -29,10 +29,12 @@ def run_script(experiment: str, description: str, analyse: Callable[[Analysis], 
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--scale", default="laptop", help="scale of the runs to draw")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the results")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], help="overrides the sweep had")
     call = parser.parse_args()
     try:
-        table = read_table(call.results, experiment, call.scale)
-        output = scale_folder(call.results, experiment, call.scale) / experiment
+        table = read_table(table_path(call.results, experiment, call.scale, call.overrides))
+        folder = scale_folder(call.results, experiment, call.scale)
+        output = folder / f"{experiment}{overrides_suffix(call.overrides)}"
         for path in analyse(Analysis(experiment, call.scale, table, output)):
             print(path)
     except InputError as error:
@@ -42,12 +44,13 @@ def run_script(experiment: str, description: str, analyse: Callable[[Analysis], 
 
 
 def write_markdown(path: Path, title: str, rows: Sequence[dict[str, str]], note: str) -> Path:
-    """Writes a table with a heading above and a note (n, method, what is missing) below; returns its path."""
+    """Writes `path`.md: a table with a heading above and a note (n, method) below. Returns its whole path."""
     columns = list(rows[0]) if rows else []
     lines = [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(row[column] for column in columns) + " |" for row in rows]
-    atomic.write_text(path, "\n".join([*lines, "", note, ""]))
-    return path
+    target = path.with_name(f"{path.name}.md")
+    atomic.write_text(target, "\n".join([*lines, "", note, ""]))
+    return target
 
 
 def _complain(text: str, code: int) -> int:

@@ -167,3 +167,17 @@ def test_a_closed_pipe_is_no_traceback(nfrepro: Call, experiments: Path) -> None
     line = f"{sys.executable} -m nfrepro expand tiny --scale smoke --json --experiments {experiments} | head -n 1"
     called = subprocess.run(line, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
     assert "Traceback" not in called.stderr
+
+
+def test_overrides_replace_no_table(nfrepro: Call, results: Path) -> None:
+    nfrepro("collect", "tiny", "--scale", "smoke")
+    folder = results / "tiny" / "smoke"
+    before = (folder / "runs.csv").read_bytes()
+    called = nfrepro("sweep", "tiny", "--scale", "smoke", "--set", "seed=0", "--set", "model.alpha=[0.2]")
+    assert called.returncode == 0
+    assert called.stdout.splitlines()[-2:] == [
+        f"table: {folder}/runs-model.alpha=_0.2_-seed=0.csv",
+        "1 run: 1 completed",
+    ]
+    assert len((folder / "runs-model.alpha=_0.2_-seed=0.csv").read_text().splitlines()) == 2
+    assert (folder / "runs.csv").read_bytes() == before
