@@ -1,16 +1,18 @@
 """The networks that the paper compares. `create(name, **options)` builds one; torch is loaded only then."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nfrepro.models.folding import fold as fold
     from nfrepro.models.registry import create as create
 
-__all__ = ["create"]
+# Exported name -> the module that has it.
+_PLACES = {"create": "registry", "fold": "folding"}
+__all__ = ["create", "fold"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from nfrepro.models import registry
-
-        return getattr(registry, name)
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"nfrepro.models.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,15 +1,32 @@
 """Convolutions: plain, and with Scaled Weight Standardization (paper section 4.2; code: base.py, ScaledWSConv2D)."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nfrepro.errors import InputError
+
 Padding = Literal["same", "torch"]
 
-# Floor of `variance * fan_in` (code: base.py). It acts only on filters that have all but vanished.
-WS_EPSILON = 1e-4
+# What keeps the standard deviation of a filter away from zero.
+# floor: max(variance * fan_in, 1e-4) (code: base.py); sum: variance * fan_in + 1e-4 (the paper's listing);
+# timm: variance + 1e-5, which shrinks wide filters visibly.
+EpsilonRule = Literal["floor", "sum", "timm"]
+# population: divides by N (code: jnp.var); sample: by N - 1 (the listing: torch.var).
+VarianceEstimator = Literal["population", "sample"]
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """How weights are standardized. `scaled` has the paper's 1 / sqrt(N); without it is plain WS (arXiv 1903.10520)."""
+
+    scaled: bool = True
+    epsilon: EpsilonRule = "floor"
+    variance: VarianceEstimator = "population"
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -36,18 +53,27 @@ class Conv2d(nn.Conv2d):
         stride: int = 1,
         padding: Padding = "same",
         bias: bool = False,
+        groups: int = 1,
     ) -> None:
+        if in_channels % groups or out_channels % groups:
+            raise InputError(f"{in_channels} and {out_channels} channels do not divide into {groups} groups")
         self.pads_by_size = padding == "same" and stride > 1 and kernel_size > 1
         symmetric = 0 if self.pads_by_size else kernel_size // 2
-        super().__init__(in_channels, out_channels, kernel_size, stride, symmetric, bias=bias)
+        super().__init__(in_channels, out_channels, kernel_size, stride, symmetric, groups=groups, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolve(x, self.weight, self.bias)
+    def effective_weight(self) -> Tensor:
+        """The weight that convolves, [O, I, K, K], in the precision of the stored one."""
+        return self.weight
 
-    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, input_scale: float = 1.0, output_scale: Tensor | float = 1.0) -> Tensor:
+        """`output_scale * conv(input_scale * x)`, with both scales in the small weight, not in the large activation."""
+        weight, bias = self.effective_weight(), self.bias
+        if not (isinstance(output_scale, float) and input_scale == output_scale == 1.0):
+            weight = weight * (input_scale * output_scale)
+            bias = None if bias is None else bias * output_scale
         if self.pads_by_size:
             x = pad_to_same(x, self.kernel_size[0], self.stride[0])
-        return F.conv2d(x, weight, bias, self.stride, self.padding)
+        return F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
 
 
 class ScaledWSConv2d(Conv2d):
@@ -59,26 +85,51 @@ class ScaledWSConv2d(Conv2d):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: Padding = "same"
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: Padding = "same",
+        groups: int = 1,
+        standardization: Standardization = Standardization(),
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=True)
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=True, groups=groups)
+        self.standardization = standardization
         self.gain = nn.Parameter(torch.ones(out_channels))
         init_lecun_normal(self.weight)
         assert self.bias is not None
         nn.init.zeros_(self.bias)
 
-    def standardized_weight(self) -> Tensor:
-        """The standardized weight times the gain, [O, I, K, K], in the precision of the stored weight."""
-        fan_in = self.weight[0].numel()
-        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
-        scale = torch.rsqrt(torch.clamp(variance * fan_in, min=WS_EPSILON))
-        return (self.weight - mean) * (scale * self.gain.view(-1, 1, 1, 1))
+    def effective_weight(self) -> Tensor:
+        """The standardized weight times the gain."""
+        return standardize(self.weight, self.standardization, self.gain)
 
-    def forward(self, x: Tensor, input_scale: float = 1.0, output_scale: Tensor | float = 1.0) -> Tensor:
-        """`output_scale * conv(input_scale * x)`, with both scales in the small weight, not in the large activation."""
-        weight = self.standardized_weight() * (input_scale * output_scale)
-        assert self.bias is not None
-        return self.convolve(x, weight, self.bias * output_scale)
+
+class WSConv2d(Conv2d):
+    """Weight Standardization as it was before this paper: no 1 / sqrt(N), no gain, no bias (arXiv 1903.10520)."""
+
+    def effective_weight(self) -> Tensor:
+        return standardize(self.weight, Standardization(scaled=False), None)
+
+
+def standardize(weight: Tensor, how: Standardization, gain: Tensor | None) -> Tensor:
+    """`weight` [O, I, K, K] with mean 0 and, `scaled`, variance 1 / N in each output unit; times `gain` [O]."""
+    fan_in = weight[0].numel()
+    correction = 0 if how.variance == "population" else 1
+    variance, mean = torch.var_mean(weight, dim=(1, 2, 3), correction=correction, keepdim=True)
+    scale = _INVERSE_DEVIATION[how.epsilon](variance, fan_in)
+    if not how.scaled:
+        scale = scale * fan_in**0.5
+    return (weight - mean) * (scale if gain is None else scale * gain.view(-1, 1, 1, 1))
+
+
+# 1 / (sigma sqrt(N)) by each epsilon rule, of the filters' variances and their fan-in.
+_INVERSE_DEVIATION: dict[EpsilonRule, Callable[[Tensor, int], Tensor]] = {
+    "floor": lambda variance, fan_in: torch.rsqrt(torch.clamp(variance * fan_in, min=1e-4)),
+    "sum": lambda variance, fan_in: torch.rsqrt(variance * fan_in + 1e-4),
+    "timm": lambda variance, fan_in: torch.rsqrt((variance + 1e-5) * fan_in),
+}
 
 
 def init_lecun_normal(weight: Tensor, scale: float = 1.0) -> None:

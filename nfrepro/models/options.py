@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from nfrepro.models.activation_names import ActivationName
+from nfrepro.models.regnet_options import BNRegNetOptions, NFRegNetOptions
 from nfrepro.options import Options
 
 # Residual blocks in each stage, by depth (code: nf_resnet.py, variant_dict). 26 is not the paper's: the smallest
@@ -22,23 +24,6 @@ DEPTHS: dict[int, tuple[int, ...]] = {
     288: (24, 24, 24, 24),
     600: (50, 50, 50, 50),
 }
-
-ActivationName = Literal[
-    "identity",
-    "relu",
-    "silu",
-    "gelu",
-    "leaky_relu",
-    "relu6",
-    "elu",
-    "celu",
-    "selu",
-    "tanh",
-    "sigmoid",
-    "softplus",
-    "log_sigmoid",
-    "soft_sign",
-]
 
 
 class ResNetOptions(Options):
@@ -58,6 +43,13 @@ class ResNetOptions(Options):
     # same: XLA's SAME padding, below and to the right only where a stride meets an even size (code); torch: symmetric.
     padding: Literal["same", "torch"] = "same"
 
+    # Stochastic depth: block i of L, from 0, loses its branch with probability rate * i / L (code; 0.1 if regularised).
+    stochastic_depth: float = Field(default=0.0, ge=0, lt=1)
+    # Divide kept branches by the probability to keep: false in the code, true in torchvision and timm.
+    stochastic_depth_rescale: bool = False
+    # Dropout before the classifier. The paper's value for ResNets is not known.
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
     @model_validator(mode="before")
     @classmethod
     def _depth_and_blocks_agree(cls, given: Any) -> Any:
@@ -75,10 +67,32 @@ class NFResNetOptions(ResNetOptions):
     name: Literal["nf_resnet"] = "nf_resnet"
     # Scale of the residual branch: the variance grows by alpha^2 a block (paper section 4; 0.2 in all released models).
     alpha: float = Field(default=0.2, ge=0)
+    # Divisor beta of a block's input: ledger, the expected standard deviation, back to 1 at transition blocks (paper);
+    # no_reset, the same without going back; off, 1 everywhere. The last two are ablations.
+    beta: Literal["ledger", "no_reset", "off"] = "ledger"
     # Learnable scalar at the end of each branch, by its initial value; null: none (SkipInit; 0 in the code).
     skipinit_gain: float | None = 0.0
+    # scaled_ws: Scaled Weight Standardization (paper section 4.2); ws: without 1 / sqrt(N) and gamma; he: not
+    # standardized, He initialisation, no gamma (figure 2, "NF, He Init").
+    convolution: Literal["scaled_ws", "ws", "he"] = "scaled_ws"
     # The constant that makes the activation variance preserving: published (sampled by the authors) or exact.
     gamma: Literal["published", "exact"] = "published"
+    # activation: after every activation (code); weights: in every standardized weight, so in the stem too and not after
+    # the last activation (the paper's equation; timm).
+    gamma_at: Literal["activation", "weights"] = "activation"
+    # What keeps the deviation of a weight from 0: floor (code), sum (the paper's listing), timm.
+    ws_epsilon: Literal["floor", "sum", "timm"] = "floor"
+    # Variance of a weight: population divides by N (code), sample by N - 1 (the paper's listing).
+    ws_variance: Literal["population", "sample"] = "population"
+    # Shortcut of transition blocks: strided 1x1 convolution (code), or 2x2 average pool and 1x1 (timm; NF-RegNet).
+    shortcut: Literal["strided_conv", "average_pool"] = "strided_conv"
+    # What it sees: the activated signal divided by beta, which resets the variance (paper), or raw x (an ablation).
+    shortcut_input: Literal["activated", "raw"] = "activated"
+    # Squeeze-excite: none (code's default), end of the branch (code), or middle, after the 3x3 convolution (as in
+    # NF-RegNets); hidden width 1/4 of the block's.
+    squeeze_excite: Literal["none", "end", "middle"] = "none"
+    # Factor of its gates: 2 keeps the variance (paper).
+    squeeze_excite_gain: float = Field(default=2.0, gt=0)
 
     @property
     def label(self) -> str:
@@ -86,27 +100,75 @@ class NFResNetOptions(ResNetOptions):
 
 
 class BNResNetOptions(ResNetOptions):
-    """BN-ResNet, version 2 blocks: BN-ReLU-Conv (code: resnet.py)."""
+    """BN-ResNet."""
 
     name: Literal["bn_resnet"] = "bn_resnet"
+    # bn_relu_conv: version 2 blocks (code: resnet.py); relu_bn_conv: the order that NF-ResNets imitate (figure 1);
+    # v1: post-activation, BatchNorm after each convolution.
+    order: Literal["bn_relu_conv", "relu_bn_conv", "v1"] = "bn_relu_conv"
     # Variance of the initial weights times fan-in: lecun is 1, truncated normal (the code's default); he is 2, the
-    # value that figure 1 of the paper needs.
+    # value that figure 1 of the paper needs for bn_relu_conv (and lecun for relu_bn_conv).
     conv_init: Literal["lecun", "he"] = "lecun"
 
 
-ModelOptions = Annotated[NFResNetOptions | BNResNetOptions, Field(discriminator="name")]
+class GNWSResNetOptions(ResNetOptions):
+    """ResNet version 2 with GroupNorm and Weight Standardization (arXiv 1903.10520)."""
+
+    name: Literal["gn_ws_resnet"] = "gn_ws_resnet"
+    # Groups of GroupNorm; every width must divide by it.
+    norm_groups: int = Field(default=32, ge=1)
+
+
+class UnnormalizedResNetOptions(ResNetOptions):
+    """ResNet version 2 with nothing in place of BatchNorm: He initialisation, biases."""
+
+    name: Literal["unnormalized_resnet"] = "unnormalized_resnet"
+
+
+class SkipInitResNetOptions(ResNetOptions):
+    """Unnormalized ResNet version 2 with a scalar, 0 at first, at the end of each branch (arXiv 2002.10444; code)."""
+
+    name: Literal["skipinit_resnet"] = "skipinit_resnet"
+
+
+class FixUpResNetOptions(ResNetOptions):
+    """Post-activation ResNet with FixUp initialisation, scalar biases and multipliers (arXiv 1901.09321; code)."""
+
+    name: Literal["fixup_resnet"] = "fixup_resnet"
+
+
+ModelOptions = Annotated[
+    NFResNetOptions
+    | BNResNetOptions
+    | GNWSResNetOptions
+    | UnnormalizedResNetOptions
+    | SkipInitResNetOptions
+    | FixUpResNetOptions
+    | NFRegNetOptions
+    | BNRegNetOptions,
+    Field(discriminator="name"),
+]
 
 # Family name -> its options. The builders are in registry.py.
-FAMILIES: dict[str, type[NFResNetOptions] | type[BNResNetOptions]] = {
+FAMILIES: dict[str, type[Options]] = {
     "nf_resnet": NFResNetOptions,
     "bn_resnet": BNResNetOptions,
+    "gn_ws_resnet": GNWSResNetOptions,
+    "unnormalized_resnet": UnnormalizedResNetOptions,
+    "skipinit_resnet": SkipInitResNetOptions,
+    "fixup_resnet": FixUpResNetOptions,
+    "nf_regnet": NFRegNetOptions,
+    "bn_regnet": BNRegNetOptions,
 }
 
 
-def split_name(name: str) -> tuple[str, int | None]:
-    """`nf_resnet50` is the family `nf_resnet` at depth 50; a bare family name has no depth of its own."""
-    match = re.fullmatch(r"([a-z_]+?)(\d+)", name)
-    return (match[1], int(match[2])) if match else (name, None)
+def split_name(name: str) -> tuple[str, dict[str, Any]]:
+    """The family in a name and the option it implies: `nf_resnet50` has depth 50, `nf_regnet_b0` variant b0."""
+    if match := re.fullmatch(r"([a-z_]+_regnet)_(b\d+)", name):
+        return match[1], {"variant": match[2]}
+    if match := re.fullmatch(r"([a-z_]+?)(\d+)", name):
+        return match[1], {"depth": int(match[2])}
+    return name, {}
 
 
 def _with_blocks(given: dict[str, Any]) -> dict[str, Any]:

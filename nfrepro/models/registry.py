@@ -7,34 +7,41 @@ from pydantic import ValidationError
 from torch import nn
 
 from nfrepro.errors import InputError, did_you_mean
-from nfrepro.models.options import FAMILIES, ResNetOptions, split_name
-from nfrepro.models.resnet import BNResNet, NFResNet
+from nfrepro.models.nf_resnet import NFResNet
+from nfrepro.models.options import FAMILIES, split_name
+from nfrepro.models.postactivation_resnet import BNResNetV1, FixUpResNet
+from nfrepro.models.preactivation_resnet import bn_resnet, gn_ws_resnet, skipinit_resnet, unnormalized_resnet
+from nfrepro.models.regnet import BNRegNet, NFRegNet
+from nfrepro.options import Options
 
 # Family name -> builder of (options, num_classes, in_channels).
 BUILDERS: dict[str, Callable[[Any, int, int], nn.Module]] = {
     "nf_resnet": NFResNet,
-    "bn_resnet": BNResNet,
+    "bn_resnet": lambda options, *shape: (BNResNetV1 if options.order == "v1" else bn_resnet)(options, *shape),
+    "gn_ws_resnet": gn_ws_resnet,
+    "unnormalized_resnet": unnormalized_resnet,
+    "skipinit_resnet": skipinit_resnet,
+    "fixup_resnet": FixUpResNet,
+    "nf_regnet": NFRegNet,
+    "bn_regnet": BNRegNet,
 }
 
 
 def create(name: str, *, num_classes: int = 1000, in_channels: int = 3, **options: Any) -> nn.Module:
-    """The network `name` (a family, say `nf_resnet`, or a family with its depth, `nf_resnet50`) with its `options`.
+    """The network `name` (a family, say `nf_resnet`, or one with depth or variant, `nf_resnet50`, `nf_regnet_b0`).
 
     Weights come from torch's global generator. Raises `ValueError` for an unknown name or option, naming the nearest.
     """
-    family, depth = split_name(name)
+    family, implied = split_name(name)
     if family not in FAMILIES:
-        raise InputError(
-            f"unknown model {name!r}{did_you_mean(family, FAMILIES)} Known families: {', '.join(FAMILIES)}"
-        )
+        hint = did_you_mean(family, FAMILIES) or ";"
+        raise InputError(f"unknown model {name!r}{hint} known families are {', '.join(FAMILIES)}")
     schema = FAMILIES[family]
     for option in options:
         if option not in schema.model_fields:
             raise InputError(f"{name}: unknown option {option!r}{did_you_mean(option, schema.model_fields)}")
-    if depth is not None:
-        options.setdefault("depth", depth)
     try:
-        parsed = schema.model_validate({"name": family, **options})
+        parsed = schema.model_validate({"name": family, **implied, **options})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -42,7 +49,7 @@ def create(name: str, *, num_classes: int = 1000, in_channels: int = 3, **option
     return build(parsed, num_classes, in_channels)
 
 
-def build(options: ResNetOptions, num_classes: int, in_channels: int) -> nn.Module:
+def build(options: Options, num_classes: int, in_channels: int) -> nn.Module:
     """The network that checked `options` describe."""
     if num_classes < 1 or in_channels < 1:
         raise InputError(f"num_classes and in_channels must be at least 1, not {num_classes} and {in_channels}")

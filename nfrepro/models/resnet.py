@@ -1,4 +1,4 @@
-"""Pre-activation bottleneck ResNets: the normalizer-free one and its BatchNorm twin (code: nf_resnet.py, resnet.py).
+"""What every ResNet of the paper shares: stem, stages, widths, strides, head (code: nf_resnet.py, resnet.py).
 
 Parts keep the names of the authors' code: initial_conv, conv0, conv1, conv2, conv_shortcut, skip_gain, bn0 to final_bn
 and linear. Images and activations are [N, C, H, W].
@@ -6,15 +6,13 @@ and linear. Images and activations are [N, C, H, W].
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from nfrepro.errors import InputError
-from nfrepro.models.activations import ACTIVATIONS
-from nfrepro.models.convolutions import Conv2d, Padding, ScaledWSConv2d, init_truncated_normal, pad_to_same
-from nfrepro.models.options import BNResNetOptions, NFResNetOptions, ResNetOptions
-from nfrepro.signal import expected_variance
+from nfrepro.models.convolutions import Padding, pad_to_same
+from nfrepro.models.network import Network
+from nfrepro.models.options import ResNetOptions
+from nfrepro.models.residual import StochasticDepth
 
 STAGE_WIDTHS = (256, 512, 1024, 2048, 4096, 8192)  # the paper's four, doubled on for networks with more stages
 BOTTLENECK_RATIO = 0.25  # inner width of a block over its output width
@@ -50,6 +48,12 @@ class BlockShape:
     def bottleneck(self) -> int:
         return max(1, int(self.out_channels * BOTTLENECK_RATIO))
 
+    def stochastic_depth(self, options: ResNetOptions) -> StochasticDepth:
+        """Block i of L loses its branch with probability rate * i / L (code: rate * index / number of blocks)."""
+        number = sum(options.blocks[: self.stage]) + self.index
+        rate = options.stochastic_depth * number / sum(options.blocks)
+        return StochasticDepth(rate, options.stochastic_depth_rescale)
+
     @property
     def has_projection(self) -> bool:
         """A transition block: the first of its stage changes the width or the resolution."""
@@ -75,158 +79,26 @@ def block_shapes(options: ResNetOptions) -> list[list[BlockShape]]:
     return shapes
 
 
-class ResNet(nn.Module):
-    """Stem, stages of residual blocks, global average pool, linear classifier. Returns logits [N, num_classes]."""
-
-    initial_conv: Conv2d
-    linear: nn.Linear
+class ResNet(Network):
+    """A network of bottleneck blocks. Its stem has no activation (code), unless the family gives it one."""
 
     def __init__(self, options: ResNetOptions) -> None:
-        super().__init__()
-        self.options = options
-        self.stem = STEMS[options.stem]
-        self.stages = nn.ModuleList()
+        stem = STEMS[options.stem]
+        first = stem.stride * (2 if stem.max_pool else 1)
+        strides = [first * 2**stage for stage in range(len(options.blocks))]
+        channels = [shapes[-1].out_channels for shapes in block_shapes(options)]
+        super().__init__(options.dropout, channels, strides)
+        self.stem_shape = stem
+        self.padding: Padding = options.padding
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.linear(self.forward_pool(x))
+    def stem_output(self, x: Tensor) -> Tensor:
+        x = self.convolve_stem(x)
+        return _max_pool(x, self.padding) if self.stem_shape.max_pool else x
+
+    def convolve_stem(self, x: Tensor) -> Tensor:
+        """The first convolution, and what follows it before the max pool."""
+        out: Tensor = self.initial_conv(x)
         return out
-
-    def forward_pool(self, x: Tensor) -> Tensor:
-        """The pooled features that the classifier reads, [N, C]."""
-        x = self.forward_stem(x)
-        for stage in self.stages:
-            x = stage(x)
-        return self.forward_head(x)
-
-    def forward_stem(self, x: Tensor) -> Tensor:
-        """First convolution and max pool; no activation (code). Raises `ValueError` for images of another shape."""
-        channels = self.initial_conv.in_channels
-        if x.ndim != 4 or x.shape[1] != channels:
-            raise InputError(f"images must be [N, {channels}, H, W], got {list(x.shape)}")
-        x = self.initial_conv(x)
-        return _max_pool(x, self.options.padding) if self.stem.max_pool else x
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        """Last activation and global average pool."""
-        raise NotImplementedError
-
-
-class NFResNet(ResNet):
-    """NF-ResNet (paper section 4; code: nf_resnet.py)."""
-
-    def __init__(self, options: NFResNetOptions, num_classes: int, in_channels: int) -> None:
-        super().__init__(options)
-        activation = ACTIVATIONS[options.activation]
-        self.activation = activation.function
-        self.gamma = activation.gamma(options.gamma)
-        self.initial_conv = ScaledWSConv2d(
-            in_channels, stem_channels(options), self.stem.kernel_size, self.stem.stride, options.padding
-        )
-        ledger = expected_variance(options.blocks, options.alpha)
-        for shapes, scales in zip(block_shapes(options), ledger, strict=True):
-            blocks = [NFBlock(options, shape, scale.beta) for shape, scale in zip(shapes, scales, strict=True)]
-            self.stages.append(nn.Sequential(*blocks))
-        self.linear = nn.Linear(shapes[-1].out_channels, num_classes)
-        nn.init.normal_(self.linear.weight, std=0.01)  # code: nf_resnet.py
-        nn.init.zeros_(self.linear.bias)
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        # gamma is a constant, so that scaling the pooled vector equals scaling the activation.
-        return self.activation(x).mean((2, 3)) * self.gamma
-
-
-class NFBlock(nn.Module):
-    """x + alpha * skip_gain * f(x / beta), f = (activation, 1x1, activation, 3x3, activation, 1x1).
-
-    beta and gamma act on the activated signal, as in the authors' code: for ReLU-like activations that equals
-    f(x / beta); for others, such as SiLU, it does not. They are constants, so they act through the weights that the
-    signal meets next. In a transition block the shortcut takes the activated, scaled signal too: this resets the
-    variance to 1 there.
-    """
-
-    def __init__(self, options: NFResNetOptions, shape: BlockShape, beta: float) -> None:
-        super().__init__()
-        activation = ACTIVATIONS[options.activation]
-        self.activation = activation.function
-        self.gamma = activation.gamma(options.gamma)
-        self.beta = beta
-        self.alpha = options.alpha
-        width, padding = shape.bottleneck, options.padding
-        self.conv0 = ScaledWSConv2d(shape.in_channels, width, 1)
-        self.conv1 = ScaledWSConv2d(width, width, 3, shape.stride, padding)
-        self.conv2 = ScaledWSConv2d(width, shape.out_channels, 1)
-        self.conv_shortcut = (
-            ScaledWSConv2d(shape.in_channels, shape.out_channels, 1, shape.stride) if shape.has_projection else None
-        )
-        self.skip_gain = (
-            None if options.skipinit_gain is None else nn.Parameter(torch.tensor(float(options.skipinit_gain)))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.activation(x)
-        scale = self.gamma / self.beta
-        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(out, input_scale=scale)
-        branch_scale = self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
-        residual: Tensor = self.residual_branch(out, scale, branch_scale)
-        return residual + shortcut
-
-    def residual_branch(self, out: Tensor, scale: float, branch_scale: Tensor | float) -> Tensor:
-        """`branch_scale` times the branch of the activated block input `out`, which `scale` brings to unit variance."""
-        out = self.conv0(out, input_scale=scale)
-        out = self.conv1(self.activation(out), input_scale=self.gamma)
-        return self.conv2(self.activation(out), input_scale=self.gamma, output_scale=branch_scale)  # type: ignore[no-any-return]
-
-
-class BNResNet(ResNet):
-    """BN-ResNet V2, BN-ReLU-Conv (code: resnet.py)."""
-
-    def __init__(self, options: BNResNetOptions, num_classes: int, in_channels: int) -> None:
-        super().__init__(options)
-        self.activation = ACTIVATIONS[options.activation].function
-        self.initial_conv = Conv2d(
-            in_channels, stem_channels(options), self.stem.kernel_size, self.stem.stride, options.padding
-        )
-        for shapes in block_shapes(options):
-            self.stages.append(nn.Sequential(*[BNBlock(options, shape) for shape in shapes]))
-        self.final_bn = nn.BatchNorm2d(shapes[-1].out_channels)
-        self.linear = nn.Linear(shapes[-1].out_channels, num_classes)
-        for module in self.modules():
-            if isinstance(module, Conv2d):
-                init_truncated_normal(module.weight, {"lecun": 1.0, "he": 2.0}[options.conv_init])
-        nn.init.zeros_(self.linear.weight)  # code: resnet.py
-        nn.init.zeros_(self.linear.bias)
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        return self.activation(self.final_bn(x)).mean((2, 3))
-
-
-class BNBlock(nn.Module):
-    """x + f(x), f = (BN, activation, 1x1, BN, activation, 3x3, BN, activation, 1x1); running averages decay by 0.9."""
-
-    def __init__(self, options: BNResNetOptions, shape: BlockShape) -> None:
-        super().__init__()
-        self.activation = ACTIVATIONS[options.activation].function
-        width, padding = shape.bottleneck, options.padding
-        self.bn0 = nn.BatchNorm2d(shape.in_channels)
-        self.conv0 = Conv2d(shape.in_channels, width, 1)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv1 = Conv2d(width, width, 3, shape.stride, padding)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv2 = Conv2d(width, shape.out_channels, 1)
-        self.conv_shortcut = (
-            Conv2d(shape.in_channels, shape.out_channels, 1, shape.stride) if shape.has_projection else None
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.activation(self.bn0(x))
-        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(out)
-        return self.residual_branch(out) + shortcut
-
-    def residual_branch(self, out: Tensor) -> Tensor:
-        """The branch of the normalized, activated block input `out`."""
-        out = self.conv0(out)
-        out = self.conv1(self.activation(self.bn1(out)))
-        return self.conv2(self.activation(self.bn2(out)))  # type: ignore[no-any-return]
 
 
 def _scaled(channels: int, width: float) -> int:

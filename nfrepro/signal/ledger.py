@@ -26,15 +26,18 @@ class BlockScale:
         return math.sqrt(self.input_variance)
 
 
-def expected_variance(blocks: Sequence[int], alpha: float) -> list[list[BlockScale]]:
-    """The ledger of a network with `blocks[i]` residual blocks in stage `i`: a list per stage, an entry per block."""
+def expected_variance(blocks: Sequence[int], alpha: float, reset: bool = True) -> list[list[BlockScale]]:
+    """The ledger of a network with `blocks[i]` residual blocks in stage `i`: a list per stage, an entry per block.
+
+    Without `reset` transition blocks keep what has accumulated, as if their shortcut were any other (an ablation).
+    """
     ledger: list[list[BlockScale]] = []
     variance = 1.0
     for stage, count in enumerate(blocks):
         ledger.append([])
         for index in range(count):
             transition = index == 0
-            output = (1.0 if transition else variance) + alpha**2
+            output = (1.0 if transition and reset else variance) + alpha**2
             ledger[-1].append(BlockScale(stage, transition, variance, output))
             variance = output
     return ledger

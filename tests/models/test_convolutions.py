@@ -25,7 +25,7 @@ def test_scaled_ws_is_its_definition(in_channels: int, kernel: int) -> None:
         convolution.weight.mul_(3).add_(0.7)
         convolution.gain.uniform_(0.5, 2)
         convolution.bias.uniform_(-1, 1)
-        got = convolution.standardized_weight().numpy()
+        got = convolution.effective_weight().numpy()
     expected = standardized_by_definition(convolution.weight.detach().numpy())
     expected *= convolution.gain.detach().numpy()[:, None, None, None]
     np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-13)

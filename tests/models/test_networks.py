@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from nfrepro.models import create
+from nfrepro.models.nf_resnet import NFBlock, NFResNet
 from nfrepro.models.options import DEPTHS
-from nfrepro.models.resnet import NFBlock, NFResNet
 from nfrepro.signal import expected_variance
 
 

@@ -32,7 +32,7 @@ def reference(name: str) -> tuple[nn.Module, Any]:
 
 
 def authors_value(data: Any, root: str, block: str, model: Any, name: str, parameter: torch.Tensor) -> torch.Tensor:
-    module, _, kind = name.rpartition(".")
+    module, _, kind = name.replace(".norm.", ".").replace("norm", "bn").rpartition(".")
     if module.startswith("stages."):
         _, stage, index, *rest = module.split(".")
         number = sum(len(s) for s in model.stages[: int(stage)]) + int(index)

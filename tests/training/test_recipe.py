@@ -53,7 +53,7 @@ def test_weights_decay_and_nothing_else_does() -> None:
         assert all(name.endswith("weight") and ("conv" in name or "linear" in name) for name in decayed)
         assert {name for name in names.values() if "conv" in name and name.endswith("weight")} <= decayed
         assert "linear.weight" in decayed
-        assert all("gain" in name or name.endswith("bias") or ".bn" in name or "final_bn" in name for name in free)
+        assert all("gain" in name or name.endswith("bias") or "norm" in name for name in free)
 
 
 def test_the_optimiser_is_nesterov_with_coupled_decay() -> None:

@@ -1,0 +1,58 @@
+"""What every network of the paper is: stem, stages of residual blocks, head, linear classifier."""
+
+from torch import Tensor, nn
+
+from nfrepro.errors import InputError
+from nfrepro.models.convolutions import Conv2d
+
+
+class Network(nn.Module):
+    """Images [N, in_channels, H, W] to logits [N, num_classes].
+
+    A family fills `initial_conv`, `stages` and `linear`, and says what its stem and its head do.
+    """
+
+    initial_conv: Conv2d
+    linear: nn.Linear
+
+    def __init__(self, dropout: float, feature_channels: list[int], feature_strides: list[int]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList()
+        self.dropout = nn.Dropout(dropout)
+        self.feature_channels = feature_channels  # of each stage's output
+        self.feature_strides = feature_strides  # pixels of the image to one of each stage's output, in each direction
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.linear(self.dropout(self.forward_pool(x)))
+        return out
+
+    def forward_pool(self, x: Tensor) -> Tensor:
+        """The pooled features that dropout and classifier see, [N, C]."""
+        return self.forward_head(self.forward_features(x)[-1])
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        """The output of each stage, [N, feature_channels[i], H / feature_strides[i], W / feature_strides[i]]."""
+        features = []
+        x = self.forward_stem(x)
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+    def forward_stem(self, x: Tensor) -> Tensor:
+        """What comes before the first block. Raises `ValueError` for images of another shape."""
+        channels, stride = self.initial_conv.in_channels, self.feature_strides[-1]
+        if x.ndim != 4 or x.shape[1] != channels:
+            raise InputError(f"images must be [N, {channels}, H, W], got {list(x.shape)}")
+        if min(x.shape[2:]) < stride / 2:
+            raise InputError(f"images of {list(x.shape[2:])} pixels are too small for strides of {stride}")
+        return self.stem_output(x)
+
+    def stem_output(self, x: Tensor) -> Tensor:
+        """The first convolution, and whatever the family has between it and the first block."""
+        out: Tensor = self.initial_conv(x)
+        return out
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """What stands between the last block and the pooled features."""
+        raise NotImplementedError

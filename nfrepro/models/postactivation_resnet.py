@@ -1,0 +1,126 @@
+"""Version 1 (post-activation) ResNets: BatchNorm after each convolution, and FixUp (code: fixup_resnet.py)."""
+
+import torch
+from torch import Tensor, nn
+
+from nfrepro.models.activations import ACTIVATIONS
+from nfrepro.models.convolutions import Conv2d, init_truncated_normal
+from nfrepro.models.options import BNResNetOptions, FixUpResNetOptions
+from nfrepro.models.preactivation_resnet import INIT_SCALE
+from nfrepro.models.resnet import BlockShape, ResNet, block_shapes, stem_channels
+
+
+class BNResNetV1(ResNet):
+    """activation(shortcut + f(x)), f = (1x1, BN, activation, 3x3, BN, activation, 1x1, BN); stride in the 3x3."""
+
+    def __init__(self, options: BNResNetOptions, num_classes: int, in_channels: int) -> None:
+        super().__init__(options)
+        self.activation = ACTIVATIONS[options.activation].function
+        channels, size, stride = stem_channels(options), self.stem_shape.kernel_size, self.stem_shape.stride
+        self.initial_conv = Conv2d(in_channels, channels, size, stride, options.padding)
+        self.initial_norm = nn.BatchNorm2d(channels)
+        for shapes in block_shapes(options):
+            self.stages.append(nn.Sequential(*[BNBlockV1(options, shape) for shape in shapes]))
+        self.linear = nn.Linear(shapes[-1].out_channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, Conv2d):
+                init_truncated_normal(module.weight, INIT_SCALE[options.conv_init])
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def convolve_stem(self, x: Tensor) -> Tensor:
+        return self.activation(self.initial_norm(self.initial_conv(x)))
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+class BNBlockV1(nn.Module):
+    """One block; the shortcut of a transition block has a BatchNorm of its own."""
+
+    def __init__(self, options: BNResNetOptions, shape: BlockShape) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[options.activation].function
+        width = shape.bottleneck
+        self.conv0, self.norm0 = Conv2d(shape.in_channels, width, 1), nn.BatchNorm2d(width)
+        self.conv1, self.norm1 = Conv2d(width, width, 3, shape.stride, options.padding), nn.BatchNorm2d(width)
+        self.conv2, self.norm2 = Conv2d(width, shape.out_channels, 1), nn.BatchNorm2d(shape.out_channels)
+        self.stochastic_depth = shape.stochastic_depth(options)
+        self.shortcut = None
+        if shape.has_projection:
+            projection = Conv2d(shape.in_channels, shape.out_channels, 1, shape.stride)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(shape.out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        return self.activation(self.stochastic_depth(self.residual_branch(x)) + shortcut)
+
+    def residual_branch(self, x: Tensor) -> Tensor:
+        """The branch of the block input `x`."""
+        out = self.activation(self.norm0(self.conv0(x)))
+        out = self.activation(self.norm1(self.conv1(out)))
+        return self.norm2(self.conv2(out))  # type: ignore[no-any-return]
+
+
+class FixUpResNet(ResNet):
+    """FixUp: initial weights shrunk by the number of blocks, scalar biases around every layer (arXiv 1901.09321).
+
+    Blocks as in the authors' code; the biases of stem and classifier are inferred from the FixUp paper.
+    """
+
+    def __init__(self, options: FixUpResNetOptions, num_classes: int, in_channels: int) -> None:
+        super().__init__(options)
+        self.activation = ACTIVATIONS[options.activation].function
+        channels, size, stride = stem_channels(options), self.stem_shape.kernel_size, self.stem_shape.stride
+        self.initial_conv = Conv2d(in_channels, channels, size, stride, options.padding)
+        nn.init.normal_(self.initial_conv.weight, std=(2.0 / (channels * size**2)) ** 0.5)
+        self.bias_stem, self.bias_head = _scalar(0.0), _scalar(0.0)
+        for shapes in block_shapes(options):
+            self.stages.append(nn.Sequential(*[FixUpBlock(options, shape) for shape in shapes]))
+        self.linear = nn.Linear(shapes[-1].out_channels, num_classes)
+        nn.init.zeros_(self.linear.weight)  # code: fixup_resnet.py
+        nn.init.zeros_(self.linear.bias)
+
+    def convolve_stem(self, x: Tensor) -> Tensor:
+        return self.activation(self.initial_conv(x) + self.bias_stem)
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)) + self.bias_head
+
+
+class FixUpBlock(nn.Module):
+    """activation(shortcut + multiplier * f(x) + bias3b), f with scalar biases before convolutions and activations."""
+
+    def __init__(self, options: FixUpResNetOptions, shape: BlockShape) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[options.activation].function
+        width = shape.bottleneck
+        self.bias1a, self.bias1b, self.bias2a, self.bias2b = (_scalar(0.0) for _ in range(4))
+        self.bias3a, self.bias3b, self.multiplier = _scalar(0.0), _scalar(0.0), _scalar(1.0)
+        self.conv0 = Conv2d(shape.in_channels, width, 1)
+        self.conv1 = Conv2d(width, width, 3, shape.stride, options.padding)
+        self.conv2 = Conv2d(width, shape.out_channels, 1)
+        self.stochastic_depth = shape.stochastic_depth(options)
+        self.conv_shortcut = None
+        if shape.has_projection:
+            self.conv_shortcut = Conv2d(shape.in_channels, shape.out_channels, 1, shape.stride)
+            nn.init.normal_(self.conv_shortcut.weight, std=(2.0 / shape.out_channels) ** 0.5)
+        # L^(-1 / (2 m - 2)) with m = 3 convolutions; fan-in is taken as the width that comes out (code).
+        shrink = sum(options.blocks) ** -0.25
+        nn.init.normal_(self.conv0.weight, std=shrink * (2.0 / width) ** 0.5)
+        nn.init.normal_(self.conv1.weight, std=shrink * (2.0 / (9 * width)) ** 0.5)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x + self.bias1a)
+        return self.activation(self.stochastic_depth(self.residual_branch(x)) + shortcut)
+
+    def residual_branch(self, x: Tensor) -> Tensor:
+        """The branch of the block input `x`, multiplier and last bias included."""
+        out = self.activation(self.conv0(x + self.bias1a) + self.bias1b)
+        out = self.activation(self.conv1(out + self.bias2a) + self.bias2b)
+        return self.conv2(out + self.bias3a) * self.multiplier + self.bias3b  # type: ignore[no-any-return]
+
+
+def _scalar(value: float) -> nn.Parameter:
+    return nn.Parameter(torch.tensor(value))

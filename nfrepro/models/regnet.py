@@ -1,0 +1,220 @@
+"""RegNets of inverted bottleneck blocks: the normalizer-free one (code: nf_regnet.py) and its BatchNorm twin.
+
+Parts keep the names of the authors' code: initial_conv, conv0, conv1, conv2, conv_shortcut, skip_gain, final_conv and
+linear; squeeze_excite is its `se`. Images and activations are [N, C, H, W].
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nfrepro.errors import InputError
+from nfrepro.models.activations import ACTIVATIONS
+from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, init_truncated_normal
+from nfrepro.models.network import Network
+from nfrepro.models.regnet_options import VARIANTS, BNRegNetOptions, NFRegNetOptions, RegNetOptions
+from nfrepro.models.residual import SqueezeExcite, StochasticDepth
+from nfrepro.signal import expected_variance
+
+WIDTH_FACTOR = 0.75  # of the table's widths (code: NF_RegNet, width)
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """Where one residual block stands and what goes in and out of it."""
+
+    in_channels: int
+    inner_channels: int  # of the 3x3 convolution
+    out_channels: int
+    groups: int  # of the 3x3 convolution
+    hidden_channels: int  # of squeeze-excite
+    stride: int  # 2 in the first block of a stage, which is the transition block; 1 in the others
+    drop_rate: float  # of stochastic depth
+
+
+def block_shapes(options: RegNetOptions) -> list[list[BlockShape]]:
+    """The blocks of each stage. Every stage halves the resolution in its first block; the stem has done so before.
+
+    The inner width is rounded down to whole groups. Raises `ValueError` where not even one group fits.
+    """
+    depths = VARIANTS[options.variant].depths
+    widths = stage_widths(options)
+    shapes: list[list[BlockShape]] = []
+    channels, number = widths[0], 0
+    for width, depth in zip(widths, depths, strict=True):
+        shapes.append([])
+        for index in range(depth):
+            expanded = int(channels * (1.0 if number == 0 else options.expansion))
+            groups = expanded // options.group_width
+            if groups == 0:
+                raise InputError(
+                    f"stage {len(shapes)}: {channels} channels expand to {expanded}, less than one group of "
+                    f"{options.group_width}; use a larger width or a smaller group_width"
+                )
+            inner = groups * options.group_width
+            hidden = max(1, int(inner * options.squeeze_excite_ratio))
+            drop_rate = options.stochastic_depth * number / sum(depths)
+            shapes[-1].append(BlockShape(channels, inner, width, groups, hidden, 1 if index else 2, drop_rate))
+            channels, number = width, number + 1
+    return shapes
+
+
+def stage_widths(options: RegNetOptions) -> list[int]:
+    """Channels of the residual stream in each stage; the stem has those of the first."""
+    return [max(1, int(width * WIDTH_FACTOR * options.width)) for width in VARIANTS[options.variant].widths]
+
+
+def head_channels(options: RegNetOptions) -> int:
+    """Width of the final convolution: 1280 where the last stage has 440 channels, and in proportion elsewhere."""
+    return max(1, 1280 * stage_widths(options)[-1] // 440)
+
+
+class RegNet(Network):
+    """A 3x3 stride-2 stem, four stages, a 1x1 convolution, global average pool, linear classifier at 0."""
+
+    final_conv: Conv2d
+
+    def __init__(self, options: RegNetOptions, num_classes: int) -> None:
+        dropout = VARIANTS[options.variant].dropout if options.dropout is None else options.dropout
+        super().__init__(dropout, stage_widths(options), [4, 8, 16, 32])
+        self.activation = ACTIVATIONS[options.activation].function
+        self.linear = nn.Linear(head_channels(options), num_classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+
+class NFRegNet(RegNet):
+    """NF-RegNet (paper section 5; code: nf_regnet.py)."""
+
+    def __init__(self, options: NFRegNetOptions, num_classes: int, in_channels: int) -> None:
+        super().__init__(options, num_classes)
+        self.gamma = ACTIVATIONS[options.activation].gamma(options.gamma)
+        widths = stage_widths(options)
+        self.initial_conv = ScaledWSConv2d(in_channels, widths[0], 3, 2, options.padding)
+        ledger = expected_variance(VARIANTS[options.variant].depths, options.alpha)
+        for shapes, scales in zip(block_shapes(options), ledger, strict=True):
+            blocks = [NFRegNetBlock(options, shape, scale.beta) for shape, scale in zip(shapes, scales, strict=True)]
+            self.stages.append(nn.Sequential(*blocks))
+        self.final_conv = ScaledWSConv2d(widths[-1], head_channels(options), 1)
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        # gamma is a constant, so that scaling the pooled vector equals scaling the activation.
+        return self.activation(self.final_conv(x)).mean((2, 3)) * self.gamma
+
+
+class NFRegNetBlock(nn.Module):
+    """x + alpha * skip_gain * f(x / beta), f = (activation, 1x1, activation, grouped 3x3, SE, activation, 1x1).
+
+    beta and gamma act on the activated signal, as in the authors' code, and through the weights that it meets next.
+    Squeeze-excite stands between a convolution and an activation, where its input and output carry no scale of ours:
+    nothing is moved across it. In a transition block the shortcut is a 2x2 average pool of the activated, scaled signal
+    and a 1x1 convolution. The pool does not keep the variance: it leaves 1/4 where pixels are independent.
+    """
+
+    def __init__(self, options: NFRegNetOptions, shape: BlockShape, beta: float) -> None:
+        super().__init__()
+        activation = ACTIVATIONS[options.activation]
+        self.activation = activation.function
+        self.gamma = activation.gamma(options.gamma)
+        self.beta = beta
+        self.alpha = options.alpha
+        inner = shape.inner_channels
+        self.conv0 = ScaledWSConv2d(shape.in_channels, inner, 1)
+        self.conv1 = ScaledWSConv2d(inner, inner, 3, shape.stride, options.padding, shape.groups)
+        self.squeeze_excite = _squeeze_excite(shape, options.squeeze_excite_gain)
+        self.conv2 = ScaledWSConv2d(inner, shape.out_channels, 1)
+        self.conv_shortcut = ScaledWSConv2d(shape.in_channels, shape.out_channels, 1) if shape.stride > 1 else None
+        self.stochastic_depth = StochasticDepth(shape.drop_rate, options.stochastic_depth_rescale)
+        self.skip_gain = (
+            None if options.skipinit_gain is None else nn.Parameter(torch.tensor(float(options.skipinit_gain)))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
+        out = self.activation(x)
+        scale = self.gamma / self.beta
+        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(_average_pool(out), input_scale=scale)
+        branch_scale = self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
+        residual: Tensor = self.stochastic_depth(self.residual_branch(out, scale, branch_scale))
+        return residual + shortcut
+
+    def residual_branch(self, out: Tensor, scale: float, branch_scale: Tensor | float) -> Tensor:
+        """`branch_scale` times the branch of the activated block input `out`, which `scale` brings to unit variance."""
+        out = self.conv0(out, input_scale=scale)
+        out = self.squeeze_excite(self.conv1(self.activation(out), input_scale=self.gamma))
+        return self.conv2(self.activation(out), input_scale=self.gamma, output_scale=branch_scale)  # type: ignore[no-any-return]
+
+
+class BNRegNet(RegNet):
+    """NF-RegNet's shapes with BatchNorm and activation before each convolution, as in the authors' resnet.py.
+
+    The paper compares with BN-RegNets and releases none: where the norms stand is ours.
+    """
+
+    def __init__(self, options: BNRegNetOptions, num_classes: int, in_channels: int) -> None:
+        super().__init__(options, num_classes)
+        widths = stage_widths(options)
+        self.initial_conv = Conv2d(in_channels, widths[0], 3, 2, options.padding)
+        for shapes in block_shapes(options):
+            self.stages.append(nn.Sequential(*[BNRegNetBlock(options, shape) for shape in shapes]))
+        self.final_conv = Conv2d(widths[-1], head_channels(options), 1)
+        self.final_bn = nn.BatchNorm2d(head_channels(options))
+        for module in self.modules():
+            if isinstance(module, Conv2d):
+                init_truncated_normal(module.weight)
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        return self.activation(self.final_bn(self.final_conv(x))).mean((2, 3))
+
+
+class BNRegNetBlock(nn.Module):
+    """x + f(x), f = (BN, activation, 1x1, BN, activation, grouped 3x3, SE, BN, activation, 1x1).
+
+    Squeeze-excite needs no gain here: the norm that follows takes out any constant factor.
+    """
+
+    def __init__(self, options: BNRegNetOptions, shape: BlockShape) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[options.activation].function
+        inner = shape.inner_channels
+        self.bn0 = nn.BatchNorm2d(shape.in_channels)
+        self.conv0 = Conv2d(shape.in_channels, inner, 1)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv1 = Conv2d(inner, inner, 3, shape.stride, options.padding, groups=shape.groups)
+        self.squeeze_excite = _squeeze_excite(shape, gain=1.0)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv2 = Conv2d(inner, shape.out_channels, 1)
+        self.conv_shortcut = Conv2d(shape.in_channels, shape.out_channels, 1) if shape.stride > 1 else None
+        self.stochastic_depth = StochasticDepth(shape.drop_rate, options.stochastic_depth_rescale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
+        out = self.activation(self.bn0(x))
+        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(_average_pool(out))
+        residual: Tensor = self.stochastic_depth(self.residual_branch(out))
+        return residual + shortcut
+
+    def residual_branch(self, out: Tensor) -> Tensor:
+        """The branch of the normalized, activated block input `out`."""
+        out = self.conv0(out)
+        out = self.squeeze_excite(self.conv1(self.activation(self.bn1(out))))
+        return self.conv2(self.activation(self.bn2(out)))  # type: ignore[no-any-return]
+
+
+def _squeeze_excite(shape: BlockShape, gain: float) -> SqueezeExcite:
+    """With the authors' initial weights: Haiku's default for linear layers, so that every gate is near sigmoid(0)."""
+    module = SqueezeExcite(shape.inner_channels, shape.hidden_channels, gain)
+    for linear in (module.fc0, module.fc1):
+        init_truncated_normal(linear.weight)
+        nn.init.zeros_(linear.bias)
+    return module
+
+
+def _average_pool(x: Tensor) -> Tensor:
+    """2x2 means with stride 2, [N, C, H, W] to [N, C, ceil(H / 2), ceil(W / 2)].
+
+    At the end of an odd side the mean is over the pixels that exist, not over padding: Haiku's avg_pool with SAME.
+    """
+    return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)

@@ -1,0 +1,47 @@
+"""Parts that may stand at the end of a residual branch or of a network: squeeze-excite, stochastic depth."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gates: x * gain * sigmoid(fc1(act(fc0(mean(x))))).
+
+    The sigmoid is about 1/2 at initialisation, so that a gain of 2 keeps the variance (code: base.py, nf_regnet.py).
+    """
+
+    def __init__(
+        self, channels: int, hidden: int, gain: float, activation: Callable[[Tensor], Tensor] = torch.relu
+    ) -> None:
+        super().__init__()
+        self.fc0 = nn.Linear(channels, hidden)
+        self.fc1 = nn.Linear(hidden, channels)
+        self.gain = gain
+        self.activation = activation
+
+    def forward(self, x: Tensor, output_scale: Tensor | float = 1.0) -> Tensor:
+        """[N, C, H, W] to the same, times `output_scale`, which acts through the small gates."""
+        gates = torch.sigmoid(self.fc1(self.activation(self.fc0(x.mean((2, 3))))))
+        return x * (self.gain * output_scale * gates)[:, :, None, None]
+
+
+class StochasticDepth(nn.Module):
+    """Drops the whole branch of each image with probability `rate` while training.
+
+    The authors' code never rescales, so that means differ between training and test (base.py); torchvision and timm
+    divide by the probability to keep.
+    """
+
+    def __init__(self, rate: float, rescale: bool) -> None:
+        super().__init__()
+        self.rate, self.rescale = rate, rescale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to the same."""
+        if not self.training or self.rate == 0.0:
+            return x
+        kept = torch.rand(len(x), device=x.device) >= self.rate
+        scale = kept / (1.0 - self.rate) if self.rescale else kept
+        return x * scale.to(x.dtype)[:, None, None, None]
