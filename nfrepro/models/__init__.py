@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nfrepro.models.folding import fold as fold
+    from nfrepro.models.haiku import load_haiku as load_haiku
     from nfrepro.models.registry import create as create
+    from nfrepro.models.timm_weights import load_timm as load_timm
 
 # Exported name -> the module that has it.
-_PLACES = {"create": "registry", "fold": "folding"}
-__all__ = ["create", "fold"]
+_PLACES = {"create": "registry", "fold": "folding", "load_haiku": "haiku", "load_timm": "timm_weights"}
+__all__ = ["create", "fold", "load_haiku", "load_timm"]
 
 
 def __getattr__(name: str) -> Any:

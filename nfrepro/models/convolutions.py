@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from nfrepro.errors import InputError
 
@@ -16,6 +17,7 @@ Padding = Literal["same", "torch"]
 # floor: max(variance * fan_in, 1e-4) (code: base.py); sum: variance * fan_in + 1e-4 (the paper's listing);
 # timm: variance + 1e-5, which shrinks wide filters visibly.
 EpsilonRule = Literal["floor", "sum", "timm"]
+FLOOR = 1e-4
 # population: divides by N (code: jnp.var); sample: by N - 1 (the listing: torch.var).
 VarianceEstimator = Literal["population", "sample"]
 
@@ -61,16 +63,15 @@ class Conv2d(nn.Conv2d):
         symmetric = 0 if self.pads_by_size else kernel_size // 2
         super().__init__(in_channels, out_channels, kernel_size, stride, symmetric, groups=groups, bias=bias)
 
-    def effective_weight(self) -> Tensor:
-        """The weight that convolves, [O, I, K, K], in the precision of the stored one."""
-        return self.weight
+    def effective_weight(self, scale: Tensor | float = 1.0) -> Tensor:
+        """`scale` times the weight that convolves, [O, I, K, K], in the precision of the stored one."""
+        return self.weight if isinstance(scale, float) and scale == 1.0 else self.weight * scale
 
     def forward(self, x: Tensor, input_scale: float = 1.0, output_scale: Tensor | float = 1.0) -> Tensor:
         """`output_scale * conv(input_scale * x)`, with both scales in the small weight, not in the large activation."""
-        weight, bias = self.effective_weight(), self.bias
-        if not (isinstance(output_scale, float) and input_scale == output_scale == 1.0):
-            weight = weight * (input_scale * output_scale)
-            bias = None if bias is None else bias * output_scale
+        weight, bias = self.effective_weight(input_scale * output_scale), self.bias
+        if bias is not None and not (isinstance(output_scale, float) and output_scale == 1.0):
+            bias = bias * output_scale
         if self.pads_by_size:
             x = pad_to_same(x, self.kernel_size[0], self.stride[0])
         return F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
@@ -101,32 +102,70 @@ class ScaledWSConv2d(Conv2d):
         assert self.bias is not None
         nn.init.zeros_(self.bias)
 
-    def effective_weight(self) -> Tensor:
-        """The standardized weight times the gain."""
-        return standardize(self.weight, self.standardization, self.gain)
+    def effective_weight(self, scale: Tensor | float = 1.0) -> Tensor:
+        return standardize(self.weight, self.gain * scale, self.standardization)
 
 
 class WSConv2d(Conv2d):
     """Weight Standardization as it was before this paper: no 1 / sqrt(N), no gain, no bias (arXiv 1903.10520)."""
 
-    def effective_weight(self) -> Tensor:
-        return standardize(self.weight, Standardization(scaled=False), None)
+    def effective_weight(self, scale: Tensor | float = 1.0) -> Tensor:
+        gain = self.weight.new_ones(self.out_channels) * scale
+        return standardize(self.weight, gain, Standardization(scaled=False))
 
 
-def standardize(weight: Tensor, how: Standardization, gain: Tensor | None) -> Tensor:
-    """`weight` [O, I, K, K] with mean 0 and, `scaled`, variance 1 / N in each output unit; times `gain` [O]."""
-    fan_in = weight[0].numel()
-    correction = 0 if how.variance == "population" else 1
-    variance, mean = torch.var_mean(weight, dim=(1, 2, 3), correction=correction, keepdim=True)
-    scale = _INVERSE_DEVIATION[how.epsilon](variance, fan_in)
-    if not how.scaled:
-        scale = scale * fan_in**0.5
-    return (weight - mean) * (scale if gain is None else scale * gain.view(-1, 1, 1, 1))
+def standardize(weight: Tensor, gain: Tensor, how: Standardization) -> Tensor:
+    """`weight` [O, I, K, K] with mean 0 and, if `scaled`, variance 1 / N in each output unit; times `gain` [O]."""
+    # In channels-last layout this order of the fan-in is the one in memory: nothing is copied.
+    flat = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+    out_channels, in_channels, height, width = weight.shape
+    standardized: Tensor = _Standardize.apply(flat, gain, how)
+    return standardized.view(out_channels, height, width, in_channels).permute(0, 3, 1, 2)
+
+
+class _Standardize(torch.autograd.Function):
+    """(W - mu) r k by rows, with r = 1 / (sigma sqrt(N)) by the epsilon rule; forward and backward in few passes.
+
+    With S = sum_j G_j (W_j - mu) and N' = N or N - 1: dk = r S and
+    dW = k r (G - mean G) + k S (dr / d var) (2 / N') (W - mu), both of which are a G + b W + c with a, b, c by row.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, gain: Tensor, how: Standardization) -> Tensor:
+        fan_in = weight.shape[1]
+        degrees = fan_in if how.variance == "population" else fan_in - 1
+        mean = weight.mean(1)
+        centred = weight - mean[:, None]
+        # On a CPU the norm is thirty times as fast as torch.var_mean, and exact enough once the mean is gone.
+        variance = torch.linalg.vector_norm(centred, dim=1).square() / degrees
+        inverse = _INVERSE_DEVIATION[how.epsilon](variance, fan_in)
+        if not how.scaled:
+            inverse = inverse * fan_in**0.5
+        ctx.save_for_backward(weight, gain, mean, variance, inverse)
+        ctx.how, ctx.degrees = how, degrees
+        return centred.mul_((inverse * gain)[:, None])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        weight, gain, mean, variance, inverse = ctx.saved_tensors
+        fan_in = weight.shape[1]
+        total = gradient.sum(1)
+        covariance = (gradient * weight).sum(1) - mean * total
+        # r = (N var + epsilon)^(-1/2), times sqrt(N) without `scaled`; on the floor it is constant.
+        slope = -0.5 * inverse**3 * (fan_in if ctx.how.scaled else 1.0)
+        if ctx.how.epsilon == "floor":
+            slope = torch.where(variance * fan_in > FLOOR, slope, 0.0)
+        of_gradient = gain * inverse
+        of_weight = gain * covariance * slope * (2.0 / ctx.degrees)
+        constant = of_gradient * total / fan_in + of_weight * mean
+        out = torch.addcmul(-constant[:, None], gradient, of_gradient[:, None])
+        return out.addcmul_(weight, of_weight[:, None]), inverse * covariance, None
 
 
 # 1 / (sigma sqrt(N)) by each epsilon rule, of the filters' variances and their fan-in.
 _INVERSE_DEVIATION: dict[EpsilonRule, Callable[[Tensor, int], Tensor]] = {
-    "floor": lambda variance, fan_in: torch.rsqrt(torch.clamp(variance * fan_in, min=1e-4)),
+    "floor": lambda variance, fan_in: torch.rsqrt(torch.clamp(variance * fan_in, min=FLOOR)),
     "sum": lambda variance, fan_in: torch.rsqrt(variance * fan_in + 1e-4),
     "timm": lambda variance, fan_in: torch.rsqrt((variance + 1e-5) * fan_in),
 }

@@ -56,6 +56,6 @@ def _plain(convolution: Conv2d, input_scale: float, output_scale: Tensor | float
         bias=True,
         groups=convolution.groups,
     )
-    plain.weight = nn.Parameter(convolution.effective_weight() * input_scale * output_scale, requires_grad=False)
+    plain.weight = nn.Parameter(convolution.effective_weight(input_scale * output_scale), requires_grad=False)
     plain.bias = nn.Parameter(convolution.bias * output_scale, requires_grad=False)
     return plain

@@ -63,10 +63,7 @@ class BNBlockV1(nn.Module):
 
 
 class FixUpResNet(ResNet):
-    """FixUp: initial weights shrunk by the number of blocks, scalar biases around every layer (arXiv 1901.09321).
-
-    Blocks as in the authors' code; the biases of stem and classifier are inferred from the FixUp paper.
-    """
+    """FixUp: initial weights shrunk by the number of blocks, scalar biases around every layer (arXiv 1901.09321)."""
 
     def __init__(self, options: FixUpResNetOptions, num_classes: int, in_channels: int) -> None:
         super().__init__(options)

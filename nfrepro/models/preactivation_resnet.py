@@ -1,5 +1,5 @@
 """Version 2 (pre-activation) ResNets that the paper compares with: BatchNorm in both orders, GroupNorm with Weight
-Standardization, none, and SkipInit (code: resnet.py, skipinit.py)."""
+Standardization, none, and SkipInit (code: resnet.py, skipinit_resnet.py)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

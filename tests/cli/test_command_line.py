@@ -49,7 +49,7 @@ def test_list(nfrepro: Call) -> None:
         (["run", "tiny", "abc", "--scale", "smoke"], "no run abc among these 4 runs"),
         (["sweeep", "tiny"], "sweep"),
         (["sweep"], "EXP"),
-        (["bench", "speed"], "bench speed: unknown; there is: specs"),
+        (["bench", "speed"], "bench speed: unknown; there is: specs, models"),
     ],
 )
 def test_a_bad_call_is_one_line_and_exit_2(nfrepro: Call, results: Path, arguments: list[str], message: str) -> None:

@@ -7,7 +7,16 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, init_truncated_normal, same_padding
+from nfrepro.models.convolutions import (
+    Conv2d,
+    EpsilonRule,
+    ScaledWSConv2d,
+    Standardization,
+    VarianceEstimator,
+    init_truncated_normal,
+    same_padding,
+    standardize,
+)
 
 
 def standardized_by_definition(weight: np.ndarray) -> np.ndarray:
@@ -93,3 +102,27 @@ def test_truncated_normal_has_the_variance_asked_for() -> None:
     init_truncated_normal(weight, scale=2.0)
     assert weight.var().item() * 576 == pytest.approx(2.0, rel=0.01)
     assert weight.abs().max().item() <= 2 * (2.0 / 576) ** 0.5 / 0.8796 + 1e-6
+
+
+@pytest.mark.parametrize("epsilon", ["floor", "sum", "timm"])
+@pytest.mark.parametrize("variance", ["population", "sample"])
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("size", [1.0, 1e-3], ids=["ordinary", "below the floor"])
+def test_gradients_of_standardization_equal_finite_differences(
+    epsilon: EpsilonRule, variance: VarianceEstimator, scaled: bool, size: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = size * torch.randn(3, 2, 3, 3, dtype=torch.float64, generator=generator) + 0.3 * size
+    gain = torch.rand(3, dtype=torch.float64, generator=generator) + 0.5
+    how = Standardization(scaled, epsilon, variance)
+    inputs = (weight.requires_grad_(), gain.requires_grad_())
+    # Steps of 1e-6 of a weight of 1e-3 still are 1,000 times smaller than what they change.
+    assert torch.autograd.gradcheck(lambda w, g: standardize(w, g, how), inputs, eps=1e-6 * size, atol=1e-4, rtol=1e-4)
+
+
+def test_standardization_forgets_no_digit_for_a_large_mean() -> None:
+    weight = torch.randn(4, 8, 3, 3, dtype=torch.float64) + 1000.0
+    exact = torch.from_numpy(standardized_by_definition(weight.numpy()))
+    got = standardize(weight.float(), torch.ones(4), Standardization()).double()
+    # float32 keeps 1000 to 6e-5: that is what is lost, and no more.
+    torch.testing.assert_close(got, exact, rtol=0, atol=1e-4)

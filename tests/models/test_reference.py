@@ -6,50 +6,35 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from nfrepro.models import create
+from nfrepro.models.haiku import load_haiku, read_npz
 
 REFERENCE = Path(__file__).parents[1] / "reference"
-# Authors' module of a block -> ours: haiku numbers the blocks through all stages.
-NETWORKS = {
-    "nf_resnet50": ("nf_resnet50_relu.npz", "NF_ResNet", "nf_res_block"),
-    "bn_resnet50": ("resnet50_bn.npz", "ResNet", "res_block_v2"),
-}
-OUR_NAMES = {"w": "weight", "b": "bias", "scale": "weight", "offset": "bias"}
+NETWORKS = {"nf_resnet50": "nf_resnet50_relu.npz", "bn_resnet50": "resnet50_bn.npz"}
 
 
-def reference(name: str) -> tuple[nn.Module, Any]:
-    """Our network with the authors' parameters, in float64, and the authors' file."""
-    file, root, block = NETWORKS[name]
-    data = np.load(REFERENCE / file)
-    model = create(name, width=0.25, num_classes=10)
-    with torch.no_grad():
-        for parameter_name, parameter in model.named_parameters():
-            parameter.copy_(authors_value(data, root, block, model, parameter_name, parameter))
+def reference(name: str) -> tuple[Any, Any, torch.Tensor]:
+    """Our network with the authors' parameters, in float64; the authors' outputs; their images [N, C, H, W]."""
+    path = REFERENCE / NETWORKS[name]
+    params, state = read_npz(path)
+    model = create(name, width=0.25, num_classes=10).double()
+    load_haiku(model, params, state)
     model.train("bn" in name)
-    return model.double(), data
+    data = np.load(path)
+    return model, data, torch.from_numpy(data["input"].astype(np.float64)).permute(0, 3, 1, 2)
 
 
-def authors_value(data: Any, root: str, block: str, model: Any, name: str, parameter: torch.Tensor) -> torch.Tensor:
-    module, _, kind = name.replace(".norm.", ".").replace("norm", "bn").rpartition(".")
-    if module.startswith("stages."):
-        _, stage, index, *rest = module.split(".")
-        number = sum(len(s) for s in model.stages[: int(stage)]) + int(index)
-        module = "/".join([block + (f"_{number}" if number else ""), *(["~", *rest] if rest else [])])
-    candidates = [f"param/{root}/~/{module}/{kind}"]
-    candidates += [f"param/{root}/~/{module}/{theirs}" for theirs, ours in OUR_NAMES.items() if ours == kind]
-    (key,) = [candidate for candidate in candidates if candidate in data]
-    value = torch.from_numpy(data[key].astype(np.float64))
-    if value.ndim == 4 and kind == "weight" and "bn" not in module:
-        return value.permute(3, 2, 0, 1)
-    return value.T if value.ndim == 2 else value.reshape(parameter.shape)
+def residual_branch(name: str, block: Any, x: torch.Tensor) -> torch.Tensor:
+    """The branch of `block` before skip gain and alpha."""
+    if "bn" in name:
+        return block.residual_branch(block.norm0(x))
+    return block.residual_branch(block.activation(x), block.gamma / block.beta, 1.0)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_and_pooled_features_equal_the_authors(name: str) -> None:
-    model, data = reference(name)
-    x = torch.from_numpy(data["input"].astype(np.float64)).permute(0, 3, 1, 2)
+    model, data, x = reference(name)
     with torch.no_grad():
         pool = model.forward_pool(x).numpy()
         logits = model.linear(torch.from_numpy(pool)).numpy()
@@ -58,13 +43,18 @@ def test_logits_and_pooled_features_equal_the_authors(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_moments_after_the_stem_equal_the_authors(name: str) -> None:
+    model, data, x = reference(name)
+    with torch.no_grad():
+        check_moments(model.forward_stem(x), data, 0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_variance_after_every_block_equals_the_authors(name: str) -> None:
-    model, data = reference(name)
-    x = torch.from_numpy(data["input"].astype(np.float64)).permute(0, 3, 1, 2)
+    model, data, x = reference(name)
     number = 0
     with torch.no_grad():
         x = model.forward_stem(x)
-        check_moments(x, data, number)
         for stage in model.stages:
             for block in stage:
                 x = block(x)
@@ -73,8 +63,27 @@ def test_variance_after_every_block_equals_the_authors(name: str) -> None:
     assert number == 16
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_variance_of_every_residual_branch_equals_the_authors(name: str) -> None:
+    model, data, x = reference(name)
+    number = 0
+    with torch.no_grad():
+        x = model.forward_stem(x)
+        for stage in model.stages:
+            for block in stage:
+                variance = mean_variance(residual_branch(name, block, x))
+                assert variance == pytest.approx(data[f"output/res_avg_var_{number}"].item(), rel=1e-4)
+                x = block(x)
+                number += 1
+    assert number == 16
+
+
 def check_moments(x: torch.Tensor, data: Any, number: int) -> None:
     squared_mean = x.mean((0, 2, 3)).square().mean().item()
-    variance = x.var((0, 2, 3), correction=0).mean().item()
     assert squared_mean == pytest.approx(data[f"output/avg_sq_mean_{number}"].item(), rel=1e-4)
-    assert variance == pytest.approx(data[f"output/avg_var_{number}"].item(), rel=1e-4)
+    assert mean_variance(x) == pytest.approx(data[f"output/avg_var_{number}"].item(), rel=1e-4)
+
+
+def mean_variance(x: torch.Tensor) -> float:
+    """The variance of each channel of `x` [N, C, H, W], averaged."""
+    return x.var((0, 2, 3), correction=0).mean().item()

@@ -1,0 +1,235 @@
+"""Weights of the authors' released JAX networks (deepmind-research/nfnets), copied into ours.
+
+Haiku names a parameter by module and name: `NF_ResNet/~/nf_res_block_3/~/conv1` has `w`, `gain` and `bias`. `~` marks
+modules made in a constructor. Blocks are numbered through all stages, the first without a number. Modules keep their
+names in our networks but for the norms and the layers listed below.
+"""
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nfrepro.errors import InputError
+from nfrepro.models.convolutions import ScaledWSConv2d
+
+Array = npt.NDArray[Any]
+Tree = Mapping[str, Mapping[str, Any]]  # module -> name -> array
+
+# Our layers -> the authors', as patterns on the dotted name of a module inside the network or the block.
+_MODULES = (
+    (r"^norm(\d)(\.norm)?$", r"bn\1"),
+    (r"^(initial|final)_norm(\.norm)?$", r"\1_bn"),
+    (r"^shortcut\.0$", "conv_shortcut"),
+    (r"^shortcut\.1$", "shortcut_bn"),
+    # The authors do not name these two, so that haiku calls both by their class.
+    (r"^squeeze_excite\.fc0$", "squeeze_excite.linear"),
+    (r"^squeeze_excite\.fc1$", "squeeze_excite.linear_1"),
+)
+# Scalars of FixUp that the authors call otherwise (code: fixup_resnet.py).
+_SCALARS = {"bias_stem": "bias1", "bias_head": "bias2", "multiplier": "scale"}
+_AVERAGES = {"running_mean": "mean_ema", "running_var": "var_ema"}
+_UNREAD_STATE = ("counter", "hidden")  # what haiku needs, beside `average`, to go on averaging
+
+# Where an entry stands below the root: the names of its modules without `~`, then its own. A block is its number.
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """One tensor of ours, and the entry of the authors' tree that fills it."""
+
+    name: str
+    tensor: Tensor
+    owner: nn.Module
+    path: Place
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One array of the authors' tree."""
+
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class _Naming:
+    """The names that differ from one network of the authors to the next."""
+
+    root: str
+    block: str
+
+    def path(self, module: str, name: str) -> Place:
+        """Where `module`/`name` stands below the root."""
+        parts = ["squeeze_excite" if part == "se" else part for part in _parts(module)[1:]]
+        number = _block_number(parts[0], self.block) if parts else None
+        return (*parts, name) if number is None else (number, *parts[1:], name)
+
+    def spell(self, path: Place) -> str:
+        """The authors' name for `path`."""
+        *modules, name = path
+        blocks = [self.block + (f"_{part}" if part else "") if isinstance(part, int) else part for part in modules]
+        return "/~/".join([self.root, *blocks]) + f"/{name}"
+
+
+def load_haiku(model: nn.Module, params: Tree, state: Tree | None = None) -> None:
+    """Copies the authors' parameters into `model` in place, in its own dtype and device.
+
+    `params` and `state` are module name -> name -> array. Convolutions come as [H, W, I, O], linear weights as [I, O],
+    norms as [1, 1, 1, C]. `state` holds BatchNorm's running averages, of which only `average` is read; without it the
+    buffers stay as they are. Raises `ValueError`, with `model` unchanged, unless the tree fills the network exactly.
+    """
+    naming = _naming(params, state or {})
+    slots = list(_slots(model, with_state=state is not None))
+    entries: dict[Place, _Entry] = {}
+    problems, extras, copies = [], [], []
+    for tree in (params, state or {}):
+        for module, arrays in tree.items():
+            for name, value in arrays.items():
+                entry = _Entry(f"{module}/{name}", value)
+                # Two spellings of one place, say `se` and `squeeze_excite`: one of them is too many.
+                if entries.setdefault(naming.path(module, name), entry) is not entry:
+                    extras.append(entry.name)
+    for slot in slots:
+        found = entries.pop(slot.path, None)
+        if found is None:
+            problems.append(f"{naming.spell(slot.path)}: missing, {slot.name} needs it")
+            continue
+        value = _numbers(found)
+        ours = _to_our_layout(value, slot.owner)
+        if ours.shape != tuple(slot.tensor.shape):
+            shapes = f"shape {list(value.shape)} does not fit {slot.name} {list(slot.tensor.shape)}"
+            problems.append(f"{found.name}: {shapes}")
+        copies.append((slot.tensor, ours))
+    unread = {(*slot.path[:-1], name) for slot in slots if slot.path[-1] == "average" for name in _UNREAD_STATE}
+    extras += [entry.name for path, entry in entries.items() if path not in unread]
+    problems += [f"{name}: the network has no place for it" for name in extras]
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise InputError(f"load_haiku: {'; '.join(problems[:3])}{more}")
+    with torch.no_grad():
+        for tensor, ours in copies:
+            # A fresh array: torch takes neither read-only memory nor negative strides.
+            tensor.copy_(torch.from_numpy(np.array(ours, order="C")))
+
+
+def read_npz(path: str | Path) -> tuple[dict[str, dict[str, Array]], dict[str, dict[str, Array]]]:
+    """`params` and `state` of a numpy archive with keys `param/<module>/<name>` and `state/<module>/<name>`.
+
+    Other keys are passed over. Raises `ValueError` for a file that is no such archive.
+    """
+    trees: dict[str, dict[str, dict[str, Array]]] = {"param": {}, "state": {}}
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputError(f"{path}: one array, not an npz archive")
+        with archive:
+            for key in archive.files:
+                kind, _, rest = key.partition("/")
+                module, _, name = rest.rpartition("/")
+                if kind in trees and module and name:
+                    trees[kind].setdefault(module, {})[name] = archive[key]
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path}: cannot be read as an npz archive: {reason}") from None
+    if not trees["param"]:
+        raise InputError(f"{path}: no keys of the form param/<module>/<name>")
+    return trees["param"], trees["state"]
+
+
+def _naming(params: Tree, state: Tree) -> _Naming:
+    """The root that all modules share, and the one name beneath it that is a block's."""
+    modules = [*params, *state]
+    roots = sorted({module.split("/")[0] for module in modules})
+    if len(roots) != 1:
+        raise InputError(f"load_haiku: the tree must have one root, not {_listed(roots)}")
+    children = {parts[1] for module in modules if len(parts := _parts(module)) > 1}
+    stems = {child: re.sub(r"_[1-9]\d*$", "", child) for child in children}
+    # Only a network whose blocks are called something else is told by its numbers, so that no stray linear_1 misleads.
+    blocks = {stem for stem in stems.values() if "block" in stem.lower()}
+    blocks = blocks or {stem for child, stem in stems.items() if stem != child}
+    if len(blocks) != 1:
+        raise InputError(f"load_haiku: {roots[0]} must have blocks of one name, not {_listed(sorted(blocks))}")
+    return _Naming(roots[0], blocks.pop())
+
+
+def _parts(module: str) -> list[str]:
+    """The names along the path `module`, from the root down."""
+    return [part for part in module.split("/") if part != "~"]
+
+
+def _listed(names: list[str]) -> str:
+    """At most three of `names`."""
+    return (", ".join(names[:3]) or "none") + (f" (and {len(names) - 3} more)" if len(names) > 3 else "")
+
+
+def _block_number(module: str, block: str) -> int | None:
+    """0 for `block`, N for `block_N`; None for other modules."""
+    match = re.fullmatch(re.escape(block) + r"(?:_([1-9]\d*))?", module)
+    return None if match is None else int(match[1] or 0)
+
+
+def _slots(model: nn.Module, with_state: bool) -> Iterator[_Slot]:
+    """The tensors of `model` to fill: all parameters and, `with_state`, the averages of BatchNorm."""
+    first_block = [0]
+    for stage in getattr(model, "stages", ()):
+        first_block.append(first_block[-1] + len(stage))
+    for module_name, owner in model.named_modules():
+        prefix: Place = ()
+        inside = module_name
+        if match := re.fullmatch(r"stages\.(\d+)\.(\d+)(?:\.(.*))?", module_name):
+            prefix = (first_block[int(match[1])] + int(match[2]),)
+            inside = match[3] or ""
+        for pattern, theirs in _MODULES:
+            inside = re.sub(pattern, theirs, inside)
+        path: Place = (*prefix, *(inside.split(".") if inside else ()))
+        dot = "." if module_name else ""
+        for name, tensor in owner.named_parameters(recurse=False):
+            yield _Slot(f"{module_name}{dot}{name}", tensor, owner, (*path, _parameter_name(owner, name)))
+        if with_state and isinstance(owner, _BatchNorm):
+            for name, average in _AVERAGES.items():
+                tensor = getattr(owner, name)
+                if tensor is not None:
+                    yield _Slot(f"{module_name}{dot}{name}", tensor, owner, (*path, average, "average"))
+
+
+def _parameter_name(owner: nn.Module, name: str) -> str:
+    """The authors' name for parameter `name` of `owner`."""
+    if isinstance(owner, _BatchNorm | nn.GroupNorm):
+        return {"weight": "scale", "bias": "offset"}[name]
+    if isinstance(owner, ScaledWSConv2d):
+        return {"weight": "w"}.get(name, name)
+    if isinstance(owner, nn.Conv2d | nn.Linear):
+        return {"weight": "w", "bias": "b"}[name]
+    return _SCALARS.get(name, name)
+
+
+def _numbers(entry: _Entry) -> Array:
+    """The array of `entry` in float64, which holds every smaller type exactly, bfloat16 included."""
+    try:
+        return np.asarray(entry.value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"load_haiku: {entry.name}: not an array of numbers") from None
+
+
+def _to_our_layout(value: Array, owner: nn.Module) -> Array:
+    """[H, W, I, O] to [O, I, H, W], [I, O] to [O, I], [1, 1, 1, C] to [C]; other shapes as they are."""
+    if isinstance(owner, nn.Conv2d) and value.ndim == 4:
+        return value.transpose(3, 2, 0, 1)
+    if isinstance(owner, nn.Linear) and value.ndim == 2:
+        return value.T
+    if isinstance(owner, _BatchNorm | nn.GroupNorm) and value.ndim and value.size == value.shape[-1]:
+        return value.reshape(-1)
+    return value
