@@ -1,7 +1,7 @@
 """What is wrong with an input, said in one line. Ground floor: every room may import it; no torch."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -15,3 +15,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`, did you mean X?` for the nearest of `known`, or an empty string where none is near."""
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f", did you mean {nearest[0]}?" if nearest else ""
+
+
+def first_three(problems: Sequence[str]) -> str:
+    """The first three of `problems` in one line, and how many more there are."""
+    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+    return "; ".join(problems[:3]) + more

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nfrepro.errors import InputError
+from nfrepro.errors import InputError, first_three
 from nfrepro.models.convolutions import ScaledWSConv2d
 
 Array = npt.NDArray[Any]
@@ -115,8 +115,7 @@ def load_haiku(model: nn.Module, params: Tree, state: Tree | None = None) -> Non
     extras += [entry.name for path, entry in entries.items() if path not in unread]
     problems += [f"{name}: the network has no place for it" for name in extras]
     if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise InputError(f"load_haiku: {'; '.join(problems[:3])}{more}")
+        raise InputError(f"load_haiku: {first_three(problems)}")
     with torch.no_grad():
         for tensor, ours in copies:
             # A fresh array: torch takes neither read-only memory nor negative strides.

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nfrepro.errors import InputError
+from nfrepro.errors import InputError, first_three
 
 # `create("nf_resnet50", **TIMM_SWITCHES)` is timm's nf_resnet50: gamma in every standardized weight, epsilon added to
 # the variance, pooled shortcuts, symmetric padding, no SkipInit scalar (the last gain of a branch starts at 0 instead).
@@ -46,8 +46,7 @@ def load_timm(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
             copies.append((ours, value))
     problems += [f"{theirs}: the network has no place for it" for theirs in unread]
     if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise InputError(f"load_timm: {'; '.join(problems[:3])}{more}")
+        raise InputError(f"load_timm: {first_three(problems)}")
     with torch.no_grad():
         for ours, value in copies:
             ours.copy_(value.view_as(ours))
