@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from nfrepro.errors import InputError
 from nfrepro.evidence import store
 from nfrepro.evidence.claim import Claimed, claim
 from nfrepro.evidence.provenance import provenance
@@ -59,6 +60,8 @@ def execute(
             )
     except Claimed:
         return Ended("claimed", "another process is executing it")
+    except InputError as error:  # a damaged record: it stays as it is
+        return Ended("failed", str(error))
     except OSError as error:
         return Ended("interrupted", f"{folder}: {error.strerror or error}: mend this and start the sweep again")
 
@@ -86,6 +89,7 @@ def _execute_claimed(run: Run, folder: Path, place: Place, around: Surroundings)
         "provenance": {**record["provenance"], **outcome.provenance},
     }
     store.write_record(folder, record)
+    outcome.discard_unfinished()
     (folder / store.ERROR).unlink(missing_ok=True)
     return Ended(outcome.status, _in_words(outcome.final))
 

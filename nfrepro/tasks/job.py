@@ -30,11 +30,13 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a task found. `final` are the numbers of the table: flat, JSON; `data` and `device` go to the provenance."""
+    """What a task found. `final` are the numbers of the table: flat, JSON."""
 
     status: Literal["completed", "diverged"]
     final: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
+    # Removes what only served to continue. To be called once the outcome is stored: until then a crash may need it.
+    discard_unfinished: Callable[[], None] = lambda: None
 
 
 class Interrupted(Exception):

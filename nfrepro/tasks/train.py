@@ -32,8 +32,12 @@ def run(task: TrainTask, around: Surroundings) -> Outcome:
         result = loop.fit(model, setup, _around_the_loop(around, device))
     except observer.Stopped:
         raise Interrupted from None
-    checkpoint.remove(around.folder)
-    return Outcome(result.status, _final_numbers(result, model), _provenance(dataset, task, device))
+    return Outcome(
+        result.status,
+        _final_numbers(result, model),
+        _provenance(dataset, task, device),
+        discard_unfinished=partial(checkpoint.remove, around.folder),
+    )
 
 
 @lru_cache(maxsize=1)

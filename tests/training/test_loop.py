@@ -50,7 +50,9 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 def execute_on(device: str, options: TrainTask, folder: Path, **around: Any) -> Outcome:
     folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)
-    return run(options, Surroundings(folder, device, **around))
+    outcome = run(options, Surroundings(folder, device, **around))
+    outcome.discard_unfinished()  # as whoever stores the outcome does
+    return outcome
 
 
 def execute(options: TrainTask, folder: Path, **around: Any) -> Outcome:

@@ -1,0 +1,55 @@
+"""One run in this process: what is stored, and what a failure in the middle leaves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nfrepro.evidence import store
+from nfrepro.launch.job import Ended, Place, execute
+from nfrepro.specs import Run, expand, load_experiment
+from nfrepro.tasks.registry import SCHEMAS
+
+
+@pytest.fixture
+def run(experiments: Path) -> Run:
+    return expand(load_experiment("tiny", experiments), "smoke", SCHEMAS)[0]
+
+
+def execute_here(run: Run, results: Path) -> Ended:
+    place = Place(results, "cpu", 1, 60.0)
+    return execute(run, place, lambda progress: None, lambda text: None, lambda: False)
+
+
+def test_checkpoints_outlive_a_failure_to_store_the_result(
+    run: Run, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store.run_folder(results, run)
+    write = store.write_record
+
+    def full_disk(folder: Path, record: dict[str, Any]) -> None:
+        if record["status"] == "completed":
+            raise OSError(28, "No space left on device")
+        write(folder, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_record", full_disk)
+        ended = execute_here(run, results)
+    assert ended.ending == "interrupted"
+    assert "No space left on device" in ended.text
+    assert list(folder.glob("checkpoint-*.pt"))
+    assert store.read(folder).state == "interrupted"
+    assert execute_here(run, results).ending == "completed"
+    assert not list(folder.glob("checkpoint-*.pt"))
+    assert json.loads((folder / "run.json").read_text())["executions"] == 2
+
+
+def test_a_damaged_record_fails_the_run_and_stays_as_it_is(run: Run, results: Path) -> None:
+    folder = store.run_folder(results, run)
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{")
+    ended = execute_here(run, results)
+    assert ended.ending == "failed"
+    assert "not a valid record" in ended.text
+    assert (folder / "run.json").read_text() == "{"
