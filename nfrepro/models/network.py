@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from nfrepro.errors import InputError
-from nfrepro.models.convolutions import Conv2d
+from nfrepro.models.convolutions import Conv2d, init_truncated_normal
 
 
 class Network(nn.Module):
@@ -21,6 +21,20 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.feature_channels = feature_channels  # of each stage's output
         self.feature_strides = feature_strides  # pixels of the image to one of each stage's output, in each direction
+
+    def add_classifier(self, channels: int, num_classes: int, std: float = 0.0) -> None:
+        """The linear layer, its weights normal with deviation `std`: 0 in the authors' code but for NF-ResNets."""
+        self.linear = nn.Linear(channels, num_classes)
+        nn.init.normal_(self.linear.weight, std=std) if std else nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def init_plain_convolutions(self, scale: float = 1.0) -> None:
+        """Every convolution as Haiku does by default: truncated normal, variance scale / fan_in; biases 0."""
+        for module in self.modules():
+            if isinstance(module, Conv2d):
+                init_truncated_normal(module.weight, scale)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.linear(self.dropout(self.forward_pool(x)))

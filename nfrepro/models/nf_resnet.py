@@ -30,9 +30,7 @@ class NFResNet(ResNet):
             betas = [1.0 if options.beta == "off" else scale.beta for scale in scales]
             blocks = [NFBlock(options, shape, beta) for shape, beta in zip(shapes, betas, strict=True)]
             self.stages.append(nn.Sequential(*blocks))
-        self.linear = nn.Linear(shapes[-1].out_channels, num_classes)
-        nn.init.normal_(self.linear.weight, std=0.01)  # code: nf_resnet.py
-        nn.init.zeros_(self.linear.bias)
+        self.add_classifier(shapes[-1].out_channels, num_classes, std=0.01)  # code: nf_resnet.py
 
     def convolve_stem(self, x: Tensor) -> Tensor:
         return self.initial_conv(x, input_scale=self.gamma_in_weight)  # type: ignore[no-any-return]

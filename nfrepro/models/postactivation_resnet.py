@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from nfrepro.models.activations import ACTIVATIONS
-from nfrepro.models.convolutions import Conv2d, init_truncated_normal
+from nfrepro.models.convolutions import Conv2d
 from nfrepro.models.options import BNResNetOptions, FixUpResNetOptions
 from nfrepro.models.preactivation_resnet import INIT_SCALE
 from nfrepro.models.resnet import BlockShape, ResNet, block_shapes, stem_channels
@@ -21,12 +21,8 @@ class BNResNetV1(ResNet):
         self.initial_norm = nn.BatchNorm2d(channels)
         for shapes in block_shapes(options):
             self.stages.append(nn.Sequential(*[BNBlockV1(options, shape) for shape in shapes]))
-        self.linear = nn.Linear(shapes[-1].out_channels, num_classes)
-        for module in self.modules():
-            if isinstance(module, Conv2d):
-                init_truncated_normal(module.weight, INIT_SCALE[options.conv_init])
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.add_classifier(shapes[-1].out_channels, num_classes)
+        self.init_plain_convolutions(INIT_SCALE[options.conv_init])
 
     def convolve_stem(self, x: Tensor) -> Tensor:
         return self.activation(self.initial_norm(self.initial_conv(x)))
@@ -74,9 +70,7 @@ class FixUpResNet(ResNet):
         self.bias_stem, self.bias_head = _scalar(0.0), _scalar(0.0)
         for shapes in block_shapes(options):
             self.stages.append(nn.Sequential(*[FixUpBlock(options, shape) for shape in shapes]))
-        self.linear = nn.Linear(shapes[-1].out_channels, num_classes)
-        nn.init.zeros_(self.linear.weight)  # code: fixup_resnet.py
-        nn.init.zeros_(self.linear.bias)
+        self.add_classifier(shapes[-1].out_channels, num_classes)
 
     def convolve_stem(self, x: Tensor) -> Tensor:
         return self.activation(self.initial_conv(x) + self.bias_stem)

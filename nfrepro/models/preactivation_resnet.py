@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nfrepro.errors import InputError
 from nfrepro.models.activations import ACTIVATIONS
-from nfrepro.models.convolutions import Conv2d, WSConv2d, init_truncated_normal
+from nfrepro.models.convolutions import Conv2d, WSConv2d
 from nfrepro.models.options import (
     BNResNetOptions,
     GNWSResNetOptions,
@@ -72,14 +72,8 @@ class PreactivationResNet(ResNet):
         for shapes in block_shapes(options):
             self.stages.append(nn.Sequential(*[PreactivationBlock(options, kind, shape) for shape in shapes]))
         self.final_norm = NormAndActivation(options, kind, shapes[-1].out_channels)
-        self.linear = nn.Linear(shapes[-1].out_channels, num_classes)
-        for module in self.modules():
-            if isinstance(module, Conv2d):
-                init_truncated_normal(module.weight, kind.init_scale)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.zeros_(self.linear.weight)  # code: resnet.py
-        nn.init.zeros_(self.linear.bias)
+        self.add_classifier(shapes[-1].out_channels, num_classes)
+        self.init_plain_convolutions(kind.init_scale)
 
     def forward_head(self, x: Tensor) -> Tensor:
         out: Tensor = self.final_norm(x).mean((2, 3))

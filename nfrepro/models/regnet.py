@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nfrepro.errors import InputError
 from nfrepro.models.activations import ACTIVATIONS
-from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, init_truncated_normal
+from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d
 from nfrepro.models.network import Network
 from nfrepro.models.regnet_options import VARIANTS, BNRegNetOptions, NFRegNetOptions, RegNetOptions
 from nfrepro.models.residual import SqueezeExcite, StochasticDepth
@@ -80,9 +80,7 @@ class RegNet(Network):
         dropout = VARIANTS[options.variant].dropout if options.dropout is None else options.dropout
         super().__init__(dropout, stage_widths(options), [4, 8, 16, 32])
         self.activation = ACTIVATIONS[options.activation].function
-        self.linear = nn.Linear(head_channels(options), num_classes)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.add_classifier(head_channels(options), num_classes)
 
 
 class NFRegNet(RegNet):
@@ -123,7 +121,7 @@ class NFRegNetBlock(nn.Module):
         inner = shape.inner_channels
         self.conv0 = ScaledWSConv2d(shape.in_channels, inner, 1)
         self.conv1 = ScaledWSConv2d(inner, inner, 3, shape.stride, options.padding, shape.groups)
-        self.squeeze_excite = _squeeze_excite(shape, options.squeeze_excite_gain)
+        self.squeeze_excite = SqueezeExcite(inner, shape.hidden_channels, options.squeeze_excite_gain)
         self.conv2 = ScaledWSConv2d(inner, shape.out_channels, 1)
         self.conv_shortcut = ScaledWSConv2d(shape.in_channels, shape.out_channels, 1) if shape.stride > 1 else None
         self.stochastic_depth = StochasticDepth(shape.drop_rate, options.stochastic_depth_rescale)
@@ -161,9 +159,7 @@ class BNRegNet(RegNet):
             self.stages.append(nn.Sequential(*[BNRegNetBlock(options, shape) for shape in shapes]))
         self.final_conv = Conv2d(widths[-1], head_channels(options), 1)
         self.final_bn = nn.BatchNorm2d(head_channels(options))
-        for module in self.modules():
-            if isinstance(module, Conv2d):
-                init_truncated_normal(module.weight)
+        self.init_plain_convolutions()
 
     def forward_head(self, x: Tensor) -> Tensor:
         return self.activation(self.final_bn(self.final_conv(x))).mean((2, 3))
@@ -183,7 +179,7 @@ class BNRegNetBlock(nn.Module):
         self.conv0 = Conv2d(shape.in_channels, inner, 1)
         self.bn1 = nn.BatchNorm2d(inner)
         self.conv1 = Conv2d(inner, inner, 3, shape.stride, options.padding, groups=shape.groups)
-        self.squeeze_excite = _squeeze_excite(shape, gain=1.0)
+        self.squeeze_excite = SqueezeExcite(inner, shape.hidden_channels, gain=1.0)
         self.bn2 = nn.BatchNorm2d(inner)
         self.conv2 = Conv2d(inner, shape.out_channels, 1)
         self.conv_shortcut = Conv2d(shape.in_channels, shape.out_channels, 1) if shape.stride > 1 else None
@@ -201,15 +197,6 @@ class BNRegNetBlock(nn.Module):
         out = self.conv0(out)
         out = self.squeeze_excite(self.conv1(self.activation(self.bn1(out))))
         return self.conv2(self.activation(self.bn2(out)))  # type: ignore[no-any-return]
-
-
-def _squeeze_excite(shape: BlockShape, gain: float) -> SqueezeExcite:
-    """With the authors' initial weights: Haiku's default for linear layers, so that every gate is near sigmoid(0)."""
-    module = SqueezeExcite(shape.inner_channels, shape.hidden_channels, gain)
-    for linear in (module.fc0, module.fc1):
-        init_truncated_normal(linear.weight)
-        nn.init.zeros_(linear.bias)
-    return module
 
 
 def _average_pool(x: Tensor) -> Tensor:

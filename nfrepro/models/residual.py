@@ -1,29 +1,29 @@
 """Parts that may stand at the end of a residual branch or of a network: squeeze-excite, stochastic depth."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
+from nfrepro.models.convolutions import init_truncated_normal
+
 
 class SqueezeExcite(nn.Module):
-    """Channel gates: x * gain * sigmoid(fc1(act(fc0(mean(x))))).
+    """Channel gates: x * gain * sigmoid(fc1(relu(fc0(mean(x))))), with Haiku's default initial weights.
 
     The sigmoid is about 1/2 at initialisation, so that a gain of 2 keeps the variance (code: base.py, nf_regnet.py).
     """
 
-    def __init__(
-        self, channels: int, hidden: int, gain: float, activation: Callable[[Tensor], Tensor] = torch.relu
-    ) -> None:
+    def __init__(self, channels: int, hidden: int, gain: float) -> None:
         super().__init__()
         self.fc0 = nn.Linear(channels, hidden)
         self.fc1 = nn.Linear(hidden, channels)
         self.gain = gain
-        self.activation = activation
+        for linear in (self.fc0, self.fc1):
+            init_truncated_normal(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, output_scale: Tensor | float = 1.0) -> Tensor:
         """[N, C, H, W] to the same, times `output_scale`, which acts through the small gates."""
-        gates = torch.sigmoid(self.fc1(self.activation(self.fc0(x.mean((2, 3))))))
+        gates = torch.sigmoid(self.fc1(torch.relu(self.fc0(x.mean((2, 3))))))
         return x * (self.gain * output_scale * gates)[:, :, None, None]
 
 
