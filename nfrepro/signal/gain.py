@@ -3,17 +3,35 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
-from scipy.integrate import quad_vec
 from torch import Tensor
+
+from nfrepro.errors import InputError
 
 Activation = Callable[[Tensor], Tensor]
 
 # Beyond 14 standard deviations the Gaussian weighs less than 1e-43: nothing an activation does there is seen.
 _REACH = 14.0
+# Intervals to begin with: half a deviation each, so that kinks at whole numbers, 0 above all, are edges.
+_INTERVALS = 56
+# An interval is good when halving it changes the integral by less than this share of the whole.
+_TOLERANCE = 2e-16
+# More intervals than this at once: a function that no quadrature follows, say a random one.
+_MOST_INTERVALS = 100_000
+
+
+def _lobatto(count: int) -> tuple[Tensor, Tensor]:
+    """Nodes and weights of Gauss-Lobatto quadrature on [-1, 1]. The ends are nodes: no step can hide beside them."""
+    polynomial = np.polynomial.Legendre.basis(count - 1)
+    nodes = np.array([-1.0, *np.sort(polynomial.deriv().roots().real), 1.0])
+    nodes = 0.5 * (nodes - nodes[::-1])  # the roots are symmetric, up to rounding
+    weights = 2.0 / (count * (count - 1) * polynomial(nodes) ** 2)
+    return torch.from_numpy(nodes), torch.from_numpy(weights)
+
+
+_NODES, _WEIGHTS = _lobatto(20)
 
 
 @dataclass(frozen=True)
@@ -29,16 +47,18 @@ class Moments:
         return 1.0 / math.sqrt(self.variance)
 
 
-@cache
 def moments(activation: Activation) -> Moments:
     """Mean and variance of an elementwise `activation` under a standard Gaussian, in float64.
 
-    Raises `ValueError` where there is no finite, positive variance: a constant function, or one that overflows.
+    Kinks and steps may be anywhere. Raises `ValueError` for what is no elementwise function of a tensor, and where
+    there is no finite, positive variance: a constant, NaN, overflow, tails that outgrow the Gaussian.
     """
-    mean = _gaussian_expectation(lambda z: _evaluate(activation, z))
-    variance = _gaussian_expectation(lambda z: (_evaluate(activation, z) - mean) ** 2)
-    if not 1e-20 < variance < math.inf:
-        raise ValueError(f"activation {activation} has no usable gain: mean {mean}, variance {variance} under N(0, 1)")
+    _check_elementwise(activation)
+    mean = _gaussian_expectation(activation, lambda values: values)
+    variance = _gaussian_expectation(activation, lambda values: (values - mean) ** 2)
+    # What rounding leaves of a constant is about 1e-32 of its square.
+    if not max(1e-24 * mean**2, 1e-200) < variance < math.inf:
+        raise InputError(f"{_no_gain(activation)} mean {mean:g}, variance {variance:g} under N(0, 1)")
     return Moments(mean, variance)
 
 
@@ -47,23 +67,71 @@ def gain(activation: Activation) -> float:
     return moments(activation).gain
 
 
-def _evaluate(activation: Activation, z: float) -> float:
-    value = float(activation(torch.tensor([z], dtype=torch.float64))[0])
-    if not math.isfinite(value):
-        raise ValueError(f"activation {activation} has no usable gain: it is {value} at {z:g}")
-    return value
+def _check_elementwise(activation: Activation) -> None:
+    """Raises `ValueError` unless every number that comes out depends on the one that went in, and on nothing else."""
+    if not callable(activation):
+        raise InputError(f"{_no_gain(activation)} it is not a function")
+    z = torch.linspace(-3.0, 3.0, 61, dtype=torch.float64)
+    together = _evaluate(activation, z)
+    alone = torch.cat([_evaluate(activation, part) for part in (z[:1], z[1:-1].flip(0), z[-1:])])
+    alone = torch.cat([alone[:1], alone[1:-1].flip(0), alone[-1:]])
+    if not torch.allclose(together, alone, rtol=1e-9, atol=1e-12):
+        at = int((together - alone).abs().argmax())
+        raise InputError(
+            f"{_no_gain(activation)} it is not elementwise: at {z[at].item():g} it is {together[at].item():g} "
+            f"among other numbers and {alone[at].item():g} among fewer or in another order"
+        )
 
 
-def _gaussian_expectation(function: Callable[[float], float]) -> float:
-    """E[function(z)], `z ~ N(0, 1)`, by adaptive Gauss-Kronrod; the kink that many activations have at 0 is an edge."""
-    density = 1.0 / math.sqrt(2.0 * math.pi)
-    integral, _ = quad_vec(
-        lambda z: np.array([function(z) * density * math.exp(-0.5 * z * z)]),
-        -_REACH,
-        _REACH,
-        points=[0.0],
-        epsabs=1e-13,
-        epsrel=1e-13,
-        limit=2000,
-    )
-    return float(integral[0])
+@torch.no_grad()
+def _evaluate(activation: Activation, z: Tensor) -> Tensor:
+    """`activation` of each number of `z`, in float64. Raises `ValueError` unless all of them are finite."""
+    try:
+        out = activation(z.clone())  # a clone, since some work in place
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{_no_gain(activation)} it fails on {list(z.shape)} numbers: {error}") from error
+    if not isinstance(out, Tensor) or out.is_complex():
+        raise InputError(f"{_no_gain(activation)} it gives no tensor of real numbers")
+    if out.shape != z.shape:
+        raise InputError(f"{_no_gain(activation)} {list(z.shape)} numbers become {list(out.shape)}")
+    out = out.double()
+    if not (finite := out.isfinite()).all():
+        at = int(finite.flatten().logical_not().nonzero()[0])
+        raise InputError(
+            f"{_no_gain(activation)} it is {out.flatten()[at].item()} at {z.flatten()[at].item():g}, not finite"
+        )
+    return out
+
+
+def _gaussian_expectation(activation: Activation, function: Callable[[Tensor], Tensor]) -> float:
+    """E[function(activation(z))], `z ~ N(0, 1)`: Gauss-Lobatto, halving intervals until that changes nothing."""
+
+    def integrals(left: Tensor, right: Tensor) -> Tensor:
+        half = 0.5 * (right - left)
+        z = torch.addcmul(0.5 * (left + right)[:, None], half[:, None], _NODES)
+        values = function(_evaluate(activation, z.flatten()).view_as(z))
+        return half * ((values * torch.exp(-0.5 * z * z)) @ _WEIGHTS) / math.sqrt(2.0 * math.pi)
+
+    edges = torch.linspace(-_REACH, _REACH, _INTERVALS + 1, dtype=torch.float64)
+    left, right = edges[:-1], edges[1:]
+    whole = integrals(left, right)
+    scale = float(whole.abs().sum())
+    if not float(whole[[0, -1]].abs().sum()) <= 1e-9 * scale < math.inf:
+        raise InputError(f"{_no_gain(activation)} no finite variance: its tails outgrow the Gaussian's")
+    good: list[float] = []
+    while len(left):
+        if len(left) > _MOST_INTERVALS:
+            raise InputError(f"{_no_gain(activation)} it varies too fast for any quadrature")
+        middle = 0.5 * (left + right)
+        halves = torch.stack([integrals(left, middle), integrals(middle, right)])
+        change = (halves.sum(0) - whole).abs()
+        # An interval of one rounding error has nothing left to halve: it holds a step.
+        done = (change <= _TOLERANCE * scale) | (right - left < 1e-15)
+        good += halves[:, done].flatten().tolist()
+        left, right = torch.cat([left[~done], middle[~done]]), torch.cat([middle[~done], right[~done]])
+        whole = halves[:, ~done].flatten()
+    return math.fsum(good)
+
+
+def _no_gain(activation: object) -> str:
+    return f"activation {activation} has no usable gain:"
