@@ -8,10 +8,17 @@ if TYPE_CHECKING:
     from nfrepro.models.haiku import load_haiku as load_haiku
     from nfrepro.models.registry import create as create
     from nfrepro.models.timm_weights import load_timm as load_timm
+    from nfrepro.models.timm_weights import timm_switches as timm_switches
 
 # Exported name -> the module that has it.
-_PLACES = {"create": "registry", "fold": "folding", "load_haiku": "haiku", "load_timm": "timm_weights"}
-__all__ = ["create", "fold", "load_haiku", "load_timm"]
+_PLACES = {
+    "create": "registry",
+    "fold": "folding",
+    "load_haiku": "haiku",
+    "load_timm": "timm_weights",
+    "timm_switches": "timm_weights",
+}
+__all__ = ["create", "fold", "load_haiku", "load_timm", "timm_switches"]
 
 
 def __getattr__(name: str) -> Any:

@@ -38,6 +38,8 @@ _MODULES = (
 # Scalars of FixUp that the authors call otherwise (code: fixup_resnet.py).
 _SCALARS = {"bias_stem": "bias1", "bias_head": "bias2", "multiplier": "scale"}
 _AVERAGES = {"running_mean": "mean_ema", "running_var": "var_ema"}
+# Modules that one file of the authors calls otherwise: nf_regnet.py and nfnet.py `se`, nfnet.py its first convolution.
+_ALIASES = {"se": "squeeze_excite", "stem_conv0": "initial_conv"}
 _UNREAD_STATE = ("counter", "hidden")  # what haiku needs, beside `average`, to go on averaging
 
 # Where an entry stands below the root: the names of its modules without `~`, then its own. A block is its number.
@@ -71,7 +73,7 @@ class _Naming:
 
     def path(self, module: str, name: str) -> Place:
         """Where `module`/`name` stands below the root."""
-        parts = ["squeeze_excite" if part == "se" else part for part in _parts(module)[1:]]
+        parts = [_ALIASES.get(part, part) for part in _parts(module)[1:]]
         number = _block_number(parts[0], self.block) if parts else None
         return (*parts, name) if number is None else (number, *parts[1:], name)
 
@@ -79,6 +81,8 @@ class _Naming:
         """The authors' name for `path`."""
         *modules, name = path
         blocks = [self.block + (f"_{part}" if part else "") if isinstance(part, int) else part for part in modules]
+        if self.root == "NFNet" and blocks[0] == "initial_conv":
+            blocks = ["stem_conv0"]
         return "/~/".join([self.root, *blocks]) + f"/{name}"
 
 

@@ -72,11 +72,21 @@ class NFBlock(nn.Module):
             stride = 1 if self.shortcut_pools else shape.stride
             self.conv_shortcut = convolution(options, shape.in_channels, shape.out_channels, 1, stride)
 
+    @property
+    def branch_scale(self) -> Tensor | float:
+        """What the branch is multiplied by before it meets the skip path."""
+        return self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
+
     def forward(self, x: Tensor) -> Tensor:
         out = self.activation(x)
-        branch_scale = self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
-        residual = self.residual_branch(out, self.gamma / self.beta, branch_scale)
+        residual = self.residual_branch(out, self.gamma / self.beta, self.branch_scale)
         return self.stochastic_depth(residual) + self.shortcut(x, out)  # type: ignore[no-any-return]
+
+    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The output, and the residual branch before stochastic depth, SkipInit scalar and alpha."""
+        out = self.activation(x)
+        residual = self.residual_branch(out, self.gamma / self.beta, 1.0)
+        return self.stochastic_depth(residual * self.branch_scale) + self.shortcut(x, out), residual
 
     def residual_branch(self, out: Tensor, scale: float, branch_scale: Tensor | float) -> Tensor:
         """`branch_scale` times the branch of the activated block input `out`, which `scale` brings to unit variance."""

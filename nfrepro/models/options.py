@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from nfrepro.models.activation_names import ActivationName
+from nfrepro.models.nfnet_options import NFNetOptions
 from nfrepro.models.regnet_options import BNRegNetOptions, NFRegNetOptions
 from nfrepro.options import Options
 
@@ -145,7 +146,8 @@ ModelOptions = Annotated[
     | SkipInitResNetOptions
     | FixUpResNetOptions
     | NFRegNetOptions
-    | BNRegNetOptions,
+    | BNRegNetOptions
+    | NFNetOptions,
     Field(discriminator="name"),
 ]
 
@@ -159,12 +161,13 @@ FAMILIES: dict[str, type[Options]] = {
     "fixup_resnet": FixUpResNetOptions,
     "nf_regnet": NFRegNetOptions,
     "bn_regnet": BNRegNetOptions,
+    "nfnet": NFNetOptions,
 }
 
 
 def split_name(name: str) -> tuple[str, dict[str, Any]]:
-    """The family in a name and the option it implies: `nf_resnet50` has depth 50, `nf_regnet_b0` variant b0."""
-    if match := re.fullmatch(r"([a-z_]+_regnet)_(b\d+)", name):
+    """The family in a name and the option it implies: `nf_resnet50` has depth 50, `nfnet_f0` variant f0."""
+    if match := re.fullmatch(r"([a-z_]+_regnet|nfnet)_([bf]\d+)", name):
         return match[1], {"variant": match[2]}
     if match := re.fullmatch(r"([a-z_]+?)(\d+)", name):
         return match[1], {"depth": int(match[2])}

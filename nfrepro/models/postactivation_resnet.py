@@ -48,8 +48,13 @@ class BNBlockV1(nn.Module):
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(shape.out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.forward_with_branch(x)[0]
+
+    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The output, and the residual branch before stochastic depth."""
         shortcut = x if self.shortcut is None else self.shortcut(x)
-        return self.activation(self.stochastic_depth(self.residual_branch(x)) + shortcut)
+        residual = self.residual_branch(x)
+        return self.activation(self.stochastic_depth(residual) + shortcut), residual
 
     def residual_branch(self, x: Tensor) -> Tensor:
         """The branch of the block input `x`."""
@@ -103,8 +108,13 @@ class FixUpBlock(nn.Module):
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.forward_with_branch(x)[0]
+
+    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The output, and the residual branch before stochastic depth."""
         shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x + self.bias1a)
-        return self.activation(self.stochastic_depth(self.residual_branch(x)) + shortcut)
+        residual = self.residual_branch(x)
+        return self.activation(self.stochastic_depth(residual) + shortcut), residual
 
     def residual_branch(self, x: Tensor) -> Tensor:
         """The branch of the block input `x`, multiplier and last bias included."""

@@ -105,6 +105,14 @@ class PreactivationBlock(nn.Module):
         residual = self.residual_branch(out, 1.0 if self.skip_gain is None else self.skip_gain)
         return self.stochastic_depth(residual) + shortcut  # type: ignore[no-any-return]
 
+    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The output, and the residual branch before stochastic depth and the SkipInit scalar."""
+        out = self.norm0(x)
+        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(out)
+        residual = self.residual_branch(out)
+        scaled = residual if self.skip_gain is None else residual * self.skip_gain
+        return self.stochastic_depth(scaled) + shortcut, residual
+
     def residual_branch(self, out: Tensor, branch_scale: Tensor | float = 1.0) -> Tensor:
         """`branch_scale` times the branch of the normalized, activated block input `out`."""
         out = self.conv1(self.norm1(self.conv0(out)))

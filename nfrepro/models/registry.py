@@ -1,6 +1,6 @@
 """Networks by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -8,6 +8,7 @@ from torch import nn
 
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.models.nf_resnet import NFResNet
+from nfrepro.models.nfnet import NFNet
 from nfrepro.models.options import FAMILIES, split_name
 from nfrepro.models.postactivation_resnet import BNResNetV1, FixUpResNet
 from nfrepro.models.preactivation_resnet import bn_resnet, gn_ws_resnet, skipinit_resnet, unnormalized_resnet
@@ -24,6 +25,7 @@ BUILDERS: dict[str, Callable[[Any, int, int], nn.Module]] = {
     "fixup_resnet": FixUpResNet,
     "nf_regnet": NFRegNet,
     "bn_regnet": BNRegNet,
+    "nfnet": NFNet,
 }
 
 
@@ -32,6 +34,11 @@ def create(name: str, *, num_classes: int = 1000, in_channels: int = 3, **option
 
     Weights come from torch's global generator. Raises `ValueError` for an unknown name or option, naming the nearest.
     """
+    return build(parse_options(name, options), num_classes, in_channels)
+
+
+def parse_options(name: str, options: Mapping[str, Any]) -> Options:
+    """The checked options of the network `name`. Raises `ValueError` as `create` does."""
     family, implied = split_name(name)
     if family not in FAMILIES:
         hint = did_you_mean(family, FAMILIES) or ";"
@@ -41,12 +48,11 @@ def create(name: str, *, num_classes: int = 1000, in_channels: int = 3, **option
         if option not in schema.model_fields:
             raise InputError(f"{name}: unknown option {option!r}{did_you_mean(option, schema.model_fields)}")
     try:
-        parsed = schema.model_validate({"name": family, **implied, **options})
+        return schema.model_validate({"name": family, **implied, **options})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{name}: {where + ': ' if where else ''}{first['msg']}") from None
-    return build(parsed, num_classes, in_channels)
 
 
 def build(options: Options, num_classes: int, in_channels: int) -> nn.Module:

@@ -7,15 +7,14 @@ linear; squeeze_excite is its `se`. Images and activations are [N, C, H, W].
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nfrepro.errors import InputError
 from nfrepro.models.activations import ACTIVATIONS
-from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d
+from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, Standardization
 from nfrepro.models.network import Network
 from nfrepro.models.regnet_options import VARIANTS, BNRegNetOptions, NFRegNetOptions, RegNetOptions
-from nfrepro.models.residual import SqueezeExcite, StochasticDepth
+from nfrepro.models.residual import SqueezeExcite, StochasticDepth, average_pool
 from nfrepro.signal import expected_variance
 
 WIDTH_FACTOR = 0.75  # of the table's widths (code: NF_RegNet, width)
@@ -46,7 +45,7 @@ def block_shapes(options: RegNetOptions) -> list[list[BlockShape]]:
     for width, depth in zip(widths, depths, strict=True):
         shapes.append([])
         for index in range(depth):
-            expanded = int(channels * (1.0 if number == 0 else options.expansion))
+            expanded = _whole(channels * (1.0 if number == 0 else options.expansion), options)
             groups = expanded // options.group_width
             if groups == 0:
                 raise InputError(
@@ -54,7 +53,7 @@ def block_shapes(options: RegNetOptions) -> list[list[BlockShape]]:
                     f"{options.group_width}; use a larger width or a smaller group_width"
                 )
             inner = groups * options.group_width
-            hidden = max(1, int(inner * options.squeeze_excite_ratio))
+            hidden = _whole(inner * options.squeeze_excite_ratio, options)
             drop_rate = options.stochastic_depth * number / sum(depths)
             shapes[-1].append(BlockShape(channels, inner, width, groups, hidden, 1 if index else 2, drop_rate))
             channels, number = width, number + 1
@@ -63,12 +62,22 @@ def block_shapes(options: RegNetOptions) -> list[list[BlockShape]]:
 
 def stage_widths(options: RegNetOptions) -> list[int]:
     """Channels of the residual stream in each stage; the stem has those of the first."""
-    return [max(1, int(width * WIDTH_FACTOR * options.width)) for width in VARIANTS[options.variant].widths]
+    return [_whole(width * WIDTH_FACTOR * options.width, options) for width in VARIANTS[options.variant].widths]
 
 
 def head_channels(options: RegNetOptions) -> int:
     """Width of the final convolution: 1280 where the last stage has 440 channels, and in proportion elsewhere."""
-    return max(1, 1280 * stage_widths(options)[-1] // 440)
+    last = int(VARIANTS[options.variant].widths[-1] * WIDTH_FACTOR * options.width)
+    return _whole(1280 * last // 440, options)
+
+
+def _whole(channels: float, options: RegNetOptions) -> int:
+    """`channels` rounded as `options.channel_multiple` says; at least one multiple of it."""
+    multiple = options.channel_multiple
+    if multiple == 1:
+        return max(1, int(channels))
+    nearest = max(multiple, int(channels + multiple / 2) // multiple * multiple)
+    return nearest + multiple if nearest < 0.9 * channels else nearest
 
 
 class RegNet(Network):
@@ -88,18 +97,23 @@ class NFRegNet(RegNet):
 
     def __init__(self, options: NFRegNetOptions, num_classes: int, in_channels: int) -> None:
         super().__init__(options, num_classes)
-        self.gamma = ACTIVATIONS[options.activation].gamma(options.gamma)
-        widths = stage_widths(options)
-        self.initial_conv = ScaledWSConv2d(in_channels, widths[0], 3, 2, options.padding)
+        gammas = ACTIVATIONS[options.activation].gammas(options.gamma, options.gamma_at)
+        self.gamma_after_activation, self.gamma_in_weight = gammas
+        widths, how = stage_widths(options), standardization(options)
+        self.initial_conv = ScaledWSConv2d(in_channels, widths[0], 3, 2, options.padding, standardization=how)
         ledger = expected_variance(VARIANTS[options.variant].depths, options.alpha)
         for shapes, scales in zip(block_shapes(options), ledger, strict=True):
             blocks = [NFRegNetBlock(options, shape, scale.beta) for shape, scale in zip(shapes, scales, strict=True)]
             self.stages.append(nn.Sequential(*blocks))
-        self.final_conv = ScaledWSConv2d(widths[-1], head_channels(options), 1)
+        self.final_conv = ScaledWSConv2d(widths[-1], head_channels(options), 1, standardization=how)
+
+    def stem_output(self, x: Tensor) -> Tensor:
+        return self.initial_conv(x, input_scale=self.gamma_in_weight)  # type: ignore[no-any-return]
 
     def forward_head(self, x: Tensor) -> Tensor:
+        out = self.activation(self.final_conv(x, input_scale=self.gamma_in_weight))
         # gamma is a constant, so that scaling the pooled vector equals scaling the activation.
-        return self.activation(self.final_conv(x)).mean((2, 3)) * self.gamma
+        return out.mean((2, 3)) * self.gamma_after_activation
 
 
 class NFRegNetBlock(nn.Module):
@@ -115,34 +129,55 @@ class NFRegNetBlock(nn.Module):
         super().__init__()
         activation = ACTIVATIONS[options.activation]
         self.activation = activation.function
-        self.gamma = activation.gamma(options.gamma)
+        self.gamma = activation.gamma(options.gamma)  # once for each activation, wherever it acts
         self.beta = beta
         self.alpha = options.alpha
-        inner = shape.inner_channels
-        self.conv0 = ScaledWSConv2d(shape.in_channels, inner, 1)
-        self.conv1 = ScaledWSConv2d(inner, inner, 3, shape.stride, options.padding, shape.groups)
+        inner, how = shape.inner_channels, standardization(options)
+        self.conv0 = ScaledWSConv2d(shape.in_channels, inner, 1, standardization=how)
+        self.conv1 = ScaledWSConv2d(inner, inner, 3, shape.stride, options.padding, shape.groups, how)
         self.squeeze_excite = SqueezeExcite(inner, shape.hidden_channels, options.squeeze_excite_gain)
-        self.conv2 = ScaledWSConv2d(inner, shape.out_channels, 1)
-        self.conv_shortcut = ScaledWSConv2d(shape.in_channels, shape.out_channels, 1) if shape.stride > 1 else None
+        self.conv2 = ScaledWSConv2d(inner, shape.out_channels, 1, standardization=how)
+        self.conv_shortcut = None
+        if shape.stride > 1:
+            self.conv_shortcut = ScaledWSConv2d(shape.in_channels, shape.out_channels, 1, standardization=how)
         self.stochastic_depth = StochasticDepth(shape.drop_rate, options.stochastic_depth_rescale)
         self.skip_gain = (
             None if options.skipinit_gain is None else nn.Parameter(torch.tensor(float(options.skipinit_gain)))
         )
 
+    @property
+    def branch_scale(self) -> Tensor | float:
+        """What the branch is multiplied by before it meets the skip path."""
+        return self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
+
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
         out = self.activation(x)
-        scale = self.gamma / self.beta
-        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(_average_pool(out), input_scale=scale)
-        branch_scale = self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
-        residual: Tensor = self.stochastic_depth(self.residual_branch(out, scale, branch_scale))
-        return residual + shortcut
+        residual = self.residual_branch(out, self.gamma / self.beta, self.branch_scale)
+        return self.stochastic_depth(residual) + self.shortcut(x, out)  # type: ignore[no-any-return]
+
+    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The output, and the residual branch before stochastic depth, SkipInit scalar and alpha."""
+        out = self.activation(x)
+        residual = self.residual_branch(out, self.gamma / self.beta, 1.0)
+        return self.stochastic_depth(residual * self.branch_scale) + self.shortcut(x, out), residual
+
+    def shortcut(self, x: Tensor, out: Tensor) -> Tensor:
+        """The skip path of the block input `x`, activated `out`."""
+        if self.conv_shortcut is None:
+            return x
+        return self.conv_shortcut(average_pool(out), input_scale=self.gamma / self.beta)  # type: ignore[no-any-return]
 
     def residual_branch(self, out: Tensor, scale: float, branch_scale: Tensor | float) -> Tensor:
         """`branch_scale` times the branch of the activated block input `out`, which `scale` brings to unit variance."""
         out = self.conv0(out, input_scale=scale)
         out = self.squeeze_excite(self.conv1(self.activation(out), input_scale=self.gamma))
         return self.conv2(self.activation(out), input_scale=self.gamma, output_scale=branch_scale)  # type: ignore[no-any-return]
+
+
+def standardization(options: NFRegNetOptions) -> Standardization:
+    """How all weights are standardized."""
+    return Standardization(epsilon=options.ws_epsilon, variance=options.ws_variance)
 
 
 class BNRegNet(RegNet):
@@ -187,21 +222,17 @@ class BNRegNetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
+        return self.forward_with_branch(x)[0]
+
+    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The output, and the residual branch before stochastic depth."""
         out = self.activation(self.bn0(x))
-        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(_average_pool(out))
-        residual: Tensor = self.stochastic_depth(self.residual_branch(out))
-        return residual + shortcut
+        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(average_pool(out))
+        residual = self.residual_branch(out)
+        return self.stochastic_depth(residual) + shortcut, residual
 
     def residual_branch(self, out: Tensor) -> Tensor:
         """The branch of the normalized, activated block input `out`."""
         out = self.conv0(out)
         out = self.squeeze_excite(self.conv1(self.activation(self.bn1(out))))
         return self.conv2(self.activation(self.bn2(out)))  # type: ignore[no-any-return]
-
-
-def _average_pool(x: Tensor) -> Tensor:
-    """2x2 means with stride 2, [N, C, H, W] to [N, C, ceil(H / 2), ceil(W / 2)].
-
-    At the end of an odd side the mean is over the pixels that exist, not over padding: Haiku's avg_pool with SAME.
-    """
-    return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)

@@ -44,6 +44,9 @@ class RegNetOptions(Options):
     width: float = Field(default=1.0, gt=0, le=8)
     # Channels in each group of the 3x3 convolutions (code: 8); 1 is a depthwise convolution.
     group_width: int = Field(default=8, ge=1)
+    # All widths are whole multiples of it. 1: rounded down (code); 8: the nearest multiple, or the next one where that
+    # takes more than a tenth away (timm).
+    channel_multiple: int = Field(default=1, ge=1)
     # Inner width of a block over its input width (code); the first block of the network always has 1.
     expansion: float = Field(default=2.25, gt=0)
     # Hidden width of squeeze-excite over the inner width of the block (code).
@@ -75,6 +78,13 @@ class NFRegNetOptions(RegNetOptions):
     skipinit_gain: float | None = 0.0
     # The constant that makes the activation variance preserving: published (sampled by the authors) or exact.
     gamma: Literal["published", "exact"] = "published"
+    # activation: after every activation (code); weights: in every standardized weight, so in the stem and in the final
+    # convolution too, and not after the last activation (timm).
+    gamma_at: Literal["activation", "weights"] = "activation"
+    # What keeps the deviation of a weight from 0: floor (code), sum (the paper's listing), timm.
+    ws_epsilon: Literal["floor", "sum", "timm"] = "floor"
+    # Variance of a weight: population divides by N (code), sample by N - 1 (the paper's listing).
+    ws_variance: Literal["population", "sample"] = "population"
     # Factor of the squeeze-excite gates, which are about 1/2 at first: 2 keeps the variance (paper).
     squeeze_excite_gain: float = Field(default=2.0, gt=0)
 

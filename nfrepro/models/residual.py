@@ -1,6 +1,7 @@
-"""Parts that may stand at the end of a residual branch or of a network: squeeze-excite, stochastic depth."""
+"""Parts that residual blocks share: squeeze-excite, stochastic depth, the average pool of a shortcut."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nfrepro.models.convolutions import init_truncated_normal
@@ -45,3 +46,11 @@ class StochasticDepth(nn.Module):
         kept = torch.rand(len(x), device=x.device) >= self.rate
         scale = kept / (1.0 - self.rate) if self.rescale else kept
         return x * scale.to(x.dtype)[:, None, None, None]
+
+
+def average_pool(x: Tensor) -> Tensor:
+    """2x2 means with stride 2, [N, C, H, W] to [N, C, ceil(H / 2), ceil(W / 2)].
+
+    At the end of an odd side the mean is over the pixels that exist, not over padding: Haiku's avg_pool with SAME.
+    """
+    return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)

@@ -196,6 +196,20 @@ def test_nf_resnet_is_its_formula_under_every_switch(switches: dict[str, Any]) -
     torch.testing.assert_close(model(x), nf_resnet_by_formula(model, x, options), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("switches", NF_SWITCHES, ids=lambda switches: " ".join(map(str, switches.values())) or "paper")
+def test_constants_in_the_weights_leave_every_gradient_as_it_is(switches: dict[str, Any]) -> None:
+    options = {"alpha": 0.3, "skipinit_gain": 0.5, "width": 0.125, "blocks": [2, 2], "num_classes": 3} | switches
+    model = unsettled(create("nf_resnet", **options)).eval()
+    x = double_noise(2, 3, 40, 40).requires_grad_()
+    parameters = dict(model.named_parameters())
+    sought = [x, *parameters.values()]
+    direction = double_noise(2, 3)
+    ours = torch.autograd.grad((model(x) * direction).sum(), sought)
+    unfolded = torch.autograd.grad((nf_resnet_by_formula(model, x, options) * direction).sum(), sought)
+    for name, got, expected in zip(["x", *parameters], ours, unfolded, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+
+
 def nf_resnet_by_formula(model: Any, x: Tensor, options: dict[str, Any]) -> Tensor:
     """The network written out with every scale on the activation, nothing folded."""
     activation = ACTIVATIONS[options.get("activation", "relu")]
@@ -310,8 +324,19 @@ def test_folded_it_is_plain_and_equal(switches: dict[str, Any]) -> None:
     torch.testing.assert_close(fold(model.float())(x.float()), model(x.float()), rtol=1e-5, atol=1e-5)
 
 
-def test_only_nf_resnets_fold() -> None:
-    with pytest.raises(ValueError, match="only NF-ResNets can be folded, not a PreactivationResNet"):
+@pytest.mark.parametrize("gamma_at", ["activation", "weights"])
+@pytest.mark.parametrize("name", ["nf_regnet_b0", "nfnet_f0"])
+def test_folded_regnets_and_nfnets_are_plain_and_equal(name: str, gamma_at: str) -> None:
+    options = {"width": 0.5, "group_width": 4, "skipinit_gain": 0.5, "gamma_at": gamma_at, "num_classes": 3}
+    model = unsettled(create(name, **options)).eval()
+    folded = fold(model)
+    x = double_noise(2, 3, 48, 48)
+    torch.testing.assert_close(folded(x), model(x), rtol=1e-10, atol=1e-10)
+    assert not [module for module in folded.modules() if isinstance(module, ScaledWSConv2d)]
+
+
+def test_only_networks_without_normalization_fold() -> None:
+    with pytest.raises(ValueError, match="only NF-ResNets, NF-RegNets and NFNets can be folded, not a Preactivation"):
         fold(create("bn_resnet", depth=26, width=0.125))
 
 

@@ -44,6 +44,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "skipinit_resnet": ("skipinit_resnet", {"blocks": [2, 1], "width": 0.125}, "SkipInit_ResNet", "nf_res_block"),
     "fixup_resnet": ("fixup_resnet", {"blocks": [2, 1], "width": 0.125}, "FixUp_ResNet", "res_block"),
     "nf_regnet": ("nf_regnet_b0", {}, "NF_RegNet", "nf_block"),
+    "nfnet": ("nfnet_f0", {"width": 0.125, "group_width": 8}, "NFNet", "nf_block"),
 }
 
 
@@ -67,6 +68,8 @@ def authors_tree(model: Any, root: str, block: str, se: str = "squeeze_excite") 
         names = {"squeeze_excite": se, "fc0": "linear", "fc1": "linear_1"}
         where += [names.get(part, part) for part in rest]
         path = "/~/".join(where)
+        if root == "NFNet":
+            path = path.replace("/~/initial_conv", "/~/stem_conv0")
         path = re.sub(r"(norm)(\d)(/~/norm)?$", r"bn\2", path)
         path = re.sub(r"_norm(/~/norm)?$", "_bn", path)
         path = path.replace("/~/shortcut/~/0", "/~/conv_shortcut").replace("/~/shortcut/~/1", "/shortcut_bn")

@@ -153,7 +153,7 @@ def test_block_is_its_formula(activation: Any) -> None:
         "tanh": torch.tanh,
     }
     act = activations[activation]
-    gamma = model.gamma
+    gamma = model.gamma_after_activation
 
     def branch(block: Any, entering: Tensor) -> Tensor:
         out = block.conv1(gamma * act(block.conv0(entering)))
