@@ -11,13 +11,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.specs import Run, expand, find_experiments, load_experiment
 from nfrepro.tasks.registry import SCHEMAS, TASKS
+
+if TYPE_CHECKING:
+    from nfrepro.training.evaluation import Evaluation
+    from nfrepro.training.file_evaluation import Subject
 
 app = typer.Typer(
     help="Checks the claims of the paper on normalizer-free ResNets (arXiv 2101.08692).",
@@ -40,6 +44,13 @@ Threads = Annotated[
     typer.Option(min=1, help="Processor threads of each run. Default: its part of the cores. Changes the last digits."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For programs instead of people.")]
+Model = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Network, say nf_resnet50; for a file that does not know its own.")
+]
+ModelSets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="model.KEY=VALUE", help="One option of the network; may be given several times."),
+]
 CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints; each epoch has one too.")]
 
 STOPPED = 130
@@ -187,6 +198,62 @@ def bench(
         print(line, flush=True)
 
 
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Weights: .npz of the authors' tree, .safetensors, .pt or .pth.")],
+    out: Annotated[Path, typer.Argument(help="File to write: .safetensors or .pt.")],
+    model: Model = None,
+    overrides: ModelSets = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+) -> None:
+    """Writes weights, with the authors' names, timm's or ours, as a file that knows its network."""
+    options = _model_options(overrides)
+    from nfrepro.models import weights
+
+    weights.check_output(out, force)
+    network, description = weights.build_network(weights.read_weights(source), model, options)
+    weights.write_weights(out, network, description, force)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    classes, naming = description.num_classes, description.source_naming
+    print(f"{out}: {description.model}, {classes:,} classes, {parameters:,} parameters, from {naming} names")
+
+
+@app.command()
+def evaluate(
+    weights: Annotated[Path, typer.Option(metavar="FILE", help="Weights, of any kind that convert reads.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Images: DIR/<class>/*.jpg, DIR/val/… or DIR/test/….")],
+    model: Model = None,
+    overrides: ModelSets = None,
+    pixels: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="Side of an image. Default: the network's.")
+    ] = None,
+    crop: Annotated[
+        float, typer.Option(help="Central crop: a padding in pixels (the authors'), or a fraction up to 1 (timm's).")
+    ] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:NUMBER; auto is a GPU if there is one.")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    as_json: Json = False,
+) -> None:
+    """Top-1, top-5 and loss of stored weights on a folder of labelled images."""
+    options = _model_options(overrides)
+    from nfrepro.display import ImageCounter
+    from nfrepro.training import file_evaluation as files
+
+    crops, place = files.chosen_crop(crop), files.chosen_device(device)
+    protocol = files.Protocol(crops, pixels, batch, place, files.chosen_precision(precision))
+    subject = files.prepare(weights, data, model, options, protocol)
+    with ImageCounter(len(subject.images)) as counter:
+        result = files.evaluate_subject(subject, counter.advance)
+    report = _accuracy_report(subject, result)
+    if as_json:
+        _print_json(report)
+        return
+    for name, value in report.items():
+        if name != "options":
+            print(f"{name:14} {_report_line(value)}")
+
+
 def main() -> NoReturn:
     """Entry point: turns whatever is wrong with the input into one line and exit status 2."""
     signal.signal(signal.SIGTERM, _interrupt)
@@ -210,6 +277,51 @@ def main() -> NoReturn:
 
 def _expand(name: str, scale: str, overrides: Sequence[str] | None, experiments: Path) -> list[Run]:
     return expand(load_experiment(name, experiments), scale, SCHEMAS, overrides or ())
+
+
+def _model_options(overrides: Sequence[str] | None) -> dict[str, Any]:
+    """`model.KEY=VALUE` as options of the network, by the rules of experiment files."""
+    from nfrepro.specs.layers import read_override
+    from nfrepro.specs.reader import plain
+
+    options = {}
+    for text in overrides or ():
+        key, value = read_override(text)
+        if len(key) != 2 or key[0] != "model" or key[1] == "name":
+            raise InputError(f"--set {text}: expected model.OPTION=VALUE, for example model.activation=silu")
+        options[key[1]] = plain(value)
+    return options
+
+
+def _accuracy_report(subject: "Subject", result: "Evaluation") -> dict[str, Any]:
+    """What was evaluated how, with what result; accuracies are in percent, with their intervals."""
+    from nfrepro.evidence.proportions import wilson_interval
+
+    top1, top5 = (
+        wilson_interval(round(share * result.images / 100), result.images) for share in (result.top1, result.top5)
+    )
+    return {
+        "model": subject.description.model,
+        "options": subject.description.options,
+        "weights_sha256": subject.weights_sha256,
+        "images": result.images,
+        "classes": len(subject.images.classes),
+        "pixels": subject.pixels,
+        "crop": str(subject.protocol.crop),
+        "precision": subject.protocol.precision,
+        "device": str(subject.protocol.device),
+        "top1": {"percent": top1.mean, "low": top1.low, "high": top1.high},
+        "top5": {"percent": top5.mean, "low": top5.low, "high": top5.high},
+        "interval": top1.method,
+        "loss": result.loss,
+    }
+
+
+def _report_line(value: Any) -> str:
+    """`76.71 %  [76.34, 77.08]` for an accuracy."""
+    if isinstance(value, dict):
+        return f"{value['percent']:.2f} %  [{value['low']:.2f}, {value['high']:.2f}]"
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _select(runs: Sequence[Run], run_id: str) -> Run:

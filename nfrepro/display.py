@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: live bars on a terminal, plain lines elsewhere. For the command line only."""
+"""What a person sees while something runs: bars on a terminal, plain lines elsewhere. For the command line only."""
 
 import sys
 import time
@@ -138,6 +138,43 @@ class Bars:
         done = self.ended + sum(self.fractions.values())
         elapsed = time.monotonic() - self.started
         return elapsed * (self.total - done) / done if done > 0.05 else None
+
+
+class ImageCounter:
+    """How many of `total` images are done, on standard error: a bar on a terminal, else a line every ten seconds."""
+
+    SECONDS = 10.0
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self.pace, self.shown = Pace(first_done=0), time.monotonic()
+        self.bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("images"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]} left"),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self.task = self.bar.add_task("", total=total, left=duration(None))
+
+    def __enter__(self) -> "ImageCounter":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def advance(self, count: int) -> None:
+        """`count` more are done."""
+        self.done += count
+        left = duration(self.pace.seconds_left(self.done, self.total))
+        self.bar.update(self.task, completed=self.done, left=left)
+        if self.bar.disable and time.monotonic() - self.shown >= self.SECONDS and self.done < self.total:
+            self.shown = time.monotonic()
+            print(f"{self.done:,}/{self.total:,} images  {left} left", file=sys.stderr, flush=True)
 
 
 def ending_in_words(event: Event) -> str:

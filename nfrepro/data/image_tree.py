@@ -46,7 +46,7 @@ def list_tree(folder: Path) -> ImageTree:
     """
     train_folder = _split_folder(folder, ("train",))
     test_folder = _split_folder(folder, ("test", "val"))
-    train, test = _list_split(train_folder, folder), _list_split(test_folder, folder)
+    train, test = list_split(train_folder, folder), list_split(test_folder, folder)
     _require_same_classes(train, test, train_folder, test_folder)
     return ImageTree(train, test)
 
@@ -66,12 +66,13 @@ def read_split(files: dict[str, list[Path]], pixels: int, resize: bool) -> Split
 def _split_folder(folder: Path, names: Sequence[str]) -> Path:
     for name in names:
         if (folder / name).is_dir():
-            _refuse_link_out(folder / name, folder)
+            refuse_link_out(folder / name, folder)
             return folder / name
     raise InputError(f"{folder}: no folder {' or '.join(names)}: images go into {folder / names[0]}/<class>/")
 
 
-def _list_split(split: Path, tree: Path) -> dict[str, list[Path]]:
+def list_split(split: Path, tree: Path) -> dict[str, list[Path]]:
+    """The images at `split`/<class>/ by class, sorted by name; InputError as for `list_tree`."""
     classes = [entry.name for entry in _entries(split, tree) if entry.is_dir()]
     if not classes:
         raise InputError(f"{split}: no class folders: images go into {split}/<class>/")
@@ -94,11 +95,12 @@ def _entries(folder: Path, tree: Path) -> list[os.DirEntry[str]]:
         raise InputError(f"{folder}: cannot be read ({error.strerror or error}): make it readable") from None
     for entry in entries:
         if entry.is_symlink():
-            _refuse_link_out(Path(entry.path), tree)
+            refuse_link_out(Path(entry.path), tree)
     return entries
 
 
-def _refuse_link_out(path: Path, tree: Path) -> None:
+def refuse_link_out(path: Path, tree: Path) -> None:
+    """Raises InputError where `path` does not lie in `tree` once links are followed."""
     if not path.resolve().is_relative_to(tree.resolve()):
         raise InputError(f"{path}: a link that leads out of {tree}: replace it by what it leads to")
 

@@ -1,0 +1,201 @@
+"""Labelled test images of any size, read from files while a network is evaluated: cropped, resized, normalised."""
+
+import math
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from nfrepro.data.image_tree import list_split, refuse_link_out
+from nfrepro.errors import InputError
+
+# Of ImageNet's training images, in 0..1 (code: dataset.py).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Folders that may stand between a data set and its classes.
+SPLITS = ("test", "val")
+# Batches decoded ahead of the network: bounds the memory.
+BATCHES_AHEAD = 2
+# Longer side over shorter side from which on an image is not resized as a whole.
+MAX_ASPECT = 16
+
+Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TestImages:
+    """Image files with the number of their class; classes are sorted by name (ImageNet: the order of its synsets)."""
+
+    __test__ = False  # pytest: not a test
+
+    classes: tuple[str, ...]
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+class Crop(Protocol):
+    """The centre of an RGB image at `pixels` × `pixels`: float32 [3, pixels, pixels], values of 0..255."""
+
+    def __call__(self, image: Image.Image, pixels: int) -> Pixels: ...
+
+
+@dataclass(frozen=True)
+class PaddedCrop:
+    """The authors' test images (code: dataset.py, `crop_resize`): cut out the centre, leaving a margin, then resize.
+
+    The margin is `padding` pixels of the resized image, all told. The resize is TensorFlow's: bicubic, neither
+    antialiased nor clamped to 0..255.
+    """
+
+    padding: int = 32
+
+    def __call__(self, image: Image.Image, pixels: int) -> Pixels:
+        left, top, side = central_square(image.width, image.height, pixels, self.padding)
+        return resize_bicubic(np.asarray(image.crop((left, top, left + side, top + side))), pixels)
+
+    def __str__(self) -> str:
+        return f"central crop, padding {self.padding} px, bicubic (the authors')"
+
+
+@dataclass(frozen=True)
+class FractionCrop:
+    """timm's and torchvision's test images: shorter side to pixels / `fraction`, antialiased; cut out the centre."""
+
+    fraction: float
+
+    def __call__(self, image: Image.Image, pixels: int) -> Pixels:
+        short, long = min(image.size), max(image.size)
+        resized_short = math.floor(pixels / self.fraction)
+        lengths = {short: resized_short, long: int(resized_short * long / short)}
+        width, height = (lengths[length] for length in image.size)
+        left, top = (round((length - pixels) / 2) for length in (width, height))
+        if long <= MAX_ASPECT * short:
+            resized = image.resize((width, height), Image.Resampling.BICUBIC)
+            centre = resized.crop((left, top, left + pixels, top + pixels))
+        else:  # the part that is cut out alone: equal but for rounding, without a huge image in between
+            x, y = image.width / width, image.height / height
+            box = (left * x, top * y, (left + pixels) * x, (top + pixels) * y)
+            centre = image.resize((pixels, pixels), Image.Resampling.BICUBIC, box=box)
+        return np.asarray(centre, np.float32).transpose(2, 0, 1)
+
+    def __str__(self) -> str:
+        return f"central crop, fraction {self.fraction:g}, bicubic, antialiased (timm's)"
+
+
+def list_test_images(folder: Path) -> TestImages:
+    """The images at `folder`/<class>/, or at `folder`/test/<class>/ or `folder`/val/<class>/; opens none.
+
+    Raises InputError where there are none, where both splits are there, or a link leads out of `folder`.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder: images go into {folder}/<class>/")
+    splits = [name for name in SPLITS if (folder / name).is_dir()]
+    if len(splits) > 1:
+        raise InputError(f"{folder}: both {' and '.join(splits)} are there: say which, as {folder / splits[0]}")
+    if splits:
+        refuse_link_out(folder / splits[0], folder)
+    files = list_split(folder / splits[0] if splits else folder, folder)
+    labels = [label for label, paths in enumerate(files.values()) for _ in paths]
+    return TestImages(tuple(files), tuple(path for paths in files.values() for path in paths), tuple(labels))
+
+
+def read_batches(images: TestImages, pixels: int, crop: Crop, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """All `images` in order: float32 [B, 3, pixels, pixels], normalised, and labels int64 [B], on the CPU.
+
+    Decodes `BATCHES_AHEAD` batches ahead in threads. Raises InputError, by name, for an image that cannot be read.
+    """
+    # Of suspicious but readable files. Set for good: a filter for a while is not safe among threads.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    ahead: deque[tuple[Sequence[Future[Pixels]], Sequence[int]]] = deque()
+    try:
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            read = [pool.submit(read_image, path, pixels, crop) for path in images.paths[part]]
+            ahead.append((read, images.labels[part]))
+            if len(ahead) > BATCHES_AHEAD:
+                yield _stack(*ahead.popleft())
+        while ahead:
+            yield _stack(*ahead.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_image(path: Path, pixels: int, crop: Crop) -> Pixels:
+    """One image as the network sees it: float32 [3, pixels, pixels], of about mean 0 and deviation 1.
+
+    Grey, palette and CMYK images become RGB; transparency is dropped. Raises InputError for what cannot be read.
+    """
+    cut = crop(_decode(path), pixels)
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    normalised: Pixels = (cut / np.float32(255) - mean) / std
+    return normalised
+
+
+def central_square(width: int, height: int, pixels: int, padding: int) -> tuple[int, int, int]:
+    """Left, top and side of the square that the authors cut out, in pixels of the image (code, in float32 as there)."""
+    share = np.float32(min(width, height)) / np.float32(pixels + padding)
+    side = max(1, int(share * np.float32(pixels)))
+    return (width - side + 1) // 2, (height - side + 1) // 2, side
+
+
+def resize_bicubic(image: NDArray[np.uint8], pixels: int) -> Pixels:
+    """uint8 [H, W, 3] to float32 [3, pixels, pixels] by bicubic interpolation, neither antialiased nor clamped.
+
+    As `tf.image.resize`: Keys' kernel with a = -1/2, pixel centres at halves, weights beyond the edges dropped and the
+    rest rescaled. (TensorFlow rounds the kernel's argument to 1/1024; this does not.)
+    """
+    rows, columns = _taps(image.shape[0], pixels), _taps(image.shape[1], pixels)
+    by_row: Pixels = np.sum([image[taps] * weights[:, None, None] for taps, weights in rows], axis=0)
+    by_both: Pixels = np.sum([by_row[:, taps] * weights[:, None] for taps, weights in columns], axis=0)
+    return np.ascontiguousarray(by_both.transpose(2, 0, 1))
+
+
+@lru_cache(maxsize=256)
+def _taps(length: int, pixels: int) -> list[tuple[NDArray[np.int64], Pixels]]:
+    """The four pixels along `length` nearest to each of `pixels` positions: four times their places and weights."""
+    centres = (np.arange(pixels) + 0.5) * (length / pixels) - 0.5
+    taps = np.floor(centres).astype(np.int64) + np.arange(-1, 3)[:, None]
+    weights = _keys(np.abs(centres - taps)) * ((taps >= 0) & (taps < length))
+    weights /= weights.sum(0)
+    return list(zip(taps.clip(0, length - 1), weights.astype(np.float32), strict=True))
+
+
+def _keys(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys' cubic kernel with a = -1/2."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+
+
+def _decode(path: Path) -> Image.Image:
+    """The image in RGB; a picture of absurd size is refused before it is decoded."""
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise InputError(f"{path}: {image.width:,}×{image.height:,} pixels are too many: make it smaller")
+            if image.mode[0] in "IF":
+                raise InputError(f"{path}: more than 8 bits a channel ({image.mode}): save it with 8")
+            return image.convert("RGB")
+    except InputError:
+        raise
+    except Exception as error:  # the decoders raise errors of many classes
+        raise InputError(f"{path}: not a readable image ({type(error).__name__}): delete or replace it") from None
+
+
+def _stack(read: Sequence[Future[Any]], labels: Sequence[int]) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(np.stack([future.result() for future in read])), torch.tensor(labels)

@@ -1,0 +1,23 @@
+"""The size of the images that a network is tested on. No torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nfrepro.models import nfnet_options, regnet_options
+from nfrepro.models.options import split_name
+
+# Of the networks without a table of variants (code: experiment.py).
+DEFAULT_PIXELS = 224
+# Family -> variant -> its sizes.
+VARIANTS: dict[str, Mapping[Any, Any]] = {
+    "nf_regnet": regnet_options.VARIANTS,
+    "bn_regnet": regnet_options.VARIANTS,
+    "nfnet": nfnet_options.VARIANTS,
+}
+
+
+def test_pixels(name: str, options: Mapping[str, Any]) -> int:
+    """Height and width of the test images of the network `name` with `options`: its variant's, else 224."""
+    family, implied = split_name(name)
+    variant = VARIANTS.get(family, {}).get({**implied, **options}.get("variant"))
+    return DEFAULT_PIXELS if variant is None else int(variant.test_pixels)

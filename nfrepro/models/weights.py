@@ -1,0 +1,384 @@
+"""Weights of a network in files: read under any of three names, checked, and written in our own format.
+
+A file names its tensors as the authors do (npz, `haiku.py`), as timm does (`timm_weights.py`) or as our networks do.
+Ours, written here, also says which network it is for. No file is trusted: nothing in it is executed.
+"""
+
+import hashlib
+import io
+import json
+import pickle
+import stat
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from nfrepro import atomic
+from nfrepro.errors import InputError, first_three
+from nfrepro.models.haiku import Tree, load_haiku, read_npz
+from nfrepro.models.options import FAMILIES, split_name
+from nfrepro.models.registry import create
+from nfrepro.models.timm_weights import load_timm, timm_switches
+
+Naming = Literal["authors", "timm", "nfrepro"]
+
+FORMAT_VERSION = 1
+# Refused before reading: twenty times the weights of the largest network that the authors released.
+MAX_BYTES = 32 * 2**30
+# The key of a .pt file, and the prefix of safetensors metadata, under which a description stands.
+DESCRIPTION = "nfrepro"
+RESAVE = "re-save it as in docs/weights.md, if you trust it"
+
+# Who names the classifier and the first convolution how; of the authors' modules, below the root.
+_CLASSIFIERS: dict[Naming, str] = {"nfrepro": "linear.weight", "timm": "head.fc.weight"}
+_FIRST_CONVOLUTIONS = ("initial_conv.weight", "stem.conv.weight", "stem.conv1.weight")
+_HAIKU_CLASSIFIERS = (("linear",),)
+_HAIKU_FIRST_CONVOLUTIONS = (("initial_conv",), ("stem_conv0",))
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file of ours says of the network that its tensors fill."""
+
+    model: str
+    options: dict[str, Any]  # all of them, so that no default has a say
+    num_classes: int
+    in_channels: int
+    source_naming: Naming
+    source_sha256: str
+    format_version: int = FORMAT_VERSION
+
+
+# The same as stored, for files that others may have written.
+_FIELDS = {
+    "model": str,
+    "options": dict,
+    "num_classes": int,
+    "in_channels": int,
+    "source_naming": str,
+    "source_sha256": str,
+    "format_version": int,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The content of a file: `params` and `state` in the authors' naming, else `tensors`."""
+
+    path: Path
+    naming: Naming
+    sha256: str
+    num_classes: int
+    in_channels: int
+    tensors: Mapping[str, Tensor]
+    params: Tree
+    state: Tree
+    description: Description | None = None
+
+
+def read_weights(path: Path) -> Weights:
+    """Reads .npz, .safetensors, .pt or .pth. Raises InputError for a file that is no such thing, or not whole."""
+    reader = _READERS.get(path.suffix)
+    if reader is None:
+        raise InputError(f"{path}: unknown kind {path.suffix!r}: weights are read from {', '.join(_READERS)}")
+    _require_regular_file(path)
+    with _one_line_errors(path):
+        return reader(path, _sha256(path))
+
+
+def build_network(
+    weights: Weights, name: str | None = None, options: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, Description]:
+    """The network `name` with `options`, filled with `weights`, in float32 on the CPU, and what it is.
+
+    A file that we wrote knows both itself. Raises InputError where they are given twice or not at all, where the file
+    does not fill the network exactly (by tensor), or where a number in it is not finite.
+    """
+    known = weights.description
+    if known is None:
+        if name is None:
+            raise InputError(f"{weights.path}: does not say which network it is for: give --model NAME")
+        chosen = dict(options or {})
+        if weights.naming == "timm":  # whose dm_nfnet_f0 is our nfnet_f0
+            chosen, name = {**timm_switches(name), **chosen}, name.removeprefix("dm_")
+    elif name is not None or options:
+        raise InputError(f"{weights.path}: knows its network ({known.model}) and options: leave --model and --set away")
+    else:
+        name, chosen = known.model, known.options
+    sizes = {"num_classes": weights.num_classes, "in_channels": weights.in_channels}
+    try:
+        if known is not None:
+            _require_room(weights, name, {**chosen, **sizes})
+        model = create(name, **sizes, **chosen)
+        _LOADERS[weights.naming](model, weights)
+    except InputError as error:
+        raise InputError(f"{weights.path}: {error}") from None
+    _require_finite(model, weights.path)
+    return model, known or _describe(name, chosen, weights)
+
+
+def write_weights(path: Path, model: nn.Module, description: Description, replace: bool = False) -> None:
+    """Writes all tensors of `model` with their description, as safetensors or, where `path` ends so, as .pt.
+
+    Raises InputError, with nothing written, for another ending, a folder that is missing, or a file that is there
+    already unless `replace`.
+    """
+    check_output(path, replace)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    atomic.write_bytes(path, _WRITERS[path.suffix](tensors, description))
+
+
+def check_output(path: Path, replace: bool = False) -> None:
+    """What `write_weights` would refuse, asked before the work."""
+    if path.suffix not in _WRITERS:
+        raise InputError(f"{path}: unknown kind {path.suffix!r}: weights are written to {' or '.join(_WRITERS)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: no folder {path.parent}: make it first")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder: name a file")
+    if path.exists() and not replace:
+        raise InputError(f"{path}: is there already: choose another name, or replace it with --force")
+
+
+def load_own(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copies `tensors`, under our own names, into `model` in place.
+
+    Raises InputError, with `model` unchanged, for one that is missing, left over, or of another shape or kind.
+    """
+    slots = model.state_dict()
+    if problems := _own_problems(slots, tensors):
+        raise InputError(f"does not fit the network: {first_three(problems)}")
+    with torch.no_grad():
+        for name, ours in slots.items():
+            ours.copy_(tensors[name])
+
+
+def _own_problems(slots: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """What keeps `tensors` from filling `slots`."""
+    problems = []
+    for name, ours in slots.items():
+        value = tensors.get(name)
+        if value is None:
+            problems.append(f"{name}: missing")
+        elif value.shape != ours.shape:
+            problems.append(f"{name}: shape {list(value.shape)} does not fit {list(ours.shape)}")
+        elif value.is_floating_point() != ours.is_floating_point():
+            problems.append(f"{name}: {_dtype(value)} does not fit {_dtype(ours)}")
+    return problems + [f"{name}: the network has no place for it" for name in tensors if name not in slots]
+
+
+def _require_room(weights: Weights, name: str, options: Mapping[str, Any]) -> None:
+    """A small file may describe a huge network: it is built without memory first."""
+    blocks = options.get("blocks")
+    if isinstance(blocks, list) and all(type(count) is int for count in blocks) and sum(blocks) > len(weights.tensors):
+        raise InputError(f"does not fit the network: {sum(blocks):,} blocks, {len(weights.tensors):,} tensors")
+    with torch.device("meta"):
+        shapes = create(name, **options).state_dict()
+    if problems := _own_problems(shapes, weights.tensors):
+        raise InputError(f"does not fit the network: {first_three(problems)}")
+
+
+def _read_npz(path: Path, sha256: str) -> Weights:
+    _require_bounded_archive(path)
+    try:
+        params, state = read_npz(path)
+    except InputError as error:
+        if _is_pickled(path):
+            raise InputError(f"{path}: a pickle, which could execute anything, is not read: {RESAVE}") from None
+        raise error
+    below_root = {tuple(part for part in module.split("/") if part != "~")[1:]: module for module in params}
+    classes = _size(params, below_root, _HAIKU_CLASSIFIERS, ndim=2, axis=1)
+    if classes is None:
+        raise InputError(f"{path}: no <network>/linear/w, which would tell the number of classes")
+    channels = _size(params, below_root, _HAIKU_FIRST_CONVOLUTIONS, ndim=4, axis=2)
+    return Weights(path, "authors", sha256, classes, channels or 3, {}, params, state)
+
+
+def _size(
+    params: Tree, below_root: Mapping[tuple[str, ...], str], places: Sequence[tuple[str, ...]], ndim: int, axis: int
+) -> int | None:
+    """Length along `axis` of the first array `w` of `ndim` dimensions at one of `places`."""
+    arrays = [params[below_root[place]]["w"] for place in places if "w" in params.get(below_root.get(place, ""), {})]
+    return next((int(array.shape[axis]) for array in arrays if array.ndim == ndim), None)
+
+
+def _read_safetensors(path: Path, sha256: str) -> Weights:
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    written = metadata.get(DESCRIPTION)
+    try:
+        description = None if written is None else json.loads(written)
+    except ValueError:
+        raise InputError(f"{path}: its description is not JSON: convert its source again") from None
+    return _named(path, sha256, tensors, description)
+
+
+def _read_pt(path: Path, sha256: str) -> Weights:
+    _require_bounded_archive(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path}: holds something other than tensors, or is damaged, and is not read: "
+            "save the state dict alone: torch.save(model.state_dict(), ...)"
+        ) from None
+    if isinstance(content, dict) and set(content) == {DESCRIPTION, "state_dict"}:
+        return _named(path, sha256, content["state_dict"], content[DESCRIPTION])
+    return _named(path, sha256, content, None)
+
+
+def _named(path: Path, sha256: str, tensors: Any, description: Any) -> Weights:
+    """The state dict `tensors`, by whichever names its classifier has."""
+    if not isinstance(tensors, dict) or not all(_is_plain_entry(*entry) for entry in tensors.items()):
+        raise InputError(f"{path}: not a state dict of names and plain tensors: save that alone")
+    found = [naming for naming, name in _CLASSIFIERS.items() if name in tensors]
+    if len(found) != 1:
+        there = ", ".join(list(tensors)[:3]) or "nothing"
+        wanted = " or ".join(_CLASSIFIERS.values())
+        raise InputError(f"{path}: {'no' if not found else 'more than one of'} {wanted} among its tensors ({there}, …)")
+    classifier = tensors[_CLASSIFIERS[found[0]]]
+    if classifier.ndim < 2:
+        raise InputError(f"{path}: {_CLASSIFIERS[found[0]]}: shape {list(classifier.shape)} is no classifier's")
+    channels = [tensors[name].shape[1] for name in _FIRST_CONVOLUTIONS if name in tensors and tensors[name].ndim == 4]
+    known = None if description is None else _checked(description, path)
+    classes, images = classifier.shape[0], channels[0] if channels else 3
+    if known is not None:
+        classes, images = known.num_classes, known.in_channels
+    return Weights(path, found[0], sha256, classes, images, tensors, {}, {}, known)
+
+
+def _is_plain_entry(name: Any, value: Any) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
+
+
+def _checked(description: Any, path: Path) -> Description:
+    """The description in a file, each field of its type."""
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if type(version) is int and version > FORMAT_VERSION:
+        raise InputError(f"{path}: format {version} of a newer nfrepro, this one reads {FORMAT_VERSION}: update")
+    if not isinstance(description, dict) or set(description) != set(_FIELDS):
+        raise InputError(f"{path}: its description is not complete: convert its source again")
+    for field, kind in _FIELDS.items():
+        if type(description[field]) is not kind:
+            raise InputError(f"{path}: its description has a bad {field}: convert its source again")
+    if reserved := {"name", "num_classes", "in_channels"} & set(description["options"]):
+        raise InputError(f"{path}: its description has {reserved.pop()} among the options: convert its source again")
+    return Description(**description)
+
+
+def _describe(name: str, chosen: Mapping[str, Any], weights: Weights) -> Description:
+    family, implied = split_name(name)
+    options = FAMILIES[family].model_validate({"name": family, **implied, **chosen}).model_dump(mode="json")
+    del options["name"]
+    return Description(
+        name, options, weights.num_classes, weights.in_channels, weights.naming, source_sha256=weights.sha256
+    )
+
+
+def _to_safetensors(tensors: dict[str, Tensor], description: Description) -> bytes:
+    return safetensors.torch.save(tensors, {DESCRIPTION: json.dumps(asdict(description), allow_nan=False)})
+
+
+def _to_pt(tensors: dict[str, Tensor], description: Description) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({DESCRIPTION: asdict(description), "state_dict": tensors}, buffer)
+    return buffer.getvalue()
+
+
+def _is_pickled(path: Path) -> bool:
+    """Whether `path` is a pickle, bare (whatever its ending), or an archive with one in place of an array."""
+    with path.open("rb") as file:
+        if file.read(1) == b"\x80":
+            return True
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        # An array of objects says so in its header, '|O', and is a pickle from there on.
+        return any(b"'descr': '|O'" in _head(archive, name) for name in archive.namelist())
+
+
+def _head(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as member:
+        return member.read(256)
+
+
+def _require_regular_file(path: Path) -> None:
+    """A named pipe would let us wait for ever, and a huge file fill the memory."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{path}: is not a regular file")
+    if found.st_size > MAX_BYTES:
+        raise InputError(f"{path}: {found.st_size:,} bytes, more than any weights: the limit is {MAX_BYTES:,}")
+
+
+def _require_bounded_archive(path: Path) -> None:
+    """A small archive may unpack to a huge one."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_BYTES:
+            raise InputError(f"{path}: {size:,} bytes unpacked, more than any weights: the limit is {MAX_BYTES:,}")
+
+
+def _require_finite(model: nn.Module, path: Path) -> None:
+    for name, tensor in model.state_dict().items():
+        if bad := int((~tensor.isfinite()).sum()):
+            raise InputError(
+                f"{path}: {name}: {bad:,} of {tensor.numel():,} numbers are not finite: a damaged training"
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+@contextmanager
+def _one_line_errors(path: Path) -> Iterator[None]:
+    """What a decoder raises for a damaged file, of any class and length, as one line."""
+    try:
+        yield
+    except (InputError, PermissionError):
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise InputError(f"{path}: cannot be read as {path.suffix}: {reason}") from None
+
+
+_READERS: dict[str, Callable[[Path, str], Weights]] = {
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+    ".pt": _read_pt,
+    ".pth": _read_pt,
+}
+_LOADERS: dict[Naming, Callable[[nn.Module, Weights], None]] = {
+    "authors": lambda model, weights: load_haiku(model, weights.params, weights.state),
+    "timm": lambda model, weights: load_timm(model, weights.tensors),
+    "nfrepro": lambda model, weights: load_own(model, weights.tensors),
+}
+_WRITERS: dict[str, Callable[[dict[str, Tensor], Description], bytes]] = {
+    ".safetensors": _to_safetensors,
+    ".pt": _to_pt,
+}

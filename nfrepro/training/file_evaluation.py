@@ -1,0 +1,113 @@
+"""A network from a file, evaluated on labelled images from files."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nfrepro.data.evaluation_images import Crop, FractionCrop, PaddedCrop, TestImages, list_test_images, read_batches
+from nfrepro.errors import InputError, did_you_mean
+from nfrepro.models.resolution import test_pixels
+from nfrepro.models.weights import Description, build_network, read_weights
+from nfrepro.training.evaluation import Evaluation, evaluate
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a network is tested. `pixels` None: the size that goes with the network."""
+
+    crop: Crop
+    pixels: int | None
+    batch_size: int
+    device: torch.device
+    precision: str
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network with the images it is to be tested on, and how."""
+
+    model: nn.Module
+    description: Description
+    weights_sha256: str
+    images: TestImages
+    pixels: int
+    protocol: Protocol
+
+
+def chosen_crop(value: float) -> Crop:
+    """A fraction for values up to 1, else a padding in whole pixels. Raises InputError for what is neither."""
+    if 0 < value <= 1:
+        return FractionCrop(value)
+    if 1 < value <= 4096 and value == int(value):
+        return PaddedCrop(int(value))
+    raise InputError(f"--crop {value:g}: neither a fraction above 0 and up to 1 nor a padding in whole pixels above 1")
+
+
+def chosen_device(name: str) -> torch.device:
+    """`auto` is the first GPU, else the processor. Raises InputError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device {name}: unknown: use auto, cpu, cuda or cuda:NUMBER") from None
+    gpus = torch.cuda.device_count() if device.type == "cuda" else 1
+    if device.type not in ("cpu", "cuda") or (device.index or 0) >= gpus:
+        raise InputError(f"--device {name}: not on this machine: use auto or cpu")
+    return device
+
+
+def chosen_precision(name: str) -> str:
+    """Raises InputError unless `name` is one."""
+    if name not in PRECISIONS:
+        hint = did_you_mean(name, PRECISIONS)
+        raise InputError(f"--precision {name}: unknown{hint or ';'} there is: {', '.join(PRECISIONS)}")
+    return name
+
+
+def prepare(weights: Path, data: Path, name: str | None, options: Mapping[str, Any], protocol: Protocol) -> Subject:
+    """Reads the network and lists the images. Raises InputError for bad files, and where the two do not fit."""
+    images = list_test_images(data)
+    content = read_weights(weights)
+    model, description = build_network(content, name, options)
+    if description.num_classes != len(images.classes):
+        raise InputError(
+            f"{data}: {len(images.classes):,} class folders ({images.classes[0]}, …), but {weights} tells "
+            f"{description.num_classes:,} classes apart: the folders must be the classes it was trained on"
+        )
+    if description.in_channels != 3:
+        raise InputError(f"{weights}: for images of {description.in_channels} channels, but files are read as RGB")
+    pixels = protocol.pixels or test_pixels(description.model, description.options)
+    return Subject(model, description, content.sha256, images, pixels, protocol)
+
+
+def evaluate_subject(subject: Subject, advance: Callable[[int], None] = lambda count: None) -> Evaluation:
+    """Evaluates all images, telling `advance` of each batch. Raises InputError where the outputs are not finite."""
+    protocol, device = subject.protocol, subject.protocol.device
+    model = subject.model.to(device).to(memory_format=torch.channels_last)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bfloat16")
+    try:
+        result = evaluate(model, _batches(subject, advance), autocast)
+    except torch.OutOfMemoryError:
+        raise InputError(f"--batch {protocol.batch_size}: too many images for the memory of {device}: fewer") from None
+    if not result.loss < float("inf"):
+        raise InputError(
+            f"{subject.description.model}: its outputs are not finite: are its options those of its weights?"
+        )
+    return result
+
+
+def _batches(subject: Subject, advance: Callable[[int], None]) -> Iterator[tuple[Tensor, Tensor]]:
+    protocol = subject.protocol
+    for images, labels in read_batches(subject.images, subject.pixels, protocol.crop, protocol.batch_size):
+        yield (
+            images.to(protocol.device, memory_format=torch.channels_last, non_blocking=True),
+            labels.to(protocol.device, non_blocking=True),
+        )
+        advance(len(labels))
