@@ -15,6 +15,7 @@ from nfrepro.data.options import DataOptions
 from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.training import checkpoint
+from nfrepro.training.clipping import clip_gradients, clipped_parameters
 from nfrepro.training.evaluation import Evaluation, evaluate
 from nfrepro.training.observer import Diverged, Observer, Surroundings, images_per_second
 from nfrepro.training.options import TrainOptions
@@ -126,6 +127,8 @@ def _train_step(state: TrainingState, x: Tensor, labels: Tensor, setup: Training
     loss = F.cross_entropy(logits, labels, label_smoothing=setup.options.label_smoothing)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    if setup.options.clip_factor is not None:
+        clip_gradients(clipped_parameters(state.model), setup.options.clip_factor)
     state.optimizer.step()
     if state.ema is not None:
         state.ema.update_parameters(state.model)
