@@ -1,24 +1,19 @@
 """Benchmarks, by subject. Machines are noisy: medians of interleaved repetitions, and ratios within one run."""
 
+import importlib
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nfrepro.errors import InputError
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
-if TYPE_CHECKING:
-    import torch
-
 REPETITIONS = 5
-MODEL_STEPS = 8
-OURS, FOLDED = "ours nf_resnet50", "ours nf_resnet50, folded"
 MANY_RUNS = """\
 title: ten thousand runs
 task: train
@@ -63,81 +58,22 @@ def _seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def bench_models() -> Iterator[str]:
-    """Training and inference of ResNet-50s: ours, timm's (the same network) and torchvision's with BatchNorm.
+def _lazy(module: str, name: str) -> Callable[[], Iterator[str]]:
+    """The benchmark `name` of `module`, imported when it runs: the others need no torch."""
 
-    Interleaved in one process on random images, bfloat16 autocast, channels-last; ratios step by step against ours.
-    """
-    import torch
+    def run() -> Iterator[str]:
+        try:
+            benchmark = getattr(importlib.import_module(module), name)
+        except ImportError as error:
+            raise InputError(f"this benchmark needs {error.name}: pip install 'nfrepro[test]'") from None
+        yield from benchmark()
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batch, pixels = (128, 224) if device.type == "cuda" else (16, 64)
-    networks = _networks(device)
-    x = torch.randn(batch, 3, pixels, pixels, device=device).to(memory_format=torch.channels_last)
-    labels = torch.randint(1000, (batch,), device=device)
-    threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
-    yield f"{device.type}{threads}, batch {batch}, {pixels} pixels, bfloat16, channels-last, eager, n = {MODEL_STEPS}"
-    for mode, step in (("training", _train_step), ("inference", _infer)):
-        seconds: dict[str, list[float]] = {name: [] for name in networks}
-        for repetition in range(MODEL_STEPS + 1):
-            for name, (network, optimizer) in networks.items():
-                if name == FOLDED and mode == "training":
-                    continue
-                took = _seconds(partial(step, network, optimizer, x, labels))
-                if repetition:  # the first is warm-up
-                    seconds[name].append(took)
-        for name, values in filter(lambda item: item[1], seconds.items()):
-            ratios = [theirs / ours for theirs, ours in zip(values, seconds[OURS], strict=True)]
-            yield (
-                f"{mode:9} {name:32} {batch / statistics.median(values):8.1f} images/s"
-                f"  ours is {statistics.median(ratios):.2f} x as fast (min {min(ratios):.2f}, max {max(ratios):.2f})"
-            )
+    return run
 
 
-def _networks(device: "torch.device") -> "dict[str, tuple[torch.nn.Module, torch.optim.Optimizer]]":
-    import timm
-    import torch
-    import torchvision
-
-    from nfrepro.models import create, fold
-
-    made: dict[str, torch.nn.Module] = {
-        OURS: create("nf_resnet50"),
-        FOLDED: fold(create("nf_resnet50")),
-        "timm nf_resnet50": timm.create_model("nf_resnet50", pretrained=False),
-        "torchvision resnet50 (BatchNorm)": torchvision.models.resnet50(),
-    }
-    for network in made.values():
-        network.to(device).to(memory_format=torch.channels_last)
-    return {
-        name: (network, torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True))
-        for name, network in made.items()
-    }
-
-
-def _train_step(
-    network: "torch.nn.Module", optimizer: "torch.optim.Optimizer", x: "torch.Tensor", labels: "torch.Tensor"
-) -> None:
-    import torch
-
-    network.train()
-    with torch.autocast(x.device.type, torch.bfloat16):
-        logits = network(x)
-    loss = torch.nn.functional.cross_entropy(logits.float(), labels)
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    loss.item()
-
-
-def _infer(
-    network: "torch.nn.Module", optimizer: "torch.optim.Optimizer", x: "torch.Tensor", labels: "torch.Tensor"
-) -> None:
-    import torch
-
-    network.eval()
-    with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16):
-        network(x).sum().item()
-
-
-SUBJECTS: dict[str, Callable[[], Iterator[str]]] = {"specs": bench_specs, "models": bench_models}
+SUBJECTS: dict[str, Callable[[], Iterator[str]]] = {
+    "specs": bench_specs,
+    "models": _lazy("nfrepro.bench_models", "bench_models"),
+    "models_compiled": _lazy("nfrepro.bench_models", "bench_compiled_models"),
+    "propagation": _lazy("nfrepro.bench_propagation", "bench_propagation"),
+}

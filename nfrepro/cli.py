@@ -187,7 +187,7 @@ def collect(
 
 @app.command()
 def bench(
-    subject: Annotated[str, typer.Argument(help="What to measure: specs, models (needs timm).")] = "specs",
+    subject: Annotated[str, typer.Argument(help="What to measure: specs, models, models_compiled, propagation (need timm).")] = "specs",
 ) -> None:
     """Measures speed on this machine: medians and ratios of interleaved repetitions."""
     from nfrepro import bench as benchmarks

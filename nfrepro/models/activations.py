@@ -21,6 +21,12 @@ class Activation:
     # The exact gain of one that is not elementwise; None: elementwise, so that quadrature over one number gives it.
     exact_gain: Callable[[], float] | None = None
     channels_factor: float = 1.0  # channels that come out over channels that go in
+    in_place: Callable[[Tensor], Tensor] | None = None  # the same, written over its input
+
+    @property
+    def overwriting(self) -> Callable[[Tensor], Tensor]:
+        """The function for an input that nobody else needs: where that can be had, it allocates nothing."""
+        return self.in_place or self.function
 
     @property
     def elementwise(self) -> bool:
@@ -64,7 +70,7 @@ def _log_softmax_gain() -> float:
 
 ACTIVATIONS: dict[KnownActivation, Activation] = {
     "identity": Activation(_identity, 1.0),
-    "relu": Activation(F.relu, 1.7139588594436646),
+    "relu": Activation(F.relu, 1.7139588594436646, in_place=F.relu_),
     "silu": Activation(F.silu, 1.7881293296813965),
     "gelu": Activation(partial(F.gelu, approximate="tanh"), 1.7015043497085571),
     "glu": Activation(partial(F.glu, dim=1), 1.8484294414520264, _glu_gain, channels_factor=0.5),

@@ -52,6 +52,7 @@ class NFBlock(nn.Module):
     def __init__(self, options: NFResNetOptions, shape: BlockShape, beta: float) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[options.activation].function
+        self.overwriting_activation = ACTIVATIONS[options.activation].overwriting  # of what a convolution made
         self.gamma = gammas(options)[0] * gammas(options)[1]  # once for each activation, wherever it acts
         self.beta = beta
         self.alpha = options.alpha
@@ -91,10 +92,10 @@ class NFBlock(nn.Module):
     def residual_branch(self, out: Tensor, scale: float, branch_scale: Tensor | float) -> Tensor:
         """`branch_scale` times the branch of the activated block input `out`, which `scale` brings to unit variance."""
         out = self.conv0(out, input_scale=scale)
-        out = self.conv1(self.activation(out), input_scale=self.gamma)
+        out = self.conv1(self.overwriting_activation(out), input_scale=self.gamma)
         if self.squeeze_excite is not None and self.squeezes_in_the_middle:
             out = self.squeeze_excite(out)
-        out = self.activation(out)
+        out = self.overwriting_activation(out)
         if self.squeeze_excite is None or self.squeezes_in_the_middle:
             return self.conv2(out, input_scale=self.gamma, output_scale=branch_scale)  # type: ignore[no-any-return]
         # The gates are no linear function of what they see: only behind them may the branch be scaled.

@@ -1,0 +1,147 @@
+"""Training and inference of ResNet-50s: ours, timm's (the same network) and torchvision's with BatchNorm.
+
+Interleaved in one process on random images, bfloat16 autocast, channels-last; ratios step by step against ours.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from nfrepro.models import create, fold
+
+STEPS = 8
+# Device -> (images in a batch, pixels) measured.
+SIZES = {"cpu": ((16, 64), (16, 128)), "cuda": ((128, 224),)}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network in one mode."""
+
+    name: str
+    network: nn.Module
+    optimizer: torch.optim.Optimizer | None  # None: inference
+
+
+def bench_models() -> Iterator[str]:
+    """Eager mode. Goals: training 1.15 x timm and 1.1 x BatchNorm, inference 1.0 x BatchNorm folded."""
+    yield from _bench(compiled=False)
+
+
+def bench_compiled_models() -> Iterator[str]:
+    """The same through torch.compile, which takes minutes before the first step."""
+    yield from _bench(compiled=True)
+
+
+def _bench(compiled: bool) -> Iterator[str]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for batch, pixels in SIZES[device.type]:
+        threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
+        mode = "compiled" if compiled else "eager"
+        yield f"{device.type}{threads}, batch {batch}, {pixels} pixels, bfloat16, channels-last, {mode}, n = {STEPS}"
+        x = torch.randn(batch, 3, pixels, pixels, device=device).to(memory_format=torch.channels_last)
+        labels = torch.randint(1000, (batch,), device=device)
+        for mode, subjects in (("training", _training(device)), ("inference", _inference(device))):
+            yield from _compare(mode, subjects, x, labels, compiled)
+
+
+def _training(device: torch.device) -> list[Subject]:
+    networks = {
+        "ours nf_resnet50": create("nf_resnet50"),
+        "timm nf_resnet50": timm.create_model("nf_resnet50", pretrained=False),
+        "torchvision resnet50 (BatchNorm)": torchvision.models.resnet50(),
+    }
+    subjects = []
+    for name, network in networks.items():
+        network.to(device).to(memory_format=torch.channels_last).train()
+        optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True)
+        subjects.append(Subject(name, network, optimizer))
+    return subjects
+
+
+def _inference(device: torch.device) -> list[Subject]:
+    networks = {
+        "ours nf_resnet50, folded": fold(create("nf_resnet50")),
+        "ours nf_resnet50": create("nf_resnet50"),
+        "timm nf_resnet50": timm.create_model("nf_resnet50", pretrained=False),
+        "torchvision resnet50, folded": fuse(torchvision.models.resnet50().eval()),
+        "torchvision resnet50 (BatchNorm)": torchvision.models.resnet50(),
+    }
+    return [
+        Subject(name, network.to(device).to(memory_format=torch.channels_last).eval(), None)
+        for name, network in networks.items()
+    ]
+
+
+def _compare(mode: str, subjects: list[Subject], x: Tensor, labels: Tensor, compiled: bool) -> Iterator[str]:
+    """A line for each subject; the first is what the others are compared with."""
+    calls = {subject.name: _step(subject, x, labels, compiled) for subject in subjects}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    peaks: dict[str, float] = {}
+    for name, call in calls.items():  # warm-up
+        call()
+        peaks[name] = _peak_bytes(call, x.device)
+    for _ in range(STEPS):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    ours = seconds[subjects[0].name]
+    for name, values in seconds.items():
+        ratios = [theirs / our for theirs, our in zip(values, ours, strict=True)]
+        yield (
+            f"{mode:9} {name:32} {len(x) / statistics.median(values):8.1f} images/s"
+            f"  peak {peaks[name] / 2**20:6.0f} MiB  {subjects[0].name} is {statistics.median(ratios):.2f} x as fast"
+            f" (min {min(ratios):.2f}, max {max(ratios):.2f})"
+        )
+
+
+def _step(subject: Subject, x: Tensor, labels: Tensor, compiled: bool) -> Callable[[], None]:
+    network = torch.compile(subject.network) if compiled else subject.network
+    optimizer = subject.optimizer
+
+    def train() -> None:
+        assert optimizer is not None
+        with torch.autocast(x.device.type, torch.bfloat16):
+            logits = network(x)
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        loss.item()
+
+    def infer() -> None:
+        with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16):
+            network(x).sum().item()
+
+    return infer if optimizer is None else train
+
+
+def _peak_bytes(call: Callable[[], None], device: torch.device) -> float:
+    """The most memory that `call` holds at once beside what was held before it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return float(torch.cuda.max_memory_allocated(device) - before)
+    return cpu_peak_bytes(call)
+
+
+def cpu_peak_bytes(call: Callable[[], object]) -> float:
+    """The same on a CPU, from torch's own record of allocations."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        call()
+    results = profile.profiler.kineto_results
+    held = peak = 0
+    for event in sorted(results.events(), key=lambda event: int(event.start_ns())):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return float(peak)
