@@ -9,6 +9,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -187,7 +188,9 @@ def collect(
 
 @app.command()
 def bench(
-    subject: Annotated[str, typer.Argument(help="What to measure: specs, models, models_compiled, propagation (need timm).")] = "specs",
+    subject: Annotated[
+        str, typer.Argument(help="What to measure: specs, models, models_compiled, propagation (need timm).")
+    ] = "specs",
 ) -> None:
     """Measures speed on this machine: medians and ratios of interleaved repetitions."""
     from nfrepro import bench as benchmarks
@@ -237,13 +240,13 @@ def evaluate(
 ) -> None:
     """Top-1, top-5 and loss of stored weights on a folder of labelled images."""
     options = _model_options(overrides)
-    from nfrepro.display import ImageCounter
+    from nfrepro.display import Counter
     from nfrepro.training import file_evaluation as files
 
     crops, place = files.chosen_crop(crop), files.chosen_device(device)
     protocol = files.Protocol(crops, pixels, batch, place, files.chosen_precision(precision))
     subject = files.prepare(weights, data, model, options, protocol)
-    with ImageCounter(len(subject.images)) as counter:
+    with Counter(len(subject.images), "images") as counter:
         result = files.evaluate_subject(subject, counter.advance)
     report = _accuracy_report(subject, result)
     if as_json:
@@ -252,6 +255,59 @@ def evaluate(
     for name, value in report.items():
         if name != "options":
             print(f"{name:14} {_report_line(value)}")
+
+
+@app.command()
+def gain(
+    functions: Annotated[
+        list[str], typer.Argument(help="relu, silu, …, package.module:callable, or 'lambda x: torch.tanh(x) * x'.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """The constant gamma of activations, exact by quadrature, beside the published one."""
+    from nfrepro.gains import Gain, gain_of
+    from nfrepro.lookup import find_activation
+
+    gains = [gain_of(find_activation(text)) for text in functions]
+    if as_json:
+        _print_json([asdict(found) for found in gains])
+    else:
+        print("\n".join(Gain.lines(gains)))
+    if any(found.problem for found in gains):
+        raise typer.Exit(1)
+
+
+@app.command()
+def spp(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL…", help="nf_resnet50, torchvision:resnet50, timm:NAME, package.module:callable."),
+    ],
+    pixels: Annotated[int, typer.Option(min=1, max=4096, help="Side of an image.")] = 512,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 4,
+    images: Annotated[str, typer.Option("--input", help="gaussian (N(0, 1) noise), or images:DIR.")] = "gaussian",
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Initialisations (and batches) measured.")] = 3,
+    overrides: ModelSets = None,
+    blocks: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="Names of the residual blocks' modules, if not found.")
+    ] = None,
+    logarithmic: Annotated[bool, typer.Option("--log", help="Logarithmic vertical axes.")] = False,
+    out: Annotated[Path, typer.Option(help="Files to write, without ending: .csv, .png and .svg.")] = Path("spp"),
+    force: Annotated[bool, typer.Option("--force", help="Replace them if they are there.")] = False,
+) -> None:
+    """Signal propagation plot of one network or several: the signal after every block, at initialisation."""
+    options = _model_options(overrides)
+    from nfrepro import spp as plots
+    from nfrepro.display import Counter
+    from nfrepro.lookup import find_network
+
+    plots.check_output(out, force)
+    networks = [find_network(text, options) for text in models]
+    source = plots.parse_input(images, pixels, batch)
+    with Counter(len(networks) * seeds, "networks") as counter:
+        curves = plots.measure(networks, source, seeds, blocks, counter.advance)
+    for path in plots.write(curves, source, out, logarithmic):
+        print(path)
 
 
 def main() -> NoReturn:

@@ -140,18 +140,18 @@ class Bars:
         return elapsed * (self.total - done) / done if done > 0.05 else None
 
 
-class ImageCounter:
-    """How many of `total` images are done, on standard error: a bar on a terminal, else a line every ten seconds."""
+class Counter:
+    """How many of `total` things are done, on standard error: a bar on a terminal, else a line every ten seconds."""
 
     SECONDS = 10.0
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done = total, 0
+    def __init__(self, total: int, things: str) -> None:
+        self.total, self.done, self.things = total, 0, things
         self.pace, self.shown = Pace(first_done=0), time.monotonic()
         self.bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("images"),
+            TextColumn(things),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]} left"),
             console=Console(stderr=True),
@@ -160,7 +160,7 @@ class ImageCounter:
         )
         self.task = self.bar.add_task("", total=total, left=duration(None))
 
-    def __enter__(self) -> "ImageCounter":
+    def __enter__(self) -> "Counter":
         self.bar.start()
         return self
 
@@ -174,7 +174,7 @@ class ImageCounter:
         self.bar.update(self.task, completed=self.done, left=left)
         if self.bar.disable and time.monotonic() - self.shown >= self.SECONDS and self.done < self.total:
             self.shown = time.monotonic()
-            print(f"{self.done:,}/{self.total:,} images  {left} left", file=sys.stderr, flush=True)
+            print(f"{self.done:,}/{self.total:,} {self.things}  {left} left", file=sys.stderr, flush=True)
 
 
 def ending_in_words(event: Event) -> str:

@@ -38,6 +38,12 @@ class Activation:
             return self.published_gain
         return _gain(self.function) if self.exact_gain is None else self.exact_gain()
 
+    @property
+    def he_scale(self) -> float:
+        """Fan-in times the variance of the weights that keep the mean square of the signal: 1 / E g(z)^2; ReLU: 2."""
+        found = _moments(self.function)
+        return 1.0 / (found.mean**2 + found.variance)
+
     def gammas(
         self, source: Literal["published", "exact"], at: Literal["activation", "weights"]
     ) -> tuple[float, float]:
@@ -46,7 +52,7 @@ class Activation:
         return (gamma, 1.0) if at == "activation" else (1.0, gamma)
 
 
-_gain = cache(gain)  # the functions of the table never change
+_gain, _moments = cache(gain), cache(moments)  # the functions of the table never change
 
 
 def _identity(x: Tensor) -> Tensor:

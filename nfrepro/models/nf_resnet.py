@@ -7,7 +7,7 @@ from torch.nn import functional
 from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, Standardization, init_lecun_normal
 from nfrepro.models.options import NFResNetOptions
-from nfrepro.models.residual import SqueezeExcite
+from nfrepro.models.residual import SqueezeExcite, add_branch
 from nfrepro.models.resnet import BlockShape, ResNet, block_shapes, stem_channels
 from nfrepro.signal import expected_variance
 
@@ -87,7 +87,7 @@ class NFBlock(nn.Module):
         """The output, and the residual branch before stochastic depth, SkipInit scalar and alpha."""
         out = self.activation(x)
         residual = self.residual_branch(out, self.gamma / self.beta, 1.0)
-        return self.stochastic_depth(residual * self.branch_scale) + self.shortcut(x, out), residual
+        return add_branch(self.shortcut(x, out), residual, self.branch_scale, self.stochastic_depth), residual
 
     def residual_branch(self, out: Tensor, scale: float, branch_scale: Tensor | float) -> Tensor:
         """`branch_scale` times the branch of the activated block input `out`, which `scale` brings to unit variance."""
@@ -135,7 +135,7 @@ def convolution(
     """The kind of convolution that `options.convolution` names; all have a bias."""
     if options.convolution == "he":
         plain = Conv2d(in_channels, out_channels, kernel_size, stride, options.padding, bias=True)
-        init_lecun_normal(plain.weight, scale=2.0)
+        init_lecun_normal(plain.weight, scale=ACTIVATIONS[options.activation].he_scale)
         assert plain.bias is not None
         nn.init.zeros_(plain.bias)
         return plain

@@ -14,7 +14,7 @@ from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.convolutions import ScaledWSConv2d, Standardization
 from nfrepro.models.network import Network
 from nfrepro.models.nfnet_options import VARIANTS, NFNetOptions
-from nfrepro.models.residual import SqueezeExcite, StochasticDepth, average_pool
+from nfrepro.models.residual import SqueezeExcite, StochasticDepth, add_branch, average_pool
 from nfrepro.signal import expected_variance
 
 STEM_WIDTHS = (16, 32, 64, 128)  # of four 3x3 convolutions, the first and the last with stride 2 (code)
@@ -154,7 +154,7 @@ class NFNetBlock(nn.Module):
         """The output, and the residual branch before stochastic depth, SkipInit scalar and alpha."""
         out = self.activation(x)
         residual = self.residual_branch(out, self.gamma / self.beta, 1.0)
-        return self.stochastic_depth(residual * self.branch_scale) + self.shortcut(x, out), residual
+        return add_branch(self.shortcut(x, out), residual, self.branch_scale, self.stochastic_depth), residual
 
     def residual_branch(self, out: Tensor, scale: float, branch_scale: Tensor | float) -> Tensor:
         """`branch_scale` times the branch of the activated block input `out`, which `scale` brings to unit variance."""

@@ -74,7 +74,7 @@ class NFResNetOptions(ResNetOptions):
     # Learnable scalar at the end of each branch, by its initial value; null: none (SkipInit; 0 in the code).
     skipinit_gain: float | None = 0.0
     # scaled_ws: Scaled Weight Standardization (paper section 4.2); ws: without 1 / sqrt(N) and gamma; he: not
-    # standardized, He initialisation, no gamma (figure 2, "NF, He Init").
+    # standardized, He initialisation (weight variance 1 / (fan-in E g(z)^2): 2 / fan-in for ReLU), no gamma (figure 2).
     convolution: Literal["scaled_ws", "ws", "he"] = "scaled_ws"
     # The constant that makes the activation variance preserving: published (sampled by the authors) or exact.
     gamma: Literal["published", "exact"] = "published"

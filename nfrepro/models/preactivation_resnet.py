@@ -17,6 +17,7 @@ from nfrepro.models.options import (
     SkipInitResNetOptions,
     UnnormalizedResNetOptions,
 )
+from nfrepro.models.residual import add_branch
 from nfrepro.models.resnet import BlockShape, ResNet, block_shapes, stem_channels
 
 # Variance of the initial weights times fan-in.
@@ -110,8 +111,8 @@ class PreactivationBlock(nn.Module):
         out = self.norm0(x)
         shortcut = x if self.conv_shortcut is None else self.conv_shortcut(out)
         residual = self.residual_branch(out)
-        scaled = residual if self.skip_gain is None else residual * self.skip_gain
-        return self.stochastic_depth(scaled) + shortcut, residual
+        branch_scale = 1.0 if self.skip_gain is None else self.skip_gain
+        return add_branch(shortcut, residual, branch_scale, self.stochastic_depth), residual
 
     def residual_branch(self, out: Tensor, branch_scale: Tensor | float = 1.0) -> Tensor:
         """`branch_scale` times the branch of the normalized, activated block input `out`."""

@@ -14,7 +14,7 @@ from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, Standardization
 from nfrepro.models.network import Network
 from nfrepro.models.regnet_options import VARIANTS, BNRegNetOptions, NFRegNetOptions, RegNetOptions
-from nfrepro.models.residual import SqueezeExcite, StochasticDepth, average_pool
+from nfrepro.models.residual import SqueezeExcite, StochasticDepth, add_branch, average_pool
 from nfrepro.signal import expected_variance
 
 WIDTH_FACTOR = 0.75  # of the table's widths (code: NF_RegNet, width)
@@ -160,7 +160,7 @@ class NFRegNetBlock(nn.Module):
         """The output, and the residual branch before stochastic depth, SkipInit scalar and alpha."""
         out = self.activation(x)
         residual = self.residual_branch(out, self.gamma / self.beta, 1.0)
-        return self.stochastic_depth(residual * self.branch_scale) + self.shortcut(x, out), residual
+        return add_branch(self.shortcut(x, out), residual, self.branch_scale, self.stochastic_depth), residual
 
     def shortcut(self, x: Tensor, out: Tensor) -> Tensor:
         """The skip path of the block input `x`, activated `out`."""

@@ -54,3 +54,14 @@ def average_pool(x: Tensor) -> Tensor:
     At the end of an odd side the mean is over the pixels that exist, not over padding: Haiku's avg_pool with SAME.
     """
     return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
+
+
+def add_branch(
+    shortcut: Tensor, residual: Tensor, branch_scale: Tensor | float, stochastic_depth: StochasticDepth
+) -> Tensor:
+    """shortcut + branch_scale * residual in one pass, unless stochastic depth may drop the branch."""
+    if stochastic_depth.training and stochastic_depth.rate > 0:
+        return stochastic_depth(residual * branch_scale) + shortcut  # type: ignore[no-any-return]
+    if isinstance(branch_scale, Tensor):
+        return torch.addcmul(shortcut, residual, branch_scale.to(residual.dtype))
+    return torch.add(shortcut, residual, alpha=branch_scale)

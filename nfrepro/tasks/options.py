@@ -1,9 +1,23 @@
 """The complete config of a run, task by task. No torch."""
 
-from nfrepro.data.options import DataOptions
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nfrepro.data.options import CIFAR10Options, DataOptions, FashionMNISTOptions, ImageFolderOptions, SyntheticOptions
+from nfrepro.models.activation_names import ActivationName, KnownActivation
 from nfrepro.models.options import ModelOptions
-from nfrepro.options import TaskOptions
+from nfrepro.options import Options, TaskOptions
 from nfrepro.training.options import TrainOptions
+
+
+class ProbeSchedule(Options):
+    """When to look at the signal during training, on a batch of training images that stays the same."""
+
+    # Optimiser steps after which it is measured; 0 is before training. Steps beyond the last are never reached.
+    steps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1, max_length=1000)]
+    # Images in the batch, without augmentation.
+    images: int = Field(default=64, ge=1, le=4096)
 
 
 class TrainTask(TaskOptions):
@@ -12,6 +26,86 @@ class TrainTask(TaskOptions):
     data: DataOptions
     model: ModelOptions
     train: TrainOptions = TrainOptions()
+    # Signal propagation while training, into propagation.csv; null: not measured. It changes no result.
+    probe: ProbeSchedule | None = None
 
     def label(self) -> str:
         return f"{self.model.label}-{self.data.name}-batch{self.train.batch_size}-{super().label()}"
+
+
+class GaussianOptions(Options):
+    """Independent N(0, 1) pixels, the input of figures 1 and 2."""
+
+    # What the network sees.
+    name: Literal["gaussian"] = "gaussian"
+
+    # Channels of an image.
+    channels: int = Field(default=3, ge=1, le=16)
+
+
+ProbeInput = Annotated[
+    GaussianOptions | FashionMNISTOptions | CIFAR10Options | ImageFolderOptions | SyntheticOptions,
+    Field(discriminator="name"),
+]
+
+
+class ProbeTask(TaskOptions):
+    """Send one batch through an untrained network and record the signal after every block (paper section 3)."""
+
+    model: ModelOptions
+    # Where the batch comes from; of real images the training split is used, normalised.
+    data: ProbeInput = GaussianOptions()
+    # Side of an image in pixels; real images are resized to it (figures 1 and 2: 512).
+    pixels: int = Field(default=224, ge=1, le=4096)
+    # Images in the batch; BatchNorm normalises with their statistics.
+    batch: int = Field(default=4, ge=1, le=4096)
+    # bfloat16 rounds activations to 8 bits inside the network; the statistics are computed in float32 from them.
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def label(self) -> str:
+        return f"{self.model.label}-{self.data.name}{self.pixels}-{super().label()}"
+
+
+class GainTask(TaskOptions):
+    """The gain gamma of an activation: by quadrature, by sampling as in the paper (appendix D), and as published."""
+
+    # Nonlinearity g.
+    activation: KnownActivation = "relu"
+    # Gaussian vectors that sampling draws, and the length of each.
+    vectors: int = Field(default=1024, ge=1, le=1_000_000)
+    length: int = Field(default=256, ge=2, le=1_000_000)
+
+    def label(self) -> str:
+        return f"{self.activation}-{super().label()}"
+
+
+class LayerMomentsTask(TaskOptions):
+    """Mean and variance of z = W g(x), x ~ N(0, 1), against the closed forms (paper sections 4.1 and 4.2)."""
+
+    # Nonlinearity g.
+    activation: ActivationName = "relu"
+    # plain: weights N(weight_mean, weight_variance / fan_in), as drawn; scaled_ws: standardized, times gamma.
+    weights: Literal["plain", "scaled_ws"] = "plain"
+    # Mean of the drawn weights, in units of their standard deviation.
+    weight_mean: float = Field(default=0.0, ge=-10, le=10)
+    # Variance of the drawn weights times fan-in: 2 is He's.
+    weight_variance: float = Field(default=2.0, gt=0, le=100)
+    # Inputs N and outputs of the layer, and vectors x drawn.
+    fan_in: int = Field(default=512, ge=2, le=65536)
+    fan_out: int = Field(default=256, ge=1, le=65536)
+    samples: int = Field(default=65536, ge=2, le=100_000_000)
+
+    def label(self) -> str:
+        return f"{self.weights}-{self.activation}-fan_in{self.fan_in}-{super().label()}"
+
+
+class NetworkPropertiesTask(TaskOptions):
+    """Checks on one network that need no training: independence of images, folding, identity blocks, cost."""
+
+    model: ModelOptions
+    # Side of the images (N(0, 1) noise) that are compared, and how many of them.
+    pixels: int = Field(default=64, ge=1, le=4096)
+    batch: int = Field(default=4, ge=2, le=4096)
+
+    def label(self) -> str:
+        return f"{self.model.label}-{super().label()}"

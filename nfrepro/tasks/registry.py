@@ -7,7 +7,7 @@ from typing import Any
 
 from nfrepro.options import TaskOptions
 from nfrepro.tasks.job import Outcome, Surroundings
-from nfrepro.tasks.options import TrainTask
+from nfrepro.tasks.options import GainTask, LayerMomentsTask, NetworkPropertiesTask, ProbeTask, TrainTask
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,24 @@ class Task:
         return outcome
 
 
-def _find_data(options: TrainTask, report: Callable[[str], None]) -> None:
+def _find_data(options: Any, report: Callable[[str], None]) -> None:
+    if options.data.name == "gaussian":
+        return
     from nfrepro.data.location import locate  # not at the top: it brings numpy, and most verbs need no data
 
     locate(options.data, report=report)
 
 
+def _needs_nothing(options: Any, report: Callable[[str], None]) -> None:
+    pass
+
+
 TASKS: dict[str, Task] = {
     "train": Task(TrainTask, "nfrepro.tasks.train", _find_data),
+    "probe": Task(ProbeTask, "nfrepro.tasks.probe", _find_data),
+    "gain": Task(GainTask, "nfrepro.tasks.gain", _needs_nothing),
+    "layer_moments": Task(LayerMomentsTask, "nfrepro.tasks.layer_moments", _needs_nothing),
+    "network_properties": Task(NetworkPropertiesTask, "nfrepro.tasks.network_properties", _needs_nothing),
 }
 
 SCHEMAS: dict[str, type[TaskOptions]] = {name: task.options for name, task in TASKS.items()}

@@ -11,11 +11,13 @@ from torch import nn
 
 from nfrepro import atomic
 from nfrepro.data.options import DataOptions
+from nfrepro.data.probe_batch import image_batch
 from nfrepro.data.sources import Dataset, load
 from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
 from nfrepro.tasks.options import TrainTask
+from nfrepro.tasks.training_probe import TrainingProbe
 from nfrepro.training import checkpoint, loop, observer
 
 
@@ -29,7 +31,7 @@ def run(task: TrainTask, around: Surroundings) -> Outcome:
     model = initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
     try:
         setup = loop.TrainingSetup(dataset, task.data, task.train, task.seed)
-        result = loop.fit(model, setup, _around_the_loop(around, device))
+        result = loop.fit(model, setup, _around_the_loop(around, device, _probe(task, dataset, around)))
     except observer.Stopped:
         raise Interrupted from None
     return Outcome(
@@ -54,7 +56,16 @@ def initial_model(task: TrainTask, dataset: Dataset) -> nn.Module:
     return model
 
 
-def _around_the_loop(around: Surroundings, device: torch.device) -> observer.Surroundings:
+def _probe(task: TrainTask, dataset: Dataset, around: Surroundings) -> TrainingProbe | None:
+    if task.probe is None:
+        return None
+    x = image_batch(dataset, task.probe.images, dataset.pixels, task.seed)
+    x = x.to(dataset.train.images.device).to(memory_format=torch.channels_last)
+    return TrainingProbe(x, frozenset(task.probe.steps), around.folder, around.complain)
+
+
+def _around_the_loop(around: Surroundings, device: torch.device, probe: TrainingProbe | None) -> observer.Surroundings:
+    probing: dict[str, Any] = {} if probe is None else {"probe": probe.measure, "probe_steps": probe.steps}
     return observer.Surroundings(
         folder=around.folder,
         device=device,
@@ -63,6 +74,7 @@ def _around_the_loop(around: Surroundings, device: torch.device) -> observer.Sur
         complain=around.complain,
         should_stop=around.should_stop,
         write_metrics=partial(write_metrics, around.folder),
+        **probing,
     )
 
 

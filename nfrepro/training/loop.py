@@ -68,6 +68,8 @@ def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome
     observer = Observer(state, setup.options, setup.steps_per_epoch, setup.dataset.fingerprint, around)
     observer.report()
     model.train()
+    if state.step == 0 and 0 in around.probe_steps:
+        observer.probe()
     try:
         for epoch in range(state.step // setup.steps_per_epoch, setup.options.epochs):
             _train_epoch(state, setup, epoch, observer)

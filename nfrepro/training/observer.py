@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nfrepro.training import checkpoint
 from nfrepro.training.options import TrainOptions
@@ -56,6 +56,9 @@ class Surroundings:
     complain: Callable[[str], None]
     should_stop: Callable[[], bool]
     write_metrics: Callable[[list[dict[str, Any]]], None]
+    # Looks at the network when so many steps are done, 0 before the first; may change nothing. Not counted as training.
+    probe: Callable[[nn.Module, int], None] = lambda model, step: None
+    probe_steps: frozenset[int] = frozenset()
 
 
 class Observer:
@@ -81,12 +84,20 @@ class Observer:
         """
         last_of_epoch = self.state.step % self.steps_per_epoch == 0
         self.unseen.append(loss)
+        probed = self.state.step in self.around.probe_steps
         at_once = 1 if self.around.device.type == "cpu" else GPU_STEPS_BETWEEN_LOOKS
-        if len(self.unseen) < at_once and not last_of_epoch:
+        if len(self.unseen) < at_once and not last_of_epoch and not probed:
             return
         self._look()
+        if probed:
+            self.probe()
         if not last_of_epoch:
             self._between_steps()
+
+    def probe(self) -> None:
+        """Looks at the network as it is now."""
+        self.around.probe(self.state.model, self.state.step)
+        self.start_clock()
 
     def after_epoch(self) -> None:
         """Saves; raises `Stopped` when asked to, unless training is over."""

@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.transforms import functional
 
 from nfrepro import cli
-from nfrepro.display import ImageCounter
+from nfrepro.display import Counter
 from nfrepro.models import create
 
 ROOT = Path(__file__).parents[2]
@@ -201,8 +201,8 @@ def test_images_that_will_not_do_are_refused(folder: Path, tmp_path: Path) -> No
 def test_progress_without_a_terminal_is_plain_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ImageCounter, "SECONDS", 0.0)
-    with ImageCounter(2000) as counter:
+    monkeypatch.setattr(Counter, "SECONDS", 0.0)
+    with Counter(2000, "images") as counter:
         counter.advance(1500)
         counter.advance(500)
     printed = capsys.readouterr()

@@ -1,0 +1,47 @@
+"""Figure 2 of the paper: signal propagation without normalization, beside ReLU-BN-Conv."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from nfrepro.evidence.figures import save_figure
+from nfrepro.evidence.propagation_curves import read_curves, unfinished
+from nfrepro.evidence.propagation_figure import draw_propagation
+from nfrepro.evidence.propagation_table import stage_ends
+from nfrepro.evidence.script import Analysis, run_script, write_markdown
+
+EXPERIMENT = "figure_2"
+
+
+def analyse(analysis: Analysis) -> Sequence[Path]:
+    """Draws the figure; writes the values at the ends of the stages. The paper's own values are not known."""
+    curves = read_curves(analysis.table, analysis.output.parent, label)
+    first = analysis.table.iloc[0]
+    title = f"Figure 2: ResNetV2-{first['model.depth']} at initialisation, alpha 1, scale {analysis.scale}"
+    note = method(analysis.table) + unfinished(analysis.table)
+    table = write_markdown(analysis.output, title, stage_ends(curves), note)
+    print(table.read_text())
+    return [table, *save_figure(draw_propagation(curves, title, note), analysis.output)]
+
+
+def label(row: pd.Series) -> str:
+    """BN is the reference; NF networks differ in their convolutions and in whether there is a ReLU."""
+    if row["model.name"] == "bn_resnet":
+        return "ReLU-BN-Conv"
+    if row["model.convolution"] == "scaled_ws":
+        return "NF, Scaled WS"
+    return "NF, He init" if row["model.activation"] == "relu" else "NF, He init, no ReLU"
+
+
+def method(table: pd.DataFrame) -> str:
+    """What was measured how often."""
+    first, seeds = table.iloc[0], table["seed"].nunique()
+    return (
+        f"N(0, 1) input, {first['pixels']} px, batch {first['batch']}, {first['precision']}; "
+        f"line: mean of n = {seeds} initialisations, band: their range."
+    )
+
+
+if __name__ == "__main__":
+    run_script(EXPERIMENT, __doc__ or "", analyse)

@@ -1,0 +1,60 @@
+"""The film of a signal propagation plot: the three statistics after every block, at steps of training, BN and NF."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nfrepro.evidence.figures import MARKERS, PALETTE, new_figure, save_figure
+from nfrepro.evidence.propagation_curves import read_curves, unfinished
+from nfrepro.evidence.propagation_figure import LINE_STYLES, PANELS
+from nfrepro.evidence.script import Analysis, run_script
+
+EXPERIMENT = "signal_in_training"
+LABELS = {"bn_resnet": "BN (BN-ReLU-Conv)", "nf_resnet": "NF (Scaled WS, alpha 0.2)"}
+
+
+def analyse(analysis: Analysis) -> Sequence[Path]:
+    """A row of pictures for each statistic, a picture for each step."""
+    table = analysis.table
+    curves = read_curves(table, analysis.output.parent, lambda row: LABELS[str(row["model.name"])])
+    first = table.iloc[0]
+    title = f"Signal propagation in training: {first['provenance.data']}, blocks {first['model.blocks']}"
+    note = (
+        f"training images, batch {first['probe.images']}; line: mean of n = {table['seed'].nunique()} seeds, "
+        f"band: their range; scale {analysis.scale}.{unfinished(table)}"
+    )
+    return save_figure(draw(curves, title, note), analysis.output)
+
+
+def draw(curves: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
+    """All pictures of one statistic share their vertical axis."""
+    steps = sorted({int(step) for rows in curves.values() for step in rows["step"]})
+    figure = new_figure(width=1.0 + 1.9 * len(steps), height=6.6)
+    grid = figure.subplots(len(PANELS), len(steps), sharex=True, sharey="row", squeeze=False)
+    for panels, (statistic, name) in zip(grid, PANELS.items(), strict=True):
+        for axes, step in zip(panels, steps, strict=True):
+            for number, rows in enumerate(curves.values()):
+                over_seeds = rows[rows["step"] == step].groupby("block")[statistic].agg(["mean", "min", "max"])
+                color = PALETTE[number]
+                axes.fill_between(over_seeds.index, over_seeds["min"], over_seeds["max"], color=color, alpha=0.25)
+                line = {"color": color, "linestyle": LINE_STYLES[number], "marker": MARKERS[number], "markersize": 3}
+                axes.plot(over_seeds.index, over_seeds["mean"], **line)
+            axes.set_yscale("symlog" if statistic == "avg_sq_mean" else "log")
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+        panels[0].set_ylabel(name)
+    for axes, step in zip(grid[0], steps, strict=True):
+        axes.set_title(f"step {step}")
+    for axes in grid[-1]:
+        axes.set_xlabel("block depth")
+    figure.suptitle(title, fontsize=11)
+    figure.supxlabel(note, fontsize=8)
+    handles = grid[0][0].lines
+    figure.legend(handles, list(curves), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    run_script(EXPERIMENT, __doc__ or "", analyse)

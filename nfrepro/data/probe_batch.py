@@ -1,0 +1,60 @@
+"""One batch of images to watch a signal with: Gaussian noise, or real images."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from nfrepro.data.batches import Normalisation
+from nfrepro.data.evaluation_images import IMAGENET_MEAN, IMAGENET_STD, FractionCrop
+from nfrepro.data.sources import Dataset
+from nfrepro.errors import InputError
+from nfrepro.seeding import stream_seed
+
+
+def gaussian_batch(batch: int, channels: int, pixels: int, seed: int) -> Tensor:
+    """Independent N(0, 1) pixels, float32 [batch, channels, pixels, pixels]: the input of figures 1 and 2."""
+    generator = torch.Generator().manual_seed(stream_seed("probe", seed))
+    return torch.randn(batch, channels, pixels, pixels, generator=generator)
+
+
+def image_batch(dataset: Dataset, batch: int, pixels: int, seed: int) -> Tensor:
+    """`batch` training images that `seed` chooses, normalised, resized (bilinear) to `pixels`; float32 [B, C, H, W].
+
+    Raises InputError where there are fewer.
+    """
+    if batch > len(dataset.train):
+        raise InputError(f"a batch of {batch:,} is more than the {len(dataset.train):,} train images: make it smaller")
+    generator = torch.Generator().manual_seed(stream_seed("probe", seed))
+    chosen = torch.randperm(len(dataset.train), generator=generator)[:batch]
+    images = Normalisation.of(dataset)(dataset.train.images[chosen].permute(0, 2, 3, 1))
+    if pixels == dataset.pixels:
+        return images
+    return functional.interpolate(images, size=(pixels, pixels), mode="bilinear", antialias=True)
+
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+def folder_batch(folder: Path, batch: int, pixels: int, seed: int) -> Tensor:
+    """`batch` of the image files anywhere below `folder`, that `seed` chooses, resized, their centre cut out and
+    normalised as ImageNet is; float32 [B, 3, pixels, pixels]. Raises InputError where there are fewer, or a broken one.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if batch > len(paths):
+        raise InputError(f"{folder}: {len(paths):,} image files below it, {batch:,} wanted")
+    generator = torch.Generator().manual_seed(stream_seed("probe", seed))
+    chosen = torch.randperm(len(paths), generator=generator)[:batch].tolist()
+    images = torch.stack([_read(paths[index], pixels) for index in chosen])
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (images / 255 - mean) / std
+
+
+def _read(path: Path, pixels: int) -> Tensor:
+    try:
+        with Image.open(path) as image:
+            return torch.from_numpy(FractionCrop(1.0)(image.convert("RGB"), pixels))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: cannot be read as an image: {error}") from None

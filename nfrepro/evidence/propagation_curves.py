@@ -1,0 +1,34 @@
+"""The stored curves of probe runs, run by run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from nfrepro.errors import InputError
+
+TABLE = "propagation.csv"
+
+
+def read_curves(table: pd.DataFrame, folder: Path, label: Callable[[pd.Series], str]) -> dict[str, pd.DataFrame]:
+    """Label -> the long form of all its completed runs, in the order of `table`, whose runs lie in `folder`.
+
+    `label` names the curve of a row of runs.csv. Raises `InputError` for a run without its curves.
+    """
+    found: dict[str, list[pd.DataFrame]] = {}
+    for _, row in table.iterrows():
+        if row["state"] != "completed":
+            continue
+        path = folder / str(row["id"]) / TABLE
+        try:
+            rows = pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read ({error}): redo the run with --force '{row['id']}'") from None
+        found.setdefault(label(row), []).append(rows.assign(seed=row["seed"]))
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+
+
+def unfinished(table: pd.DataFrame) -> str:
+    """A sentence on runs that are not drawn; empty where all are."""
+    missing = table.loc[table["state"] != "completed", "id"].tolist()
+    return f" Not drawn, because not completed: {', '.join(map(str, missing))}." if missing else ""

@@ -1,0 +1,50 @@
+"""The gain of named activations, as a table for people."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nfrepro.errors import InputError
+from nfrepro.lookup import NamedActivation
+from nfrepro.models.activations import ACTIVATIONS
+from nfrepro.signal import moments
+
+
+@dataclass(frozen=True)
+class Gain:
+    """gamma = 1 / sqrt(variance) of g(z), z ~ N(0, 1); numbers are None where there are none."""
+
+    name: str
+    gamma: float | None
+    mean: float | None
+    variance: float | None
+    published: float | None
+    problem: str | None  # why there is no usable gain
+
+    @staticmethod
+    def lines(gains: Sequence["Gain"]) -> list[str]:
+        """A heading and a line for each."""
+        width = max(10, *(len(found.name) for found in gains))
+        head = f"{'activation':{width}}  {'gamma':>12}  {'mean':>12}  {'variance':>12}  {'published':>12}  off by"
+        return [head, *(found._line(width) for found in gains)]
+
+    def _line(self, width: int) -> str:
+        if self.gamma is None:
+            return f"{self.name:{width}}  {self.problem}"
+        numbers = "  ".join(
+            f"{'-':>12}" if value is None else f"{value:12.9f}"
+            for value in (self.gamma, self.mean, self.variance, self.published)
+        )
+        off = "" if self.published is None else f"  {100 * (self.published / self.gamma - 1):+.3f} %"
+        return f"{self.name:{width}}  {numbers}{off}"
+
+
+def gain_of(activation: NamedActivation) -> Gain:
+    """The exact numbers; for an activation that mixes channels gamma only."""
+    known = ACTIVATIONS.get(activation.name)  # type: ignore[call-overload]
+    if known is not None and not known.elementwise:
+        return Gain(activation.name, known.gamma("exact"), None, None, known.published_gain, None)
+    try:
+        found = moments(activation.function)
+    except InputError as error:
+        return Gain(activation.name, None, None, None, activation.published_gain, str(error))
+    return Gain(activation.name, found.gain, found.mean, found.variance, activation.published_gain, None)

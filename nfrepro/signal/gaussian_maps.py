@@ -1,0 +1,180 @@
+"""What an activation does to Gaussian signals: expectations by Hermite series, in float64.
+
+With z1, z2 Gaussian of second moment q and covariance M = rho q, and g(sqrt(q) z) = sum_n c_n He_n(z) / sqrt(n!):
+E g(z1) = c_0, E g(z1)^2 = sum_n c_n^2 and E g(z1) g(z2) = sum_n c_n^2 rho^n (the dual activation, arXiv 1602.05897).
+For ReLU and its like, two slopes that meet at 0, this is the arc-cosine kernel, in closed form.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nfrepro.errors import InputError
+
+Activation = Callable[[Tensor], Tensor]
+
+# Terms of the series at most. With what stands for the rest of them, a kink costs less than 1e-6 of the second moment.
+_TERMS = 512
+# c_n^2 of a kink falls as n^-2.5, so that the mean order of all terms beyond the last is three times the last.
+_ORDER_OF_REST = 3
+# Beyond 14 standard deviations the Gaussian weighs less than 1e-43.
+_REACH = 14.0
+_INTERVALS, _NODES = 224, 12  # an eighth of a deviation each: kinks at 0 are edges
+_WIDTH = 2.0 * _REACH / _INTERVALS
+_PARTS = 32  # of an interval with a kink elsewhere
+_LEGENDRE_NODES, _LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(_NODES)
+# Legendre coefficients of the two highest orders, of the values at the nodes.
+_LAST_COEFFICIENTS = torch.from_numpy(
+    _LEGENDRE_WEIGHTS[:, None] * np.polynomial.legendre.legvander(_LEGENDRE_NODES, _NODES - 1)[:, -2:]
+)
+
+
+@dataclass(frozen=True)
+class JointMoments:
+    """Of g(z1) and g(z2), for two inputs or two distant positions: one mean, one covariance, what each has alone."""
+
+    mean: float  # E g(z1)
+    covariance: float  # E g(z1) g(z2), not centred
+    variance: float  # E g(z1)^2 - E g(z1) g(z2)
+
+    @property
+    def second_moment(self) -> float:
+        """E g(z1)^2."""
+        return self.covariance + self.variance
+
+
+def gaussian_moments(activation: Activation, second_moment: float, covariance: float) -> JointMoments:
+    """Moments of `activation(z)` for Gaussian z of mean 0, `second_moment` q and `covariance` M, 0 <= M <= q.
+
+    Raises `InputError` where M is outside of that or g is not finite.
+    """
+    if not 0.0 <= covariance <= second_moment < math.inf:
+        raise InputError(f"no Gaussian has second moment {second_moment:g} and covariance {covariance:g}")
+    slopes = _two_slopes(activation)
+    if slopes is None:
+        return _by_series(activation, second_moment, covariance)
+    return _by_arc_cosines(*slopes, second_moment, covariance)
+
+
+def _by_series(activation: Activation, second_moment: float, covariance: float) -> JointMoments:
+    rho = covariance / second_moment if second_moment else 0.0
+    terms = _terms(rho)
+    samples = _samples(activation, math.sqrt(second_moment), terms)
+    coefficients = torch.stack([grid.polynomials[:terms] @ values for grid, values in samples]).sum(0)
+    squares = coefficients.square()
+    total = sum(float(grid.weights @ values.square()) for grid, values in samples)
+    # Rounding may leave less than nothing of a smooth function.
+    rest = max(total - float(squares.sum()), 0.0)
+    powers = rho ** torch.arange(terms, dtype=torch.float64)
+    of_rest = rho ** (_ORDER_OF_REST * terms)
+    shared = float(squares @ powers) + rest * of_rest
+    alone = float(squares @ (1.0 - powers)) + rest * (1.0 - of_rest)
+    return JointMoments(float(coefficients[0]), shared, alone)
+
+
+def _by_arc_cosines(left: float, right: float, second_moment: float, covariance: float) -> JointMoments:
+    """For a function with slope `left` below 0 and `right` above it."""
+    rho = min(covariance / second_moment, 1.0) if second_moment else 0.0
+    mean = (right - left) * math.sqrt(second_moment / (2.0 * math.pi))
+    same, opposite = _arc_cosine_kernel(rho), _arc_cosine_kernel(-rho)
+    shared = second_moment * ((left**2 + right**2) * same - 2.0 * left * right * opposite)
+    alone = second_moment * ((left**2 + right**2) * (0.5 - same) + 2.0 * left * right * opposite)
+    return JointMoments(mean, shared, max(alone, 0.0))
+
+
+def _arc_cosine_kernel(rho: float) -> float:
+    """E relu(z1) relu(z2) for unit Gaussians of correlation `rho` (Cho and Saul, NIPS 2009, order 1)."""
+    return (math.sqrt(1.0 - rho**2) + rho * (math.pi - math.acos(rho))) / (2.0 * math.pi)
+
+
+def _two_slopes(activation: Activation) -> tuple[float, float] | None:
+    """Slopes below and above 0 of a function that is straight on both sides, None for any other."""
+    z = _standard_grid().z
+    values = _evaluate(activation, z)
+    left, right = float(values[0] / z[0]), float(values[-1] / z[-1])
+    straight = torch.where(z > 0.0, right, left)
+    for scale in (2.0**-30, 1.0, 2.0**30):
+        if not torch.allclose(_evaluate(activation, scale * z), scale * straight * z, rtol=1e-13, atol=0.0):
+            return None
+    return left, right
+
+
+def maximum_moments(activation: Activation, second_moment: float, count: int) -> JointMoments:
+    """Moments of `activation(max(z_1, ..., z_count))` for independent Gaussians of mean 0 and `second_moment`.
+
+    Two such maxima, at distant positions, are independent: all channels have the same mean.
+    """
+    samples = [
+        (count * grid.weights * torch.special.ndtr(grid.z) ** (count - 1), values)
+        for grid, values in _samples(activation, math.sqrt(second_moment), terms=1)
+    ]
+    mean = sum(float(weights @ values) for weights, values in samples)
+    total = sum(float(weights @ values.square()) for weights, values in samples)
+    return JointMoments(mean, mean**2, max(total - mean**2, 0.0))
+
+
+def _terms(rho: float) -> int:
+    """Terms of the series until rho^n is nothing beside 1: 1 where two signals have nothing in common."""
+    if rho == 0.0:
+        return 1
+    return _TERMS if rho > 0.9 else min(_TERMS, 1 + math.ceil(-40.0 / math.log(rho)))
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Nodes, their weights under N(0, 1), and the orthonormal Hermite polynomials times these weights, [n, z]."""
+
+    z: Tensor
+    weights: Tensor
+    polynomials: Tensor
+
+
+def _samples(activation: Activation, deviation: float, terms: int) -> list[tuple[_Grid, Tensor]]:
+    """Grids and the values of g(deviation z) on them: a fine one where the standard grid does not follow g."""
+    standard = _standard_grid()
+    values = _evaluate(activation, deviation * standard.z).view(_INTERVALS, _NODES)
+    # The last Legendre coefficients of an interval are nothing beside its values unless g has a kink in it.
+    power = float(standard.weights @ values.flatten().square())
+    lost = (values @ _LAST_COEFFICIENTS).abs().amax(1) > 1e-10 * (values.abs().amax(1) + math.sqrt(power))
+    if not lost.any():
+        return [(standard, values.flatten())]
+    left = _edges()[:-1][lost.numpy()]
+    fine = _grid(left[:, None] + np.arange(_PARTS) / _PARTS * _WIDTH, _WIDTH / _PARTS, terms)
+    return [
+        (standard, values.masked_fill(lost[:, None], 0.0).flatten()),
+        (fine, _evaluate(activation, deviation * fine.z)),
+    ]
+
+
+@torch.no_grad()
+def _evaluate(activation: Activation, z: Tensor) -> Tensor:
+    values = activation(z.clone()).double()  # a clone, since some work in place
+    if not values.isfinite().all():
+        raise InputError(f"activation {activation} is not finite between {z[0]:g} and {z[-1]:g}")
+    return values
+
+
+@cache
+def _standard_grid() -> _Grid:
+    return _grid(_edges()[:-1], _WIDTH, _TERMS)
+
+
+def _edges() -> NDArray[np.float64]:
+    return np.linspace(-_REACH, _REACH, _INTERVALS + 1)
+
+
+def _grid(left: NDArray[np.float64], width: float, terms: int) -> _Grid:
+    """Gauss-Legendre nodes of the intervals of one `width` that begin at `left`."""
+    z = (left.reshape(-1, 1) + width * (0.5 + 0.5 * _LEGENDRE_NODES)).ravel()
+    weights = np.tile(0.5 * width * _LEGENDRE_WEIGHTS, left.size) * np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    polynomials = np.ones((max(terms, 2), len(z)))
+    polynomials[1] = z
+    for n in range(1, terms - 1):
+        polynomials[n + 1] = (z * polynomials[n] - math.sqrt(n) * polynomials[n - 1]) / math.sqrt(n + 1)
+    return _Grid(torch.from_numpy(z), torch.from_numpy(weights), torch.from_numpy(polynomials * weights))

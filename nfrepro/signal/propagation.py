@@ -1,0 +1,366 @@
+"""Signal propagation plots as a table: what happens to the signal in every residual block (paper section 3)."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from nfrepro.errors import InputError, did_you_mean, first_three
+from nfrepro.signal.channel_statistics import ChannelStatistics, channel_statistics
+from nfrepro.signal.evaluation import evaluation
+from nfrepro.signal.residual_additions import ResidualAddition, ResidualAdditions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ["block", "stage", "transition", "avg_sq_mean", "avg_var", "res_var"]
+
+# Names of the blocks of this package's networks: stage, then place in the stage, from 0.
+_STAGED = re.compile(r"(?:.*\.)?stages\.(\d+)\.(\d+)")
+
+
+def propagation(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    blocks: str | None = None,
+    batch_statistics: bool = True,
+    extra: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+) -> "pd.DataFrame":
+    """The three statistics of a signal propagation plot of `model` fed with `x` [N, C, H, W], a row a residual block.
+
+    Columns: `block` and `stage` (from 1), `transition`, `avg_sq_mean` and `avg_var` of the block's output, `res_var` of
+    its residual branch before stochastic depth and scalars (alpha, SkipInit); gains per channel (LayerScale) belong to
+    the branch. Rows are in order of execution; `attrs["modules"]` holds the names of the blocks' modules, "" for the
+    model itself.
+
+    Blocks are modules with a method `forward_with_branch(x) -> (output, residual branch)`. In all other modules they
+    are found by their additions, shortcut + branch (`ResidualAdditions`): the block is the innermost module that makes
+    exactly one. If it makes several, say in a loop, each is a block whose output is the sum. `blocks` is a regular
+    expression instead: the modules whose whole name it matches; `res_var` is NaN for one without residual addition.
+
+    Stage and transition are read from names `stages.I.J` of declared blocks. Otherwise a stage begins where resolution
+    or channels change, and transition blocks are the first of each stage and those with a layer in their shortcut.
+
+    `extra` adds a column for each name: what its function makes of the block's output [N, C, H, W], a scalar (NaN where
+    the output is a sum that no module returns).
+
+    One forward pass in evaluation mode, with the statistics of the batch in BatchNorm layers (or the running ones,
+    without `batch_statistics`). Modes, hooks, buffers of BatchNorm layers and random state are afterwards as they were.
+
+    Raises `ValueError` where there are no blocks, for activations that are not 4-D, and for statistics that are not
+    finite. What the model raises comes through.
+    """
+    if x.ndim != 4:
+        raise InputError(f"x must be images [N, C, H, W], got {list(x.shape)}")
+    recorder = _Recorder(model, x, None if blocks is None else _matching(blocks, model), extra or {})
+    with evaluation(model, batch_statistics), recorder.attached():
+        model(x)
+    if not recorder.records:
+        raise InputError(_nothing_found(model, recorder.additions.other_ranks, blocks))
+    return _table(sorted(recorder.records, key=lambda record: record.order), list(extra or {}))
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What has been measured of one block."""
+
+    order: int  # of execution
+    name: str  # of its module
+    declared: bool
+    channels: int
+    resolution: list[int]
+    changes_shortcut: bool
+    output: ChannelStatistics
+    branch_var: Tensor | None
+    extra: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """The residual branch of one block."""
+
+    order: int
+    var: Tensor
+    addition: ResidualAddition | None = None  # None in a declared block
+
+
+@dataclass
+class _Call:
+    """A call of a module, under way."""
+
+    module: nn.Module
+    layers: int  # called before it
+    input_layers: set[int]  # the last layers that its inputs have passed
+    branches: list[_Branch] = field(default_factory=list)  # added in it, but not in modules that it calls
+    last: _Branch | None = None  # added in it or in modules that it calls
+
+    def changes_shortcut(self, branch: _Branch | None) -> bool:
+        """Whether the shortcut of `branch` has a layer of its own: it comes from no input, nor from a sum before."""
+        if branch is None or branch.addition is None:
+            return False
+        sums = {
+            other.addition.lineage.layer for other in self.branches if other.addition and other.order < branch.order
+        }
+        return branch.addition.shortcut.layer not in self.input_layers | sums
+
+
+class _Recorder:
+    """Follows the calls of a model's modules and records its residual blocks; only the `chosen` ones, if given."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        chosen: set[nn.Module] | None,
+        extra: Mapping[str, Callable[[Tensor], Tensor]],
+    ) -> None:
+        self.records: list[_Record] = []
+        self.additions = ResidualAdditions(x, self._found, measure_sums=chosen is None)
+        self._names = {module: name for name, module in model.named_modules()}
+        self._chosen = chosen
+        self._extra = extra
+        self._calls: list[_Call] = []
+        self._order = 0
+        self._in_declared = False
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hooks on all modules of the model, and another forward for declared blocks; taken away afterwards."""
+        with ExitStack() as stack:
+            within = {part for module in self._names if _is_declared(module) for part in module.modules()}
+            for module in self._names:
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue  # it takes no hooks
+                if _is_declared(module):
+                    stack.enter_context(_replaced_forward(module, self._declared_forward(module)))
+                elif module in within and module not in (self._chosen or ()):
+                    continue
+                entering = module.register_forward_pre_hook(self._enter, with_kwargs=True)
+                stack.callback(entering.remove)
+                leaving = module.register_forward_hook(self._leave, with_kwargs=True)
+                stack.callback(leaving.remove)
+            stack.enter_context(self.additions)
+            yield
+
+    def _next_order(self) -> int:
+        self._order += 1
+        return self._order
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.additions.take_up((*args, *kwargs.values()))
+        lineages = [self.additions.lineage(item) for item in (*args, *kwargs.values()) if isinstance(item, Tensor)]
+        layers = {lineage.layer for lineage in lineages if lineage is not None}
+        self._calls.append(_Call(module, self.additions.layers, layers))
+
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        call = self._calls.pop()
+        while call.module is not module:  # a call that ended in an exception, which the model caught
+            call = self._calls.pop()
+        outputs = output if isinstance(output, list | tuple) else (output,)
+        has_weights = any(parameter.ndim > 1 for parameter in module.parameters())
+        self.additions.take_over(outputs, (*args, *kwargs.values()), layer=has_weights)
+        caller = self._calls[-1] if self._calls else None
+        if caller is not None:
+            caller.last = call.last or caller.last
+        if self._chosen is not None:
+            if module in self._chosen:
+                self._record_module(call, outputs[0], call.last, self._next_order())
+        elif caller is not None and self.additions.layers == call.layers:
+            # A module that only adds: the block is in the one that calls it.
+            caller.branches += call.branches
+        elif call.branches:
+            self._record_branches(call, outputs)
+
+    def _found(self, addition: ResidualAddition) -> None:
+        self._add_branch(_Branch(self._next_order(), addition.branch_var, addition))
+
+    def _add_branch(self, branch: _Branch) -> None:
+        call = self._calls[-1]
+        call.last = branch
+        if branch.addition is not None:
+            call.branches.append(branch)
+
+    def _declared_forward(self, module: nn.Module) -> Callable[..., Any]:
+        plain = module.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if self._in_declared:
+                return plain(*args, **kwargs)
+            self._in_declared = True
+            try:
+                with torch._C.DisableTorchFunction():  # all that happens in it is known
+                    output, residual = module.forward_with_branch(*args, **kwargs)  # type: ignore[operator]
+                    branch = _Branch(self._next_order(), self._statistics(module, residual, 1).avg_var)
+            finally:
+                self._in_declared = False
+            self._add_branch(branch)
+            if self._chosen is None:
+                self._record_module(self._calls[-1], output, branch, branch.order)
+            return output
+
+        return forward
+
+    def _record_branches(self, call: _Call, outputs: Sequence[Any]) -> None:
+        """One branch: its block is the module, unless something else follows. Several: blocks of their own."""
+        pairs = [(branch, branch.addition) for branch in call.branches if branch.addition is not None]
+        pairs = [
+            (branch, addition)
+            for number, (branch, addition) in enumerate(pairs)
+            if not any(addition.is_within_branch_of(later) for _, later in pairs[number + 1 :])
+        ]
+        for branch, addition in pairs:
+            output = next((item for item in outputs if self._is_behind(item, addition)), None)
+            if len(pairs) == 1 and output is not None:
+                self._record_module(call, output, branch, branch.order)
+            else:
+                self._record(call, addition.total, addition.shape, addition.lineage.channel_dim, branch, branch.order)
+
+    def _is_behind(self, output: Any, addition: ResidualAddition) -> bool:
+        """Whether `output` is the sum, or follows from it without weighted layers or another resolution."""
+        if not isinstance(output, Tensor) or output.shape != addition.shape:
+            return False
+        lineage = self.additions.lineage(output)
+        return lineage is not None and lineage.weighted == addition.lineage.weighted
+
+    def _record_module(self, call: _Call, output: Any, branch: _Branch | None, order: int) -> None:
+        lineage = self.additions.lineage(output) if isinstance(output, Tensor) else None
+        channel_dim = 1 if lineage is None else lineage.channel_dim
+        addition = None if branch is None else branch.addition
+        if addition is not None and addition.total is not None and lineage is addition.lineage:
+            statistics = addition.total  # the output is the sum, which has been measured
+        else:
+            statistics = self._statistics(call.module, output, channel_dim)
+        with torch._C.DisableTorchFunction():
+            extra = {name: function(output.movedim(channel_dim, 1)) for name, function in self._extra.items()}
+        self._record(call, statistics, output.shape, channel_dim, branch, order, extra)
+
+    def _statistics(self, module: nn.Module, activation: Any, channel_dim: int) -> ChannelStatistics:
+        if not isinstance(activation, Tensor) or activation.ndim != 4:
+            found = list(activation.shape) if isinstance(activation, Tensor) else f"a {type(activation).__name__}"
+            where = self._names[module] or type(module).__name__
+            raise InputError(
+                f"activations of a block must be [N, C, H, W], got {found} in {where}: choose other blocks"
+            )
+        with torch._C.DisableTorchFunction():
+            return channel_statistics(activation, channel_dim)
+
+    def _record(
+        self,
+        call: _Call,
+        statistics: ChannelStatistics | None,
+        shape: torch.Size,
+        channel_dim: int,
+        branch: _Branch | None,
+        order: int,
+        extra: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        assert statistics is not None
+        self.records.append(
+            _Record(
+                order,
+                self._names[call.module],
+                declared=branch is not None and branch.addition is None,
+                channels=shape[channel_dim],
+                resolution=[size for dim, size in enumerate(shape[1:], 1) if dim != channel_dim],
+                changes_shortcut=call.changes_shortcut(branch),
+                output=statistics,
+                branch_var=None if branch is None else branch.var * _gain_of_gates(call.module) ** 2,
+                extra=extra or {},
+            )
+        )
+
+
+def _gain_of_gates(module: nn.Module) -> float:
+    """The scalar that makes up for squeeze-excite gates at the end of a branch, as such part of it: timm's NFNets."""
+    return float(getattr(module, "attn_gain", 1.0)) if getattr(module, "attn_last", None) is not None else 1.0
+
+
+def _is_declared(module: nn.Module) -> bool:
+    return hasattr(module, "forward_with_branch") and not isinstance(module, torch.jit.ScriptModule)
+
+
+@contextmanager
+def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """`module.forward` is `forward` meanwhile."""
+    own = module.__dict__.get("forward")
+    module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        del module.__dict__["forward"]
+        if own is not None:
+            module.__dict__["forward"] = own
+
+
+def _table(records: list[_Record], extra: list[str]) -> "pd.DataFrame":
+    """A row a record. Raises `ValueError` for the first statistic that is not finite."""
+    import pandas as pd
+
+    rows = []
+    for number, (record, (stage, transition)) in enumerate(zip(records, _places(records), strict=True), 1):
+        statistics = {"avg_sq_mean": record.output.avg_sq_mean, "avg_var": record.output.avg_var}
+        values = {name: float(value) for name, value in statistics.items()}
+        if record.branch_var is not None:
+            values["res_var"] = float(record.branch_var)
+        for name, value in values.items():
+            if not math.isfinite(value):
+                where = f"block {number} ({record.name or 'the model itself'})"
+                raise InputError(f"{name} of {where} is {value}: the signal explodes, or was not finite to begin with")
+        further = [float(record.extra.get(name, math.nan)) for name in extra]
+        res_var = values.get("res_var", math.nan)
+        rows.append((number, stage, transition, values["avg_sq_mean"], values["avg_var"], res_var, *further))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
+    table.attrs["modules"] = [record.name for record in records]
+    return table
+
+
+def _places(records: list[_Record]) -> Iterator[tuple[int, bool]]:
+    """Stage, from 1, and whether it is a transition block, of each record."""
+    matches = [_STAGED.fullmatch(record.name) if record.declared else None for record in records]
+    if all(matches):
+        for match in matches:
+            assert match is not None
+            yield int(match[1]) + 1, match[2] == "0"
+        return
+    stage, before = 0, None
+    for record in records:
+        begins = (record.channels, record.resolution) != before
+        before = record.channels, record.resolution
+        stage += begins
+        yield stage, begins or record.changes_shortcut
+
+
+def _matching(pattern: str, model: nn.Module) -> set[nn.Module]:
+    """The modules whose whole dotted name `pattern` matches. Raises `ValueError` where there are none."""
+    names = dict(model.named_modules())
+    try:
+        chosen = {module for name, module in names.items() if re.fullmatch(pattern, name)}
+    except re.error as error:
+        raise InputError(f"blocks={pattern!r} is no regular expression: {error}") from None
+    if not chosen:
+        hint = did_you_mean(pattern.replace("\\", ""), names)
+        hint = hint or f"; its modules are {first_three([name for name in names if name])}"
+        raise InputError(f"blocks={pattern!r} matches the whole name of no module of {type(model).__name__}{hint}")
+    return chosen
+
+
+def _nothing_found(model: nn.Module, other_ranks: Counter[int], blocks: str | None) -> str:
+    name = type(model).__name__
+    if blocks is not None:
+        return f"no module that blocks={blocks!r} matches was called in the forward pass of {name}: choose others"
+    seen = "; ".join(
+        f"{count} residual additions of {ndim}-D activations" for ndim, count in sorted(other_ranks.items())
+    )
+    if seen:
+        return f"no residual blocks of 4-D activations [N, C, H, W] in {name}, but {seen}, as in a transformer"
+    return (
+        f"no residual blocks in {name}: no activations [N, C, H, W] were added that have a layer between them; "
+        "name the modules to measure with blocks="
+    )

@@ -1,0 +1,101 @@
+"""Signal propagation plots of any networks: measure, predict, store and draw (`nfrepro spp`)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from nfrepro import atomic
+from nfrepro.data.probe_batch import folder_batch, gaussian_batch
+from nfrepro.errors import InputError
+from nfrepro.evidence.figures import save_figure
+from nfrepro.evidence.propagation_figure import draw_propagation
+from nfrepro.lookup import NamedNetwork
+from nfrepro.models.description import describe
+from nfrepro.options import Options
+from nfrepro.seeding import stream_seed
+from nfrepro.signal import long_form, predict, propagation
+
+CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a batch comes from."""
+
+    folder: Path | None  # None: Gaussian noise
+    pixels: int
+    batch: int
+
+    def __str__(self) -> str:
+        what = "N(0, 1) noise" if self.folder is None else f"images of {self.folder}"
+        return f"{what}, {self.pixels} px, batch {self.batch}"
+
+    def batch_of(self, seed: int) -> Tensor:
+        """float32 [batch, 3, pixels, pixels]."""
+        if self.folder is None:
+            return gaussian_batch(self.batch, CHANNELS, self.pixels, seed)
+        return folder_batch(self.folder, self.batch, self.pixels, seed)
+
+
+def parse_input(text: str, pixels: int, batch: int) -> Source:
+    """`gaussian`, or `images:DIR`."""
+    kind, _, folder = text.partition(":")
+    if text == "gaussian":
+        return Source(None, pixels, batch)
+    if kind == "images" and folder:
+        if not Path(folder).is_dir():
+            raise InputError(f"--input {text}: {folder} is no folder")
+        return Source(Path(folder), pixels, batch)
+    raise InputError(f"--input {text}: expected gaussian or images:DIR")
+
+
+def check_output(out: Path, force: bool) -> None:
+    """Raises `InputError` where a file would be replaced unasked, or there is no folder for it."""
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: {out.parent} is no folder")
+    for suffix in (".csv", ".png", ".svg"):
+        path = out.with_name(out.name + suffix)
+        if path.exists() and not force:
+            raise InputError(f"{path} is there: give --force to replace it, or another --out")
+
+
+def measure(
+    networks: Sequence[NamedNetwork], source: Source, seeds: int, blocks: str | None, advance: Callable[[int], None]
+) -> pd.DataFrame:
+    """Long form of all networks, seeds and blocks; `advance(1)` after each network of each seed."""
+    tables = []
+    for network in networks:
+        predicted = prediction(network.options, source)
+        for seed in range(seeds):
+            torch.manual_seed(stream_seed("weights", seed))
+            model = network.make().to(memory_format=torch.channels_last)
+            x = source.batch_of(seed).to(memory_format=torch.channels_last)
+            measured = propagation(model, x, blocks=blocks)
+            tables.append(long_form(measured, predicted, network.name, seed))
+            advance(1)
+    return pd.concat(tables, ignore_index=True)
+
+
+def prediction(options: Options | None, source: Source) -> pd.DataFrame | None:
+    """The theory's curves for white noise; None where there are none for this network or for these images."""
+    if options is None or source.folder is not None:
+        return None
+    try:
+        return predict(describe(options, in_channels=CHANNELS, pixels=source.pixels))
+    except InputError:
+        return None
+
+
+def write(curves: pd.DataFrame, source: Source, out: Path, logarithmic: bool) -> list[Path]:
+    """`out`.csv, .png and .svg."""
+    table = out.with_name(f"{out.name}.csv")
+    atomic.write_text(table, curves.to_csv(index=False, lineterminator="\n"))
+    by_network = {str(name): rows for name, rows in curves.groupby("network", sort=False)}
+    seeds = curves["seed"].nunique()
+    note = f"at initialisation, {source}; line: mean of {seeds} seed{'' if seeds == 1 else 's'}, band: their range"
+    title = "Signal propagation: " + ", ".join(by_network)
+    return [table, *save_figure(draw_propagation(by_network, title, note, logarithmic=logarithmic), out)]

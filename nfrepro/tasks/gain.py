@@ -1,0 +1,41 @@
+"""Task `gain`: the constant gamma of one activation, three times over (paper section 4.3 and appendix D)."""
+
+import torch
+
+from nfrepro.models.activations import ACTIVATIONS
+from nfrepro.seeding import stream_seed
+from nfrepro.signal import moments
+from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.options import GainTask
+
+
+def run(task: GainTask, around: Surroundings) -> Outcome:
+    """Exact by quadrature, sampled as the paper does it (this is what the seed is for), and the published constant."""
+    activation = ACTIVATIONS[task.activation]
+    # Where g mixes channels, the mean and variance of one number say nothing.
+    exact = moments(activation.function) if activation.elementwise else None
+    gamma, sampled = activation.gamma("exact"), _sampled_gain(task)
+    return Outcome(
+        "completed",
+        {
+            "mean": exact.mean if exact else None,
+            "variance": exact.variance if exact else None,
+            "std": exact.variance**0.5 if exact else None,
+            "gamma": gamma,
+            "gamma_published": activation.published_gain,
+            "published_error": abs(activation.published_gain / gamma - 1.0),
+            "gamma_sampled": sampled,
+            "sampled_error": abs(sampled / gamma - 1.0),
+        },
+    )
+
+
+def _sampled_gain(task: GainTask) -> float:
+    """Appendix D: the variance of g over each of many Gaussian vectors, averaged; the inverse of its root."""
+    generator = torch.Generator().manual_seed(stream_seed("gain", task.seed))
+    function = ACTIVATIONS[task.activation].function
+    total = 0.0
+    for _ in range(task.vectors):
+        vector = torch.randn(1, task.length, 1, 1, generator=generator, dtype=torch.float64)
+        total += float(function(vector).var(correction=1))
+    return float((total / task.vectors) ** -0.5)

@@ -1,0 +1,90 @@
+"""Task `network_properties`: what must hold for a network without normalization whatever it has learnt.
+
+No image may matter to another, training and evaluation may not differ, standardization may be folded away, and a
+SkipInit scalar of 0 makes every block but the transition blocks the identity (paper section 4.2; code).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nfrepro.data.probe_batch import gaussian_batch
+from nfrepro.errors import InputError
+from nfrepro.models.folding import fold
+from nfrepro.models.registry import build
+from nfrepro.models.resolution import test_pixels
+from nfrepro.seeding import stream_seed
+from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.options import NetworkPropertiesTask
+
+CLASSES, CHANNELS = 1000, 3
+
+
+def run(task: NetworkPropertiesTask, around: Surroundings) -> Outcome:
+    """Differences are relative to the largest logit; multiply-adds are counted at the network's test resolution."""
+    torch.manual_seed(stream_seed("weights", task.seed))
+    model = build(task.model, CLASSES, CHANNELS).eval()
+    identity_error = _identity_error(model, task)
+    _unsettle(model)
+    x, others = (gaussian_batch(task.batch, CHANNELS, task.pixels, 2 * task.seed + part) for part in (0, 1))
+    mixed = torch.cat([x[:1], others[1:]])
+    with torch.no_grad():
+        logits = model(x)
+        numbers = {
+            "batch_dependence": _difference(model.train()(x)[:1], model(mixed)[:1]),
+            "train_test_gap": _difference(model(x), logits),
+            "folding_error": _folding_error(model.eval(), x, logits),
+            "identity_error": identity_error,
+        }
+    pixels = test_pixels(task.model.name, task.model.model_dump())
+    numbers |= {
+        "multiply_adds": multiply_adds(task.model, pixels) / 1e9,
+        "multiply_adds_pixels": pixels,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    return Outcome("completed", numbers)
+
+
+def _unsettle(model: nn.Module) -> None:
+    """Moves every parameter off its initial value, so that all of them matter."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+def _difference(value: Tensor, expected: Tensor) -> float:
+    return float((value - expected).abs().max() / expected.abs().max())
+
+
+def _folding_error(model: nn.Module, x: Tensor, logits: Tensor) -> float | None:
+    """None for networks that cannot be folded."""
+    try:
+        return _difference(fold(model)(x), logits)
+    except InputError:
+        return None
+
+
+@torch.no_grad()
+def _identity_error(model: nn.Module, task: NetworkPropertiesTask) -> float | None:
+    """The largest |block(x) - x| at initialisation, of blocks that are no transition block; None without scalars."""
+    x = model.forward_stem(gaussian_batch(1, CHANNELS, task.pixels, task.seed))  # type: ignore[operator]
+    errors = []
+    for stage in model.stages:  # type: ignore[union-attr]
+        for index, block in enumerate(stage):
+            out = block(x)
+            if index > 0 and getattr(block, "skip_gain", None) is not None:
+                errors.append(float((out - x).abs().max()))
+            x = out
+    return max(errors, default=None)
+
+
+def multiply_adds(options: Any, pixels: int) -> int:
+    """Of one image, by counting what torch executes; nothing is computed."""
+    with torch.device("meta"):
+        model = build(options, CLASSES, CHANNELS).eval()
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            model(torch.empty(1, CHANNELS, pixels, pixels))
+    return counter.get_total_flops() // 2

@@ -1,0 +1,108 @@
+"""Task `probe`: the signal after every block of an untrained network (paper section 3); propagation.csv has it all."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from nfrepro import atomic
+from nfrepro.data.options import DataOptions
+from nfrepro.data.probe_batch import gaussian_batch, image_batch
+from nfrepro.data.sources import Dataset, load
+from nfrepro.errors import InputError
+from nfrepro.models.description import describe
+from nfrepro.models.registry import build
+from nfrepro.seeding import stream_seed
+from nfrepro.signal import STATISTICS, input_correlation, long_form, predict, propagation
+from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.options import GaussianOptions, ProbeTask
+
+TABLE = "propagation.csv"
+CLASSES = 1000  # the classifier is built, but no statistic sees it
+
+
+def run(task: ProbeTask, around: Surroundings) -> Outcome:
+    """One forward pass. The seed chooses the weights and the batch."""
+    x = _batch(task)
+    torch.manual_seed(stream_seed("weights", task.seed))
+    model = build(task.model, CLASSES, x.shape[1]).to(around.device).to(memory_format=torch.channels_last)
+    x = x.to(around.device).to(memory_format=torch.channels_last)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=task.precision == "bfloat16"):
+        measured = propagation(model, x, extra={"input_correlation": input_correlation})
+    predicted = prediction(task, x.shape[1])
+    table = long_form(measured, predicted, network=task.model.label, seed=task.seed)
+    atomic.write_text(around.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    return Outcome("completed", final_numbers(measured, predicted), {"threads": torch.get_num_threads()})
+
+
+def _batch(task: ProbeTask) -> Tensor:
+    if isinstance(task.data, GaussianOptions):
+        return gaussian_batch(task.batch, task.data.channels, task.pixels, task.seed)
+    return image_batch(_load_once(task.data), task.batch, task.pixels, task.seed)
+
+
+@lru_cache(maxsize=1)
+def _load_once(options: DataOptions) -> Dataset:
+    return load(options)
+
+
+def prediction(task: ProbeTask, in_channels: int) -> pd.DataFrame | None:
+    """The theory's curves; None for a network or an input that it does not reach."""
+    if not isinstance(task.data, GaussianOptions):
+        return None
+    try:
+        return predict(describe(task.model, in_channels=in_channels, pixels=task.pixels))
+    except InputError:
+        return None
+
+
+def final_numbers(measured: pd.DataFrame, predicted: pd.DataFrame | None) -> dict[str, Any]:
+    """The numbers of the table: what the claims are about, in one row."""
+    ends = measured.groupby("stage").last()
+    after_transition = measured[measured["transition"]].groupby("stage")
+    numbers: dict[str, Any] = {
+        "res_var_min": float(measured["res_var"].min()),
+        "res_var_mean": float(measured["res_var"].mean()),
+        "res_var_max": float(measured["res_var"].max()),
+        "sq_mean_max": float(measured["avg_sq_mean"].max()),
+        "input_correlation_last": float(measured["input_correlation"].iloc[-1]),
+        "log_variance_slope": log_slope(measured),
+        "least_linearity": least_linearity(measured),
+    }
+    for stage, row in ends.iterrows():
+        numbers[f"end{stage}_sq_mean"], numbers[f"end{stage}_var"] = float(row["avg_sq_mean"]), float(row["avg_var"])
+    for stage, rows in after_transition:
+        numbers[f"start{int(str(stage))}_var"] = float(rows["avg_var"].iloc[0])
+    for statistic in STATISTICS:
+        numbers[f"{statistic}_deviation"] = largest_deviation(measured[statistic], predicted, statistic)
+    return numbers
+
+
+def log_slope(measured: pd.DataFrame) -> float | None:
+    """Growth of log(avg_var) a block, by least squares over all blocks."""
+    variance = measured["avg_var"].to_numpy(float)
+    if len(variance) < 2 or not (variance > 0).all():
+        return None
+    return float(np.polyfit(np.arange(len(variance)), np.log(variance), 1)[0])
+
+
+def least_linearity(measured: pd.DataFrame) -> float | None:
+    """The least R squared of a straight line through avg_var within a stage, of stages with three blocks or more."""
+    found = []
+    for _, rows in measured.groupby("stage"):
+        if len(rows) >= 3 and rows["avg_var"].std() > 0:
+            found.append(float(np.corrcoef(rows["block"], rows["avg_var"])[0, 1] ** 2))
+    return min(found, default=None)
+
+
+def largest_deviation(measured: pd.Series, predicted: pd.DataFrame | None, statistic: str) -> float | None:
+    """The largest |measured / predicted - 1| over blocks; None without a prediction, or for one of 0."""
+    if predicted is None:
+        return None
+    expected = predicted[statistic].to_numpy(float)
+    if not (expected > 0).all():
+        return None
+    return float(np.abs(measured.to_numpy(float) / expected - 1.0).max())

@@ -1,0 +1,548 @@
+"""Signal propagation against hooks and numpy in float64, on networks of all kinds."""
+
+import copy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.profiler import profile
+
+from nfrepro.errors import InputError
+from nfrepro.models import create
+from nfrepro.models.haiku import load_haiku, read_npz
+from nfrepro.signal import propagation
+
+COLUMNS = ["block", "stage", "transition", "avg_sq_mean", "avg_var", "res_var"]
+REFERENCE = Path(__file__).parents[1] / "reference"
+
+
+def images(pixels: int = 16, channels: int = 3) -> Tensor:
+    return torch.randn(2, channels, pixels, pixels, generator=torch.Generator().manual_seed(1))
+
+
+def moments(x: Tensor) -> tuple[float, float]:
+    values = x.detach().double().numpy()
+    return float((values.mean((0, 2, 3)) ** 2).mean()), float(values.var((0, 2, 3)).mean())
+
+
+def by_hooks(
+    model: nn.Module, x: Tensor, is_block: Callable[[nn.Module], bool], branch: Callable[[Any], tuple[nn.Module, Any]]
+) -> list[tuple[float, float, float]]:
+    """The statistics of a copy of `model`: `branch(block)` is the module that ends it, and what scales its output."""
+    model = copy.deepcopy(model).eval()
+    outputs, residuals = [], []
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()
+        if is_block(module):
+            end, scale = branch(module)
+            end.register_forward_hook(lambda _m, _i, out, scale=scale: residuals.append(moments(out * scale)[1]))
+            module.register_forward_hook(lambda _m, _i, out: outputs.append(moments(out)))
+    with torch.no_grad():
+        model(x)
+    return [(*output, residual) for output, residual in zip(outputs, residuals, strict=True)]
+
+
+def check(table: pd.DataFrame, expected: list[tuple[float, float, float]], rel: float = 2e-6) -> None:
+    found = table[["avg_sq_mean", "avg_var", "res_var"]].to_numpy()
+    np.testing.assert_allclose(found, np.array(expected), rtol=rel, atol=1e-13)
+    assert list(table["block"]) == list(range(1, len(expected) + 1))
+
+
+def scrambled(model: nn.Module) -> nn.Module:
+    """No gain is 0 or 1, so that all of them matter."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.ndim < 2:
+            parameter.data.uniform_(0.5, 1.5, generator=generator)
+    return model
+
+
+# name -> is a block; the end of its branch
+PEERS: dict[str, tuple[Callable[[], nn.Module], str, Callable[[Any], tuple[nn.Module, Any]], list[int]]] = {
+    "torchvision resnet50": (torchvision.models.resnet50, "Bottleneck", lambda b: (b.bn3, 1.0), [3, 4, 6, 3]),
+    "torchvision regnet": (
+        torchvision.models.regnet_y_400mf,
+        "ResBottleneckBlock",
+        lambda b: (b.f, 1.0),
+        [1, 3, 6, 6],
+    ),
+    "torchvision convnext": (
+        torchvision.models.convnext_tiny,
+        "CNBlock",
+        lambda b: (b.block, b.layer_scale),
+        [3, 3, 9, 3],
+    ),
+    "timm resnet26": (lambda: timm.create_model("resnet26"), "Bottleneck", lambda b: (b.bn3, 1.0), [2, 2, 2, 2]),
+    "timm nf_resnet26": (
+        lambda: timm.create_model("nf_resnet26"),
+        "NormFreeBlock",
+        lambda b: (b.conv3, 1.0),
+        [2, 2, 2, 2],
+    ),
+    "timm nf_regnet_b0": (
+        lambda: timm.create_model("nf_regnet_b0"),
+        "NormFreeBlock",
+        lambda b: (b.conv3, 1.0),
+        [1, 3, 6, 6],
+    ),
+    "timm dm_nfnet_f0": (
+        lambda: timm.create_model("dm_nfnet_f0"),
+        "NormFreeBlock",
+        lambda b: (b.attn_last, b.attn_gain),
+        [1, 2, 6, 3],
+    ),
+    "timm regnety_002": (
+        lambda: timm.create_model("regnety_002"),
+        "Bottleneck",
+        lambda b: (b.conv3, 1.0),
+        [1, 1, 4, 7],
+    ),
+    "timm convnext_atto": (
+        lambda: timm.create_model("convnext_atto", drop_path_rate=0.5),
+        "ConvNeXtBlock",
+        lambda b: (b.mlp, b.gamma[:, None, None]),
+        [2, 2, 6, 2],
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PEERS)
+def test_equals_hooks_on_other_peoples_networks(name: str) -> None:
+    make, block, branch, stages = PEERS[name]
+    torch.manual_seed(0)
+    model, x = scrambled(make()), images(64)
+    table = propagation(model, x)
+    check(table, by_hooks(model, x, lambda module: type(module).__name__ == block, branch))
+    assert list(table["stage"].value_counts(sort=False)) == stages
+    firsts = [sum(stages[:stage]) for stage in range(len(stages))]
+    assert [number for number, transition in enumerate(table["transition"]) if transition] == firsts
+
+
+class Branch(nn.Sequential):
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__(nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1))
+
+
+class Block(nn.Module):
+    """shortcut + f(x), added as `add` says."""
+
+    def __init__(self, add: Callable[[Tensor, Tensor], Tensor] = lambda x, f: x + f) -> None:
+        super().__init__()
+        self.f, self.add = Branch(), add
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.add(x, self.f(x))
+
+
+class Loop(nn.Module):
+    """Additions in the forward of the network itself."""
+
+    def __init__(self, add: Callable[[Tensor, Tensor], Tensor] = lambda x, f: x + f, depth: int = 3) -> None:
+        super().__init__()
+        self.stem, self.add = nn.Conv2d(3, 8, 3, padding=1), add
+        self.branches = nn.ModuleList(Branch() for _ in range(depth))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for branch in self.branches:
+            x = self.add(x, branch(x))
+        return self.head(x.mean((2, 3)))
+
+
+def zero() -> Tensor:
+    return torch.zeros(())
+
+
+ADDITIONS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
+    # how shortcut and branch are added; the scalar in it
+    "x + f": (lambda x, f: x + f, 1.0),
+    "f + x": (lambda x, f: f + x, 1.0),
+    "f += x": (lambda x, f: f.add_(x), 1.0),
+    "x.clone() += f": (lambda x, f: x.clone().add_(f), 1.0),
+    "torch.add": (lambda x, f: torch.add(x, f), 1.0),
+    "alpha": (lambda x, f: torch.add(x, f, alpha=0.2), 0.2),
+    "aten": (lambda x, f: torch.ops.aten.add.Tensor(x, f), 1.0),
+    "sum": (lambda x, f: sum([x, f]), 1.0),
+    "0.2 * f": (lambda x, f: x + 0.2 * f, 0.2),
+    "f / 5": (lambda x, f: x + f / 5, 0.2),
+    "f *= 0.2": (lambda x, f: x + f.mul_(0.2), 0.2),
+    "gain 0": (lambda x, f: x + f * zero(), 0.0),
+    "gain 0 in place, alpha": (lambda x, f: x + f.mul_(torch.zeros(1)) * 0.2, 0.0),
+    "tiny gain": (lambda x, f: x + 0.5 * (f * 1e-25), 0.5e-25),
+    "scale, then copy": (lambda x, f: x + (f * 0.2).clone().contiguous(), 0.2),
+    "addcmul": (lambda x, f: torch.addcmul(x, f, torch.tensor(0.2)), 0.2),
+    "addcmul, gain 0": (lambda x, f: torch.addcmul(x, zero(), f), 0.0),
+}
+
+
+@pytest.mark.parametrize("network", ["modules", "loop"])
+@pytest.mark.parametrize("how", ADDITIONS)
+def test_any_way_to_add(how: str, network: str) -> None:
+    torch.manual_seed(0)
+    add, scalar = ADDITIONS[how]
+    if network == "modules":
+        model: nn.Module = nn.Sequential(nn.Conv2d(3, 8, 1), *[Block(add) for _ in range(3)], nn.Flatten())
+        stem, branches = model[0], [block.f for block in list(model)[1:4]]
+        names = ["1", "2", "3"]
+    else:
+        model = Loop(add)
+        stem, branches, names = model.stem, list(model.branches), ["", "", ""]
+    expected = []
+    with torch.no_grad():
+        x = stem(images())
+        for branch in branches:
+            residual = branch(x)
+            x = x + scalar * residual
+            expected.append((*moments(x), moments(residual)[1]))
+    table = propagation(model, images())
+    check(table, expected)
+    assert table.attrs["modules"] == names
+    assert list(table.columns) == COLUMNS
+    assert list(table["stage"]) == [1, 1, 1]
+    assert list(table["transition"]) == [True, False, False]
+
+
+def test_a_gain_per_channel_belongs_to_the_branch() -> None:
+    gain = torch.linspace(0.1, 2.0, 8)[:, None, None]
+    for add in (lambda x, f: x + gain * f, lambda x, f: torch.addcmul(x, f, gain)):
+        model = nn.Sequential(nn.Conv2d(3, 8, 1), Block(add))
+        with torch.no_grad():
+            expected = moments(gain * model[1].f(model[0](images())))[1]
+        assert propagation(model, images())["res_var"][0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_module_that_only_adds_is_no_block() -> None:
+    class Add(nn.Module):
+        def forward(self, x: Tensor, f: Tensor) -> Tensor:
+            return x + f
+
+    assert propagation(nn.Sequential(nn.Conv2d(3, 8, 1), Block(Add())), images()).attrs["modules"] == ["1"]
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_blocks_around_what_cannot_be_seen() -> None:
+    class Cube(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x**3
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            raise NotImplementedError
+
+    scripted = torch.jit.script(Branch())
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Block(lambda x, f: x + Cube.apply(f)), scripted, Block(), Block())
+    assert propagation(model, images()).attrs["modules"] == ["1", "3", "4"]
+
+
+def test_what_is_no_residual_addition() -> None:
+    class Gelu(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.045 * x**3)))
+
+    class Position(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Parameter(torch.randn(2, 8, 16, 16))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.embedding
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Gelu(), Position(), Block(), nn.Conv2d(8, 8, 1))
+    assert propagation(model, images()).attrs["modules"] == ["3"]
+
+
+def test_stages_and_transitions() -> None:
+    class Transition(nn.Module):
+        def __init__(self, channels: int, stride: int, kernel: int = 3) -> None:
+            super().__init__()
+            self.f = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, channels, kernel, stride, padding=kernel // 2))
+            self.shortcut = nn.Conv2d(8, channels, 1, stride)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.f(x) + self.shortcut(x)
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Block(), Transition(8, 2), Block(), Transition(8, 1), Transition(6, 1))
+    table = propagation(model, images())
+    assert list(table["stage"]) == [1, 2, 2, 2, 3]
+    assert list(table["transition"]) == [True, True, False, True, True]
+
+
+def test_channels_may_be_last() -> None:
+    torch.manual_seed(0)
+    model = torchvision.models.swin_t(weights=None)
+    table = propagation(model, images(64))
+    outputs: list[tuple[float, float]] = []
+    for module in model.modules():
+        if type(module).__name__ == "SwinTransformerBlock":
+            module.register_forward_hook(lambda _m, _i, out: outputs.append(moments(out.permute(0, 3, 1, 2))))
+    with torch.no_grad():
+        model.eval()(images(64))
+    np.testing.assert_allclose(table[["avg_sq_mean", "avg_var"]].to_numpy()[1::2], outputs, rtol=2e-6)
+
+
+class Declared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.f, self.alpha = Branch(), 0.2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_with_branch(x)[0]
+
+    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        residual = self.f(x)
+        return torch.tanh(x + self.alpha * residual + x), residual
+
+
+class DeclaredNetwork(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.stages = nn.ModuleList([nn.Sequential(Declared(), Declared()), nn.Sequential(Declared())])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+def test_declared_blocks() -> None:
+    model = DeclaredNetwork()
+    expected = []
+    with torch.no_grad():
+        x = model.stem(images())
+        for block in [*model.stages[0], *model.stages[1]]:
+            x, residual = block.forward_with_branch(x)
+            expected.append((*moments(x), moments(residual)[1]))
+    table = propagation(model, images())
+    check(table, expected)
+    assert list(table["stage"]) == [1, 1, 2]
+    assert list(table["transition"]) == [True, False, True]
+    # Elsewhere nothing tells where a stage ends.
+    table = propagation(nn.Sequential(nn.Conv2d(3, 8, 1), Declared(), Block(), Declared()), images())
+    assert list(table["stage"]) == [1, 1, 1]
+    assert table.attrs["modules"] == ["1", "2", "3"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "file"), [("nf_resnet50", "nf_resnet50_relu"), ("bn_resnet50", "resnet50_bn")])
+@pytest.mark.parametrize("declared", [True, False])
+def test_statistics_equal_the_authors(name: str, file: str, declared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = REFERENCE / f"{file}.npz"
+    model = create(name, width=0.25, num_classes=10).double()
+    load_haiku(model, *read_npz(path))
+    data = np.load(path)
+    x = torch.from_numpy(data["input"].astype(np.float64)).permute(0, 3, 1, 2)
+    table = propagation(model, x)
+    expected = [
+        tuple(float(data[f"output/{key}"]) for key in (f"avg_sq_mean_{k}", f"avg_var_{k}", f"res_avg_var_{k - 1}"))
+        for k in range(1, 17)
+    ]
+    if not declared:
+        # Found by their additions, blocks show the branch as it is added, since alpha is in its last weight.
+        monkeypatch.delattr(type(model.stages[0][0]), "forward_with_branch")
+        table = propagation(model, x)
+        expected = [(*row[:2], found) for row, found in zip(expected, table["res_var"], strict=True)]
+    check(table, expected, rel=1e-4)
+    assert list(table["stage"]) == [1] * 3 + [2] * 4 + [3] * 6 + [4] * 3
+    assert [k for k, transition in zip(table["block"], table["transition"], strict=True) if transition] == [1, 4, 8, 14]
+
+
+@pytest.mark.parametrize("family", ["nf_resnet", "bn_resnet", "skipinit_resnet", "fixup_resnet"])
+def test_every_family_of_ours(family: str) -> None:
+    model = create(family, blocks=[1, 2], width=0.125, num_classes=4)
+    table = propagation(model, images(64))
+    assert table.attrs["modules"] == ["stages.0.0", "stages.1.0", "stages.1.1"]
+    assert list(table["transition"]) == [True, True, False]
+
+
+def test_chosen_blocks() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Block(), nn.Sequential(Block(), nn.ReLU()), Declared())
+    table = propagation(model, images(), blocks=r"0|2|2\.0|3")
+    assert table.attrs["modules"] == ["0", "2.0", "2", "3"]
+    found = propagation(model, images())
+    assert np.isnan(table["res_var"][0])
+    assert list(table["res_var"][1:]) == [found["res_var"][1]] * 2 + [found["res_var"][2]]
+    assert table["avg_var"][1] == found["avg_var"][1]
+    with torch.no_grad():
+        assert table["avg_var"][2] == pytest.approx(moments(model[:3](images()))[1], rel=1e-6)
+
+
+def test_batch_norm_by_batch_or_running_statistics() -> None:
+    class Normed(Block):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Normed(), nn.Dropout(0.5), Normed())
+    by_batch = propagation(model, images())
+    assert by_batch["res_var"].to_numpy() == pytest.approx(1.0, abs=0.01)
+    running = propagation(model, images(), batch_statistics=False)
+    with torch.no_grad():
+        x = model[:1](images())
+        assert running["res_var"][0] == pytest.approx(moments(model.eval()[1].f(x))[1], rel=1e-6)
+
+
+class Counting(nn.BatchNorm2d):
+    """Keeps statistics of its own making."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.running_mean += 1
+            self.num_batches_tracked = self.num_batches_tracked + 1
+        return super().forward(x)
+
+
+class Fails(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("out of order")
+
+
+@pytest.mark.parametrize("end", [nn.Identity, Fails])
+def test_leaves_everything_as_it_was(end: Callable[[], nn.Module]) -> None:
+    class Noise(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.randn(x.shape)
+
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), Counting(8), nn.BatchNorm2d(8), Noise(), Block(), DeclaredNetwork().stages
+    )
+    model[5] = nn.Sequential(Declared(), Declared())
+    own = model[5][1].forward
+    model[5][1].forward = own  # an instance may have a forward of its own
+    model.append(end())
+    model[2].eval()
+    model[4].f.eval()
+    hook = model[4].register_forward_hook(lambda *_: None)
+
+    def state() -> list[Any]:
+        return [
+            (
+                id(module),
+                module.training,
+                dict(module._forward_hooks),
+                dict(module._forward_pre_hooks),
+                module.__dict__.get("forward"),
+                getattr(module, "track_running_stats", None),
+                {name: (id(buffer), buffer.tolist()) for name, buffer in module._buffers.items()},
+                sorted(module.__dict__),
+            )
+            for module in model.modules()
+        ]
+
+    before, random = state(), torch.get_rng_state()
+    if end is Fails:
+        with pytest.raises(RuntimeError, match="out of order"):
+            propagation(model, images())
+    else:
+        assert len(propagation(model, images())) == 3
+    assert state() == before
+    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.is_grad_enabled()
+    assert hook.id in model[4]._forward_hooks
+
+
+def test_is_off_for_stochastic_depth_and_dropout() -> None:
+    def dropped(x: Tensor, f: Tensor) -> Tensor:
+        return x + drop(f)
+
+    drop = torchvision.ops.StochasticDepth(0.9, "row")
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Dropout(0.9), Block(dropped))
+    model[2].drop = drop
+    pd.testing.assert_frame_equal(propagation(model, images()), propagation(model, images()))
+    with torch.no_grad():
+        expected = moments(model[2].f(model[0](images())))[1]
+    assert propagation(model, images())["res_var"][0] == pytest.approx(expected, rel=1e-6)
+
+
+def peak_memory(function: Callable[[], Any]) -> int:
+    with profile(profile_memory=True) as recorded:
+        function()
+    live = highest = 0
+    for event in recorded.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            live += event.nbytes()
+            highest = max(highest, live)
+    return highest
+
+
+@pytest.mark.parametrize("make", [lambda n: Loop(depth=n), lambda n: nn.Sequential(nn.Conv2d(3, 8, 1), *[Block()] * n)])
+def test_memory_does_not_grow_with_depth(make: Callable[[int], nn.Module]) -> None:
+    x = images(128)
+    activation = x.numel() // 3 * 8 * 4
+    shallow, deep = (peak_memory(lambda depth=depth: propagation(make(depth), x)) for depth in (3, 30))
+    assert deep - shallow < activation / 2
+    bare = peak_memory(lambda: make(3).requires_grad_(False)(x))
+    assert shallow - bare < 1.5 * activation
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_floating_types(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Block(), Block(lambda x, f: x + 0.2 * f))
+    expected = propagation(model, images())
+    found = propagation(model.to(dtype), images().to(dtype))
+    for column in COLUMNS[3:]:
+        assert found[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "options", "message"),
+    [
+        (Loop(), torch.zeros(3, 8, 8), {}, r"x must be images \[N, C, H, W\], got \[3, 8, 8\]"),
+        (nn.Conv2d(3, 8, 1), images(), {}, "no residual blocks in Conv2d.*blocks="),
+        (
+            Loop(),
+            images(),
+            {"blocks": r"branches\.7"},
+            r"matches the whole name of no module of Loop, did you mean bran",
+        ),
+        (Loop(), images(), {"blocks": "xyz"}, r"its modules are stem; .*more\)"),
+        (Loop(), images(), {"blocks": "("}, "is no regular expression"),
+        (Loop(), images(), {"blocks": "branches"}, "was called in the forward pass"),
+        (Loop(), images(), {"blocks": "head"}, r"must be \[N, C, H, W\], got \[2, 5\] in head"),
+        (Loop(), images() * float("nan"), {}, r"avg_sq_mean of block 1 \(the model itself\) is nan"),
+        (
+            nn.Sequential(nn.Conv2d(3, 8, 1), Block(), Block(lambda x, f: x + f * float("inf"))),
+            images(),
+            {},
+            r"of block 2 \(2\) is (nan|inf)",
+        ),
+    ],
+)
+def test_errors(model: nn.Module, x: Tensor, options: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        propagation(model, x, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_transformer_has_no_channels_to_average_over() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.mlp = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patches(x).flatten(2).transpose(1, 2)
+            return x + self.mlp(x)
+
+    with pytest.raises(InputError, match="1 residual additions of 3-D activations, as in a transformer"):
+        propagation(Tokens(), images())
+
+
+def test_pandas_is_imported_when_it_is_needed() -> None:
+    code = "import sys, nfrepro.signal; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
