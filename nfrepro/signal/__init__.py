@@ -5,13 +5,14 @@ from nfrepro.signal.gain import Moments, gain, moments
 from nfrepro.signal.input_correlation import input_correlation
 from nfrepro.signal.ledger import BlockScale, expected_variance
 from nfrepro.signal.long_form import STATISTICS, long_form
-from nfrepro.signal.prediction import predict
+from nfrepro.signal.prediction import NetworkDescription, predict
 from nfrepro.signal.propagation import propagation
 
 __all__ = [
     "STATISTICS",
     "BlockScale",
     "Moments",
+    "NetworkDescription",
     "expected_variance",
     "gain",
     "input_correlation",
