@@ -46,5 +46,6 @@ def gain_of(activation: NamedActivation) -> Gain:
     try:
         found = moments(activation.function)
     except InputError as error:
-        return Gain(activation.name, None, None, None, activation.published_gain, str(error))
+        problem = str(error).removeprefix(f"activation {activation.function} ")
+        return Gain(activation.name, None, None, None, activation.published_gain, problem)
     return Gain(activation.name, found.gain, found.mean, found.variance, activation.published_gain, None)
