@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nfrepro import atomic
+from nfrepro.allocation import keep_freed_memory
 from nfrepro.data.probe_batch import folder_batch, gaussian_batch
 from nfrepro.errors import InputError
 from nfrepro.evidence.figures import save_figure
@@ -67,6 +68,7 @@ def measure(
     networks: Sequence[NamedNetwork], source: Source, seeds: int, blocks: str | None, advance: Callable[[int], None]
 ) -> pd.DataFrame:
     """Long form of all networks, seeds and blocks; `advance(1)` after each network of each seed."""
+    keep_freed_memory()
     tables = []
     for network in networks:
         predicted = prediction(network.options, source)

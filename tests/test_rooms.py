@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "nfrepro"
-GROUND = {"errors", "options", "seeding", "atomic"}
+GROUND = {"errors", "options", "seeding", "atomic", "allocation"}
 # Room -> rooms it may import from. Inside a job, launch executes tasks.
 MAY_IMPORT = {
     "signal": set(),

@@ -18,12 +18,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from nfrepro.allocation import keep_freed_memory
 from nfrepro.launch.job import Place, execute
 from nfrepro.specs import Run
 
 
 def main() -> None:
     """Runs until standard input is closed or SIGTERM arrives."""
+    keep_freed_memory()
     events = _own_standard_output()
     stop = threading.Event()
     _stop_on_signal(stop)

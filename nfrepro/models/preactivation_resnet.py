@@ -126,7 +126,10 @@ class NormAndActivation(nn.Module):
     def __init__(self, options: ResNetOptions, kind: Kind, channels: int) -> None:
         super().__init__()
         self.norm = kind.norm(channels)
-        self.activation = ACTIVATIONS[options.activation].function
+        activation = ACTIVATIONS[options.activation]
+        # What a norm made is nobody else's.
+        owned = not kind.activation_first and not isinstance(self.norm, nn.Identity)
+        self.activation = activation.overwriting if owned else activation.function
         self.activation_first = kind.activation_first
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,22 @@
+"""How this process gets memory. Ground floor: every room may import it; no torch."""
+
+import ctypes
+
+# Names and numbers of glibc's malloc.h.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_NEVER = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Lets malloc use freed memory again instead of giving it back to the system; without glibc it does nothing.
+
+    Activations of 50 MB and more otherwise cost a page fault for every 4 kB, each time: a third of the time of a large
+    forward pass on a CPU. The process stays as large as it once was.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_MMAP_MAX, 0)
+    mallopt(_TRIM_THRESHOLD, _NEVER)
+    mallopt(_TOP_PAD, 64 * 2**20)
