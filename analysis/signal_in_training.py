@@ -50,9 +50,10 @@ def draw(curves: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel("block depth")
     figure.suptitle(title, fontsize=11)
-    figure.supxlabel(note, fontsize=8)
     handles = grid[0][0].lines
-    figure.legend(handles, list(curves), loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(
+        handles, list(curves), loc="outside lower center", ncols=2, frameon=False, title=note, title_fontsize=8
+    )
     return figure
 
 

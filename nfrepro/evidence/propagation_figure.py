@@ -46,7 +46,7 @@ def draw_propagation(
     prediction. Rows without a finite measured value leave a gap.
     """
     rows_below = -(-(len(curves) + 2) // 3)
-    figure = new_figure(width=9.0, height=3.5 + 0.25 * rows_below)
+    figure = new_figure(width=9.0, height=3.9 + 0.2 * rows_below)
     panels = figure.subplots(1, len(PANELS))
     for axes, (statistic, name) in zip(panels, PANELS.items(), strict=True):
         for number, (label, rows) in enumerate(curves.items()):
@@ -56,14 +56,21 @@ def draw_propagation(
                     _draw_paper(axes, values, number)
         axes.set_title(name)
         axes.set_xlabel("block depth")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         if logarithmic:
             axes.set_yscale("symlog" if statistic == "avg_sq_mean" else "log")
         else:
             _from_zero(axes)
     figure.suptitle(title, fontsize=11)
-    figure.supxlabel(note, fontsize=8)
-    figure.legend(handles=_legend(curves, paper), loc="outside lower center", ncols=3, frameon=False)
+    # The note is the legend's title: a label of the figure would lie over the legend.
+    figure.legend(
+        handles=_legend(curves, paper),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        title=note,
+        title_fontsize=8,
+    )
     return figure
 
 
@@ -100,8 +107,7 @@ def _draw_paper(axes: Axes, values: PaperValues, number: int) -> None:
 
 def _from_zero(axes: Axes) -> None:
     """Variances are seen best from 0 on; a curve at 0 keeps clear of the frame."""
-    top = max((float(np.nanmax(np.asarray(line.get_ydata(), float))) for line in axes.lines), default=1.0)
-    top = max(top, 0.1)
+    top = max(axes.dataLim.ymax, 0.1) if np.isfinite(axes.dataLim.ymax) else 1.0
     axes.set_ylim(-0.03 * top, 1.08 * top)
 
 

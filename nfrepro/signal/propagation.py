@@ -147,6 +147,8 @@ class _Recorder:
                 leaving = module.register_forward_hook(self._leave, with_kwargs=True)
                 stack.callback(leaving.remove)
             stack.enter_context(self.additions)
+            # The recorder is part of a cycle: it would keep the network until the next garbage collection.
+            stack.callback(self._names.clear)
             yield
 
     def _next_order(self) -> int:
