@@ -14,7 +14,7 @@ NFREPRO  := $(VENV)/bin/nfrepro
 OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint sweep status figures bench clean
+.PHONY: help setup test lint sweep status figures claims bench clean
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -48,6 +48,9 @@ figures: $(INSTALLED)  ## draw every figure anew from results/
 	    [ -f $$table ] || continue; \
 	    $(VENV)/bin/python $$script --scale $$(basename $$(dirname $$table)); \
 	  done; done
+
+claims: $(INSTALLED)  ## verdicts on the paper's claims from results/ at SCALE
+	@$(NFREPRO) claims --scale $(SCALE)
 
 bench: $(INSTALLED)  ## measure speed on this machine
 	@$(NFREPRO) bench

@@ -187,6 +187,31 @@ def collect(
 
 
 @app.command()
+def claims(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Claims, say C01. Default: all.")] = None,
+    scale: Scale = "laptop",
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Verdicts on the paper's claims, from stored results. Runs and writes nothing."""
+    from nfrepro.evidence.claim_verdicts import judge
+    from nfrepro.evidence.claims import check_scale, load_claims, select_claims
+
+    stated = load_claims(experiments, SCHEMAS)
+    check_scale(stated, experiments, scale)
+    wanted = select_claims(stated, ids or [])
+    verdicts = [found for found in judge(stated, results, scale) if found.claim in wanted]
+    if as_json:
+        _print_json([found.report() for found in verdicts])
+        return
+    for found in verdicts:
+        print("\n".join(found.lines()))
+    plural = "" if len(verdicts) == 1 else "s"
+    print(f"{len(verdicts)} claim{plural} at scale {scale}: {_tally([found.verdict for found in verdicts])}")
+
+
+@app.command()
 def bench(
     subject: Annotated[
         str, typer.Argument(help="What to measure: specs, models, models_compiled, propagation (need timm).")
@@ -446,8 +471,11 @@ def _exit_by_state(runs: Sequence[Run], results: Path) -> None:
 
 
 def _count(states: Sequence[str]) -> str:
-    parts = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states).items()))
-    return f"{len(states)} run{'' if len(states) == 1 else 's'}: {parts}"
+    return f"{len(states)} run{'' if len(states) == 1 else 's'}: {_tally(states)}"
+
+
+def _tally(words: Sequence[str]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in sorted(Counter(words).items()))
 
 
 def _print_json(value: Any) -> None:

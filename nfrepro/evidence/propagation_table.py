@@ -24,8 +24,7 @@ def stage_ends(curves: Mapping[str, pd.DataFrame], paper: Sequence[PaperValues] 
                         "network": label,
                         "after block": str(block),
                         "statistic": name,
-                        "measured": f"{interval.mean:.3f}"
-                        + (f" ± {interval.high - interval.mean:.3f}" if interval.n > 1 else ""),
+                        "measured": interval.text(3),
                         "n": str(interval.n),
                         "predicted": "" if pd.isna(predicted) else f"{predicted:.3f}",
                         "paper's figure": _paper(paper, label, statistic, block),
