@@ -32,8 +32,8 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     first = analysis.table.iloc[0]
     note = (
         f"Averages over {first['fan_out']} outputs of {first['fan_in']} inputs, {first['samples']:,} vectors "
-        "x ~ N(0, 1); 95 % Student t interval over n seeds. The error of the means is in units of the outputs' standard "
-        "deviation, that of the variance is relative."
+        "x ~ N(0, 1); 95 % Student t interval over n seeds. The error of the means is in units of the outputs' "
+        "standard deviation, that of the variance is relative."
     )
     path = write_markdown(analysis.output, f"Moments of one layer, scale {analysis.scale}", rows, note)
     print(path.read_text())

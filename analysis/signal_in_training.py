@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nfrepro.errors import InputError
 from nfrepro.evidence.figures import MARKERS, PALETTE, new_figure, save_figure
 from nfrepro.evidence.propagation_curves import read_curves, unfinished
 from nfrepro.evidence.propagation_figure import LINE_STYLES, PANELS
@@ -20,7 +22,10 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     """A row of pictures for each statistic, a picture for each step."""
     table = analysis.table
     curves = read_curves(table, analysis.output.parent, lambda row: LABELS[str(row["model.name"])])
-    first = table.iloc[0]
+    done = table[table["state"] == "completed"]
+    if done.empty:
+        raise InputError(f"{analysis.experiment}: no run is completed:{unfinished(table)}")
+    first = done.iloc[0]
     title = f"Signal propagation in training: {first['provenance.data']}, blocks {first['model.blocks']}"
     note = (
         f"training images, batch {first['probe.images']}; line: mean of n = {table['seed'].nunique()} seeds, "
@@ -52,7 +57,13 @@ def draw(curves: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
     figure.suptitle(title, fontsize=11)
     handles = grid[0][0].lines
     figure.legend(
-        handles, list(curves), loc="outside lower center", ncols=2, frameon=False, title=note, title_fontsize=8
+        handles,
+        list(curves),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        title=fill(note, 130),
+        title_fontsize=8,
     )
     return figure
 

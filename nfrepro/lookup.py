@@ -2,6 +2,8 @@
 
 import importlib
 import math
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,12 +97,14 @@ def _library_network(library: str, name: str) -> Callable[[], nn.Module]:
 def _import(text: str) -> Callable[..., Any]:
     """`package.module:callable`."""
     module_name, _, attribute = text.partition(":")
+    if os.getcwd() not in sys.path:  # a file beside the person who asks is the usual case
+        sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{text}: cannot be imported: {error}") from None
+    except Exception as error:  # a module may raise anything while it is imported
+        raise InputError(f"{text}: cannot be imported: {type(error).__name__}: {error}") from None
     if not callable(found):
         raise InputError(f"{text}: is not callable")
     return found

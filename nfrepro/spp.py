@@ -56,6 +56,8 @@ def parse_input(text: str, pixels: int, batch: int) -> Source:
 
 def check_output(out: Path, force: bool) -> None:
     """Raises `InputError` where a file would be replaced unasked, or there is no folder for it."""
+    if not out.name:
+        raise InputError(f"--out {out}: a folder, not the front of a file's name: {out / 'spp'}, for example")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: {out.parent} is no folder")
     for suffix in (".csv", ".png", ".svg"):
@@ -68,18 +70,33 @@ def measure(
     networks: Sequence[NamedNetwork], source: Source, seeds: int, blocks: str | None, advance: Callable[[int], None]
 ) -> pd.DataFrame:
     """Long form of all networks, seeds and blocks; `advance(1)` after each network of each seed."""
+    names = [network.name for network in networks]
+    if len(set(names)) < len(names):
+        raise InputError(f"each network once, please: {', '.join(names)}")
     keep_freed_memory()
     tables = []
     for network in networks:
         predicted = prediction(network.options, source)
         for seed in range(seeds):
             torch.manual_seed(stream_seed("weights", seed))
-            model = network.make().to(memory_format=torch.channels_last)
             x = source.batch_of(seed).to(memory_format=torch.channels_last)
-            measured = propagation(model, x, blocks=blocks)
+            measured = _measure(network, x, blocks)
             tables.append(long_form(measured, predicted, network.name, seed))
             advance(1)
     return pd.concat(tables, ignore_index=True)
+
+
+def _measure(network: NamedNetwork, x: Tensor, blocks: str | None) -> pd.DataFrame:
+    """Raises `InputError` for a network that cannot be built or does not take `x`, whatever it raises."""
+    try:
+        model = network.make()
+        if not isinstance(model, torch.nn.Module):
+            raise InputError(f"it makes a {type(model).__name__}, not a torch.nn.Module")
+        return propagation(model.to(memory_format=torch.channels_last), x, blocks=blocks)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        raise InputError(f"{network.name}, images {list(x.shape)}: {name}{reason}") from None
 
 
 def prediction(options: Options | None, source: Source) -> pd.DataFrame | None:

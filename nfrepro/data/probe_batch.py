@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from nfrepro.data.batches import Normalisation
-from nfrepro.data.evaluation_images import IMAGENET_MEAN, IMAGENET_STD, FractionCrop
+from nfrepro.data.evaluation_images import FractionCrop, read_image
 from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.seeding import stream_seed
@@ -42,19 +41,9 @@ def folder_batch(folder: Path, batch: int, pixels: int, seed: int) -> Tensor:
     """`batch` of the image files anywhere below `folder`, that `seed` chooses, resized, their centre cut out and
     normalised as ImageNet is; float32 [B, 3, pixels, pixels]. Raises InputError where there are fewer, or a broken one.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if batch > len(paths):
         raise InputError(f"{folder}: {len(paths):,} image files below it, {batch:,} wanted")
     generator = torch.Generator().manual_seed(stream_seed("probe", seed))
     chosen = torch.randperm(len(paths), generator=generator)[:batch].tolist()
-    images = torch.stack([_read(paths[index], pixels) for index in chosen])
-    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return (images / 255 - mean) / std
-
-
-def _read(path: Path, pixels: int) -> Tensor:
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(FractionCrop(1.0)(image.convert("RGB"), pixels))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read as an image: {error}") from None
+    return torch.stack([torch.from_numpy(read_image(paths[index], pixels, FractionCrop(1.0))) for index in chosen])

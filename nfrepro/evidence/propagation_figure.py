@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Literal
 
 import numpy as np
@@ -45,7 +46,7 @@ def draw_propagation(
     A line is the mean over seeds, the band behind it their range, a dot the end of a stage, a thin black line the
     prediction. Rows without a finite measured value leave a gap.
     """
-    rows_below = -(-(len(curves) + 2) // 3)
+    rows_below = -(-(len(curves) + 2) // 3) + len(note) // 150 + len(title) // 100
     figure = new_figure(width=9.0, height=3.9 + 0.2 * rows_below)
     panels = figure.subplots(1, len(PANELS))
     for axes, (statistic, name) in zip(panels, PANELS.items(), strict=True):
@@ -61,14 +62,14 @@ def draw_propagation(
             axes.set_yscale("symlog" if statistic == "avg_sq_mean" else "log")
         else:
             _from_zero(axes)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(fill(title, 100), fontsize=11)
     # The note is the legend's title: a label of the figure would lie over the legend.
     figure.legend(
         handles=_legend(curves, paper),
         loc="outside lower center",
         ncols=3,
         frameon=False,
-        title=note,
+        title=fill(note, 150),
         title_fontsize=8,
     )
     return figure

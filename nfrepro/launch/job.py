@@ -76,19 +76,19 @@ def _execute_claimed(run: Run, folder: Path, place: Place, around: Surroundings)
         _set_threads(place.threads)
         task = TASKS[run.task]
         outcome = task.run(task.options.model_validate(run.config), around)
+        finished = {
+            "status": outcome.status,
+            "finished": _now(),
+            "final": outcome.final,
+            "provenance": {**record["provenance"], **outcome.provenance},
+        }
+        store.write_record(folder, record | finished)
     except Interrupted:
         return Ended("interrupted", "stopped; the next sweep continues it")
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
             raise
         return _failed(folder, record, error)
-    record |= {
-        "status": outcome.status,
-        "finished": _now(),
-        "final": outcome.final,
-        "provenance": {**record["provenance"], **outcome.provenance},
-    }
-    store.write_record(folder, record)
     outcome.discard_unfinished()
     (folder / store.ERROR).unlink(missing_ok=True)
     return Ended(outcome.status, _in_words(outcome.final))

@@ -73,7 +73,7 @@ class GainTask(TaskOptions):
     activation: KnownActivation = "relu"
     # Gaussian vectors that sampling draws, and the length of each.
     vectors: int = Field(default=1024, ge=1, le=1_000_000)
-    length: int = Field(default=256, ge=2, le=1_000_000)
+    length: int = Field(default=256, ge=2, le=1_000_000, multiple_of=2)
 
     def label(self) -> str:
         return f"{self.activation}-{super().label()}"

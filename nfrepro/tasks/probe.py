@@ -68,7 +68,7 @@ def final_numbers(measured: pd.DataFrame, predicted: pd.DataFrame | None) -> dic
         "res_var_mean": float(measured["res_var"].mean()),
         "res_var_max": float(measured["res_var"].max()),
         "sq_mean_max": float(measured["avg_sq_mean"].max()),
-        "input_correlation_last": float(measured["input_correlation"].iloc[-1]),
+        "input_correlation_last": finite(measured["input_correlation"].iloc[-1]),
         "log_variance_slope": log_slope(measured),
         "least_linearity": least_linearity(measured),
     }
@@ -79,6 +79,11 @@ def final_numbers(measured: pd.DataFrame, predicted: pd.DataFrame | None) -> dic
     for statistic in STATISTICS:
         numbers[f"{statistic}_deviation"] = largest_deviation(measured[statistic], predicted, statistic)
     return numbers
+
+
+def finite(value: float) -> float | None:
+    """None for a number that there is not, as the correlation of a single image."""
+    return float(value) if np.isfinite(value) else None
 
 
 def log_slope(measured: pd.DataFrame) -> float | None:
