@@ -31,7 +31,9 @@ def label(row: pd.Series) -> str:
         return "ReLU-BN-Conv"
     if row["model.convolution"] == "scaled_ws":
         return "NF, Scaled WS"
-    return "NF, He init" if row["model.activation"] == "relu" else "NF, He init, no ReLU"
+    if row["model.activation"] == "relu":
+        return "NF, He init"
+    return "NF, He init, no ReLU" + ("" if row["model.stem"] == "imagenet" else ", no max pool")
 
 
 def method(table: pd.DataFrame) -> str:
