@@ -47,7 +47,7 @@ def draw(curves: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
                 axes.fill_between(over_seeds.index, over_seeds["min"], over_seeds["max"], color=color, alpha=0.25)
                 line = {"color": color, "linestyle": LINE_STYLES[number], "marker": MARKERS[number], "markersize": 3}
                 axes.plot(over_seeds.index, over_seeds["mean"], **line)
-            axes.set_yscale("symlog" if statistic == "avg_sq_mean" else "log")
+            axes.set_yscale("linear" if statistic == "avg_sq_mean" else "log")
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         panels[0].set_ylabel(name)
     for axes, step in zip(grid[0], steps, strict=True):

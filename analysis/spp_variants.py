@@ -105,11 +105,21 @@ GROUPS = (
     ),
     Group(
         "input",
-        "noise and pictures (one channel)",
-        lambda row: row["data.name"] != "gaussian" or row["data.channels"] == 1,
+        "noise and pictures of one channel, blown up",
+        lambda row: one_channel(row) and row["model.stem"] == "imagenet",
+        lambda row: f"{NETWORKS.get(str(row.get('model.order')), 'NF')}, {row['data.name']}",
+    ),
+    Group(
+        "input_native",
+        "noise and pictures of one channel, of 28 pixels",
+        lambda row: one_channel(row) and row["model.stem"] == "small",
         lambda row: f"{NETWORKS.get(str(row.get('model.order')), 'NF')}, {row['data.name']}",
     ),
 )
+
+
+def one_channel(row: pd.Series) -> bool:
+    return bool(row["data.name"] != "gaussian" or row["data.channels"] == 1)
 
 
 def three_channel_bn(row: pd.Series) -> bool:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, SymmetricalLogLocator
 
 from nfrepro.evidence.figures import MARKERS, PALETTE, new_figure
 
@@ -22,6 +22,7 @@ PANELS = {
 }
 LINE_STYLES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 MOST_MARKED_STAGES = 8
+LEAST_SHOWN = 0.01  # of a squared mean, on a logarithmic axis
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def draw_propagation(
         axes.set_xlabel("block depth")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         if logarithmic:
-            axes.set_yscale("symlog" if statistic == "avg_sq_mean" else "log")
+            _set_logarithmic(axes, with_zero=statistic == "avg_sq_mean")
         else:
             _from_zero(axes)
     figure.suptitle(fill(title, 100), fontsize=11)
@@ -104,6 +105,19 @@ def _draw_paper(axes: Axes, values: PaperValues, number: int) -> None:
         markeredgewidth=1.4,
         zorder=5,
     )
+
+
+def _set_logarithmic(axes: Axes, with_zero: bool) -> None:
+    """At most six labels; `with_zero` is linear below 0.01, for what may be 0."""
+    if with_zero:
+        axes.set_yscale("symlog", linthresh=LEAST_SHOWN)
+        locator = SymmetricalLogLocator(base=10, linthresh=LEAST_SHOWN)
+        locator.set_params(numticks=6)
+        axes.yaxis.set_major_locator(locator)
+        axes.set_ylim(bottom=-LEAST_SHOWN / 5)
+    else:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(numticks=6))
 
 
 def _from_zero(axes: Axes) -> None:

@@ -1,6 +1,6 @@
 """What the networks' options mean to the theory of signal propagation: `describe` for `nfrepro.signal.predict`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from nfrepro.errors import InputError
 from nfrepro.models import nf_resnet, nfnet, regnet, resnet
 from nfrepro.models.activations import ACTIVATIONS
-from nfrepro.models.convolutions import FLOOR, Standardization, same_padding
+from nfrepro.models.convolutions import FLOOR, Standardization
 from nfrepro.models.nfnet_options import VARIANTS as NFNET_VARIANTS
 from nfrepro.models.nfnet_options import NFNetOptions
 from nfrepro.models.options import (
@@ -23,12 +23,12 @@ from nfrepro.models.regnet_options import VARIANTS as REGNET_VARIANTS
 from nfrepro.models.regnet_options import BNRegNetOptions, NFRegNetOptions, RegNetOptions
 from nfrepro.options import Options
 from nfrepro.signal import expected_variance
+from nfrepro.signal.moment_maps import POINT, Window
 from nfrepro.signal.prediction import (
     BlockDescription,
     Convolution,
     NetworkDescription,
     Normalization,
-    Padding,
     SqueezeExcite,
     Stem,
 )
@@ -37,8 +37,8 @@ from nfrepro.signal.prediction import (
 def describe(options: Options, *, in_channels: int = 3, pixels: int | None = None) -> NetworkDescription:
     """The network of checked `options` as the theory sees it, SkipInit's scalars where they begin.
 
-    Images have `pixels` in height and width: zero padding takes its share of every convolution, on average over
-    positions, which is close down to 16 pixels in the last stage. Without `pixels` images have no end.
+    Images have `pixels` in height and width: zero padding takes its share of every convolution near their border.
+    Without `pixels` images have no end.
 
     Raises `InputError` for what no theory here predicts: post-activation with a branch (`order: v1`), activations that
     are not elementwise. `why_inexact` names what it predicts approximately, too.
@@ -51,7 +51,7 @@ def describe(options: Options, *, in_channels: int = 3, pixels: int | None = Non
             raise InputError(f"no prediction of signal propagation: {reason.text}")
     if in_channels < 1 or (pixels is not None and pixels < 1):
         raise InputError(f"in_channels and pixels must be at least 1, not {in_channels} and {pixels}")
-    return _DESCRIPTIONS[family](options, in_channels, pixels)
+    return replace(_DESCRIPTIONS[family](options, in_channels), pixels=pixels)
 
 
 def why_inexact(options: Options) -> list[str]:
@@ -121,37 +121,14 @@ _REASONS = (
 
 @dataclass(frozen=True)
 class _Layer:
-    """Shape of a convolution, and the pixels of what it sees (None: without end)."""
+    """Shape of a convolution."""
 
     fan_in: int
-    kernel_size: int = 1
-    stride: int = 1
-    pixels: int | None = None
-    rule: str = "same"
-
-    @property
-    def padding(self) -> Padding:
-        if self.kernel_size == 1 or self.pixels is None:
-            return Padding()
-        return zero_padding(self.pixels, self.kernel_size, self.stride, self.rule)
+    window: Window = POINT
 
 
 # Makes the convolution of a shape: what the weights of a family are.
 _Kind = Callable[[_Layer], Convolution]
-
-
-def zero_padding(pixels: int, kernel_size: int, stride: int, rule: str) -> Padding:
-    """What zero padding leaves of a square kernel on images of `pixels` x `pixels`: rows and columns are alike."""
-    before = same_padding(pixels, kernel_size, stride)[0] if rule == "same" else kernel_size // 2
-    starts = [position * stride - before for position in range(-(-pixels // stride))]
-    on_pixels = [[0 <= start + tap < pixels for tap in range(kernel_size)] for start in starts]
-    share_of_taps = [sum(row) / kernel_size for row in on_pixels]
-    share_of_positions = [sum(column) / len(starts) for column in zip(*on_pixels, strict=True)]
-    return Padding(
-        taps=_mean(share_of_taps) ** 2,
-        squared_taps=_mean([share**2 for share in share_of_taps]) ** 2,
-        squared_shares=_mean([share**2 for share in share_of_positions]) ** 2,
-    )
 
 
 def standardized_scale(how: Standardization, fan_in: int) -> float:
@@ -168,77 +145,73 @@ def standardized_scale(how: Standardization, fan_in: int) -> float:
 
 
 def _plain(scale: float) -> _Kind:
-    return lambda layer: Convolution(scale, padding=layer.padding)
+    return lambda layer: Convolution(scale, window=layer.window)
 
 
 def _standardized(how: Standardization, gain: float = 1.0) -> _Kind:
-    return lambda layer: Convolution(gain**2 * standardized_scale(how, layer.fan_in), True, layer.padding)
+    return lambda layer: Convolution(gain**2 * standardized_scale(how, layer.fan_in), True, layer.window)
 
 
-def _mean(numbers: Sequence[float]) -> float:
-    return sum(numbers) / len(numbers)
-
-
-def _halved(pixels: int | None, stride: int) -> int | None:
-    return None if pixels is None else -(-pixels // stride)
-
-
-def _stem(options: ResNetOptions, kind: _Kind, in_channels: int, pixels: int | None) -> tuple[Stem, int | None]:
-    """The stem and the pixels of what comes out of it."""
+def _stem(options: ResNetOptions, kind: _Kind, in_channels: int) -> Stem:
     shape = resnet.STEMS[options.stem]
-    fan_in = in_channels * shape.kernel_size**2
-    layer = _Layer(fan_in, shape.kernel_size, shape.stride, pixels, options.padding)
-    out = _halved(_halved(pixels, shape.stride), 2 if shape.max_pool else 1)
-    return Stem((kind(layer),), shape.max_pool), out
+    window = Window(shape.kernel_size, shape.stride, options.padding)
+    convolution = kind(_Layer(in_channels * shape.kernel_size**2, window))
+    return Stem((convolution,), shape.max_pool, pool=Window(3, 2, options.padding))
 
 
-def _bottlenecks(options: ResNetOptions, kind: _Kind, pixels: int | None) -> Iterator[BlockDescription]:
+def _bottlenecks(options: ResNetOptions, kind: _Kind) -> Iterator[BlockDescription]:
     """The blocks of a ResNet, with neither alpha nor beta."""
     for shape in (shape for stage in resnet.block_shapes(options) for shape in stage):
-        width, after = shape.bottleneck, _halved(pixels, shape.stride)
+        width = shape.bottleneck
         branch = (
             kind(_Layer(shape.in_channels)),
-            kind(_Layer(9 * width, 3, shape.stride, pixels, options.padding)),
+            kind(_Layer(9 * width, Window(3, shape.stride, options.padding))),
             kind(_Layer(width)),
         )
-        shortcut = kind(_Layer(shape.in_channels)) if shape.has_projection else None
+        shortcut = kind(_Layer(shape.in_channels, Window(1, shape.stride))) if shape.has_projection else None
         yield BlockDescription(shape.stage + 1, shape.index == 0, branch, shortcut)
-        pixels = after
+
+
+def _with_pooling_shortcut(block: BlockDescription) -> BlockDescription:
+    """The stride of the shortcut as an average pool."""
+    if block.shortcut is None or block.shortcut.window.stride == 1:
+        return block
+    return replace(block, shortcut=replace(block.shortcut, window=POINT), shortcut_pools=True)
 
 
 def _preactivation(
-    kind: _Kind, normalization: Normalization, options: ResNetOptions, in_channels: int, pixels: int | None
+    kind: _Kind, normalization: Normalization, options: ResNetOptions, in_channels: int
 ) -> NetworkDescription:
-    stem, pixels = _stem(options, kind, in_channels, pixels)
     return NetworkDescription(
         activation=ACTIVATIONS[options.activation].function,
-        stem=stem,
-        blocks=tuple(_bottlenecks(options, kind, pixels)),
+        stem=_stem(options, kind, in_channels),
+        blocks=tuple(_bottlenecks(options, kind)),
         normalization=normalization,
     )
 
 
-def _bn_resnet(options: BNResNetOptions, in_channels: int, pixels: int | None) -> NetworkDescription:
+def _bn_resnet(options: BNResNetOptions, in_channels: int) -> NetworkDescription:
     order: dict[str, Normalization] = {
         "bn_relu_conv": "batch_before_activation",
         "relu_bn_conv": "batch_after_activation",
     }
     kind = _plain(INIT_SCALE[options.conv_init])
-    return _preactivation(kind, order[options.order], options, in_channels, pixels)
+    return _preactivation(kind, order[options.order], options, in_channels)
 
 
-def _skipinit_resnet(options: SkipInitResNetOptions, in_channels: int, pixels: int | None) -> NetworkDescription:
-    return _preactivation(_plain(1.0), "none", options, in_channels, pixels).with_skip_gain(0.0)
+def _skipinit_resnet(options: SkipInitResNetOptions, in_channels: int) -> NetworkDescription:
+    return _preactivation(_plain(1.0), "none", options, in_channels).with_skip_gain(0.0)
 
 
-def _nf_resnet(options: NFResNetOptions, in_channels: int, pixels: int | None) -> NetworkDescription:
+def _nf_resnet(options: NFResNetOptions, in_channels: int) -> NetworkDescription:
     gamma_after_activation, gamma_in_weight = nf_resnet.gammas(options)
     how = Standardization(options.convolution == "scaled_ws", options.ws_epsilon, options.ws_variance)
     kind, kind_of_stem = _standardized(how), _standardized(how, gamma_in_weight)
     if options.convolution == "he":
         kind = kind_of_stem = _plain(ACTIVATIONS[options.activation].he_scale)
-    stem, pixels = _stem(options, kind_of_stem, in_channels, pixels)
-    blocks = _bottlenecks(options, kind, pixels)
+    stem, blocks = _stem(options, kind_of_stem, in_channels), _bottlenecks(options, kind)
+    if options.shortcut == "average_pool":
+        blocks = map(_with_pooling_shortcut, blocks)
     ledger = expected_variance(options.blocks, options.alpha, reset=options.beta != "no_reset")
     scales = [scale for stage in ledger for scale in stage]
     after = {"none": None, "middle": 1, "end": 2}[options.squeeze_excite]
@@ -252,8 +225,6 @@ def _nf_resnet(options: NFResNetOptions, in_channels: int, pixels: int | None) -
                 alpha=options.alpha,
                 beta=1.0 if options.beta == "off" else scale.beta,
                 skip_gain=_skip_gain(options),
-                # Only a stage that halves the resolution pools; the first does not.
-                shortcut_pools=options.shortcut == "average_pool" and block.transition and block.stage > 1,
                 squeeze_excite=None if after is None else SqueezeExcite(after, options.squeeze_excite_gain),
             )
             for block, scale in zip(blocks, scales, strict=True)
@@ -262,18 +233,18 @@ def _nf_resnet(options: NFResNetOptions, in_channels: int, pixels: int | None) -
     )
 
 
-def _fixup_resnet(options: FixUpResNetOptions, in_channels: int, pixels: int | None) -> NetworkDescription:
+def _fixup_resnet(options: FixUpResNetOptions, in_channels: int) -> NetworkDescription:
     """Weights are scaled by the width that comes out, and the last of each branch are 0."""
     size, channels = resnet.STEMS[options.stem].kernel_size, resnet.stem_channels(options)
-    stem, _ = _stem(
-        options, lambda layer: _plain(2.0 * layer.fan_in / (channels * size**2))(layer), in_channels, pixels
-    )
+    stem = _stem(options, lambda layer: _plain(2.0 * layer.fan_in / (channels * size**2))(layer), in_channels)
     blocks = tuple(
         BlockDescription(
             stage=shape.stage + 1,
             transition=shape.index == 0,
-            branch=(Convolution(scale=0.0),),
-            shortcut=Convolution(2.0 * shape.in_channels / shape.out_channels) if shape.has_projection else None,
+            branch=(Convolution(0.0, window=Window(1, shape.stride)),),
+            shortcut=Convolution(2.0 * shape.in_channels / shape.out_channels, window=Window(1, shape.stride))
+            if shape.has_projection
+            else None,
         )
         for stage in resnet.block_shapes(options)
         for shape in stage
@@ -286,13 +257,13 @@ def _fixup_resnet(options: FixUpResNetOptions, in_channels: int, pixels: int | N
     )
 
 
-def _nf_regnet(options: NFRegNetOptions, in_channels: int, pixels: int | None) -> NetworkDescription:
+def _nf_regnet(options: NFRegNetOptions, in_channels: int) -> NetworkDescription:
     activation, how = ACTIVATIONS[options.activation], regnet.standardization(options)
     gamma_in_weight = activation.gammas(options.gamma, options.gamma_at)[1]
     ledger = expected_variance(REGNET_VARIANTS[options.variant].depths, options.alpha)
     scales = [scale for stage in ledger for scale in stage]
-    stem, blocks = _regnet(options, _standardized(how), in_channels, pixels)
-    first = _standardized(how, gamma_in_weight)(_Layer(9 * in_channels, 3, 2, pixels, options.padding))
+    stem, blocks = _regnet(options, _standardized(how), in_channels)
+    first = _standardized(how, gamma_in_weight)(_Layer(9 * in_channels, Window(3, 2, options.padding)))
     return NetworkDescription(
         activation=activation.function,
         gamma=activation.gamma(options.gamma),
@@ -310,8 +281,8 @@ def _nf_regnet(options: NFRegNetOptions, in_channels: int, pixels: int | None) -
     )
 
 
-def _bn_regnet(options: BNRegNetOptions, in_channels: int, pixels: int | None) -> NetworkDescription:
-    stem, blocks = _regnet(options, _plain(1.0), in_channels, pixels)
+def _bn_regnet(options: BNRegNetOptions, in_channels: int) -> NetworkDescription:
+    stem, blocks = _regnet(options, _plain(1.0), in_channels)
     return NetworkDescription(
         activation=ACTIVATIONS[options.activation].function,
         stem=stem,
@@ -321,44 +292,38 @@ def _bn_regnet(options: BNRegNetOptions, in_channels: int, pixels: int | None) -
     )
 
 
-def _regnet(
-    options: RegNetOptions, kind: _Kind, in_channels: int, pixels: int | None
-) -> tuple[Stem, list[BlockDescription]]:
-    stem = Stem((kind(_Layer(9 * in_channels, 3, 2, pixels, options.padding)),))
-    pixels = _halved(pixels, 2)
+def _regnet(options: RegNetOptions, kind: _Kind, in_channels: int) -> tuple[Stem, list[BlockDescription]]:
+    stem = Stem((kind(_Layer(9 * in_channels, Window(3, 2, options.padding))),))
     blocks = []
     for stage, shapes in enumerate(regnet.block_shapes(options), start=1):
         for index, shape in enumerate(shapes):
             branch = (
                 kind(_Layer(shape.in_channels)),
-                kind(_Layer(9 * options.group_width, 3, shape.stride, pixels, options.padding)),
+                kind(_Layer(9 * options.group_width, Window(3, shape.stride, options.padding))),
                 kind(_Layer(shape.inner_channels)),
             )
             transition = shape.stride > 1
             shortcut = kind(_Layer(shape.in_channels)) if transition else None
             blocks.append(BlockDescription(stage, index == 0, branch, shortcut, shortcut_pools=transition))
-            pixels = _halved(pixels, shape.stride)
     return stem, blocks
 
 
-def _nfnet(options: NFNetOptions, in_channels: int, pixels: int | None) -> NetworkDescription:
+def _nfnet(options: NFNetOptions, in_channels: int) -> NetworkDescription:
     activation, how = ACTIVATIONS[options.activation], nfnet.standardization(options)
     kind, gamma_in_weight = _standardized(how), activation.gammas(options.gamma, options.gamma_at)[1]
     stem: list[Convolution] = []
     for channels, stride in zip((in_channels, *nfnet.STEM_WIDTHS[:-1]), (2, 1, 1, 2), strict=True):
         of_stem = kind if stem else _standardized(how, gamma_in_weight)
-        stem.append(of_stem(_Layer(9 * channels, 3, stride, pixels, options.padding)))
-        pixels = _halved(pixels, stride)
+        stem.append(of_stem(_Layer(9 * channels, Window(3, stride, options.padding))))
     ledger = expected_variance(NFNET_VARIANTS[options.variant].depths, options.alpha)
     blocks = []
     for shapes, scales in zip(nfnet.block_shapes(options), ledger, strict=True):
         for shape, scale in zip(shapes, scales, strict=True):
-            after = _halved(pixels, shape.stride)
             grouped = 9 * options.group_width
             branch = (
                 kind(_Layer(shape.in_channels)),
-                kind(_Layer(grouped, 3, shape.stride, pixels, options.padding)),
-                kind(_Layer(grouped, 3, 1, after, options.padding)),
+                kind(_Layer(grouped, Window(3, shape.stride, options.padding))),
+                kind(_Layer(grouped, Window(3, 1, options.padding))),
                 kind(_Layer(shape.inner_channels)),
             )
             blocks.append(
@@ -374,7 +339,6 @@ def _nfnet(options: NFNetOptions, in_channels: int, pixels: int | None) -> Netwo
                     squeeze_excite=SqueezeExcite(after=3, gain=options.squeeze_excite_gain),
                 )
             )
-            pixels = after
     return NetworkDescription(
         activation=activation.function,
         gamma=activation.gamma(options.gamma),
@@ -388,7 +352,7 @@ def _skip_gain(options: NFResNetOptions | NFRegNetOptions | NFNetOptions) -> flo
 
 
 # Family name -> its description.
-_DESCRIPTIONS: dict[str, Callable[[Any, int, int | None], NetworkDescription]] = {
+_DESCRIPTIONS: dict[str, Callable[[Any, int], NetworkDescription]] = {
     "nf_resnet": _nf_resnet,
     "bn_resnet": _bn_resnet,
     "gn_ws_resnet": partial(_preactivation, _standardized(Standardization(scaled=False)), "group_before_activation"),

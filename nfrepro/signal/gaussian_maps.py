@@ -18,6 +18,7 @@ from torch import Tensor
 from nfrepro.errors import InputError
 
 Activation = Callable[[Tensor], Tensor]
+Array = NDArray[np.float64]
 
 # Terms of the series at most. With what stands for the rest of them, a kink costs less than 1e-6 of the second moment.
 _TERMS = 512
@@ -26,6 +27,7 @@ _ORDER_OF_REST = 3
 # Beyond 14 standard deviations the Gaussian weighs less than 1e-43.
 _REACH = 14.0
 _INTERVALS, _NODES = 224, 12  # an eighth of a deviation each: kinks at 0 are edges
+_KNOTS = 9  # between which moments are interpolated
 _WIDTH = 2.0 * _REACH / _INTERVALS
 _PARTS = 32  # of an interval with a kink elsewhere
 _LEGENDRE_NODES, _LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(_NODES)
@@ -62,35 +64,84 @@ def gaussian_moments(activation: Activation, second_moment: float, covariance: f
     return _by_arc_cosines(*slopes, second_moment, covariance)
 
 
+def local_moments(activation: Activation, second_moment: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of `activation(z)` for each of `second_moment`.
+
+    Interpolated between a few deviations of z, in which both are linear for ReLU and its like.
+    """
+    slopes = _two_slopes(activation)
+    if slopes is None:
+        return interpolated(lambda q: gaussian_moments(activation, q, 0.0), second_moment)
+    return interpolated(lambda q: _by_arc_cosines(*slopes, q, 0.0), second_moment)
+
+
+def interpolated(moments_of: Callable[[float], JointMoments], second_moment: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation by `moments_of` at each of `second_moment`, linear in its root between a few."""
+    deviations = np.sqrt(second_moment)
+    least, most = float(deviations.min()), float(deviations.max())
+    knots = np.linspace(least, most, _KNOTS) if most > least * (1.0 + 1e-12) else np.array([least])
+    moments = [moments_of(float(knot**2)) for knot in knots]
+    means = np.interp(deviations, knots, [m.mean for m in moments])
+    return means, np.interp(deviations, knots, [max(m.second_moment - m.mean**2, 0.0) ** 0.5 for m in moments])
+
+
+def correlation_map(activation: Activation, second_moment: float, correlation: Array) -> Array:
+    """Correlation of g(z1) with g(z2), both of `second_moment`, for each `correlation` of z1 with z2, -1 to 1."""
+    slopes = _two_slopes(activation)
+    if slopes is not None:
+        return _correlation_by_arc_cosines(*slopes, correlation)
+    least, most = float(correlation.min()), float(correlation.max())
+    knots = np.linspace(least, most, 4 * _KNOTS) if most > least else np.array([least])
+    coefficients, rest = _spectrum(activation, second_moment, _terms(float(np.abs(knots).max())))
+    varying, orders = coefficients[1:] ** 2, np.arange(1, len(coefficients))
+    shared = knots[:, None] ** orders @ varying + rest * np.abs(knots) ** (_ORDER_OF_REST * len(coefficients))
+    total = float(varying.sum()) + rest
+    correlations: Array = np.interp(correlation, knots, shared / (total or 1.0))
+    return correlations
+
+
 def _by_series(activation: Activation, second_moment: float, covariance: float) -> JointMoments:
     rho = covariance / second_moment if second_moment else 0.0
     terms = _terms(rho)
-    samples = _samples(activation, math.sqrt(second_moment), terms)
-    coefficients = torch.stack([grid.polynomials[:terms] @ values for grid, values in samples]).sum(0)
-    squares = coefficients.square()
-    total = sum(float(grid.weights @ values.square()) for grid, values in samples)
-    # Rounding may leave less than nothing of a smooth function.
-    rest = max(total - float(squares.sum()), 0.0)
-    powers = rho ** torch.arange(terms, dtype=torch.float64)
+    coefficients, rest = _spectrum(activation, second_moment, terms)
+    squares = coefficients**2
+    powers = rho ** np.arange(terms)
     of_rest = rho ** (_ORDER_OF_REST * terms)
     shared = float(squares @ powers) + rest * of_rest
     alone = float(squares @ (1.0 - powers)) + rest * (1.0 - of_rest)
     return JointMoments(float(coefficients[0]), shared, alone)
 
 
+def _spectrum(activation: Activation, second_moment: float, terms: int) -> tuple[Array, float]:
+    """The first `terms` c_n, and the sum of all other c_n^2."""
+    samples = _samples(activation, math.sqrt(second_moment), terms)
+    coefficients: Array = torch.stack([grid.polynomials[:terms] @ values for grid, values in samples]).sum(0).numpy()
+    total = sum(float(grid.weights @ values.square()) for grid, values in samples)
+    # Rounding may leave less than nothing of a smooth function.
+    return coefficients, max(total - float(np.square(coefficients).sum()), 0.0)
+
+
 def _by_arc_cosines(left: float, right: float, second_moment: float, covariance: float) -> JointMoments:
     """For a function with slope `left` below 0 and `right` above it."""
     rho = min(covariance / second_moment, 1.0) if second_moment else 0.0
     mean = (right - left) * math.sqrt(second_moment / (2.0 * math.pi))
-    same, opposite = _arc_cosine_kernel(rho), _arc_cosine_kernel(-rho)
+    same, opposite = float(_arc_cosine_kernel(rho)), float(_arc_cosine_kernel(-rho))
     shared = second_moment * ((left**2 + right**2) * same - 2.0 * left * right * opposite)
     alone = second_moment * ((left**2 + right**2) * (0.5 - same) + 2.0 * left * right * opposite)
     return JointMoments(mean, shared, max(alone, 0.0))
 
 
-def _arc_cosine_kernel(rho: float) -> float:
+def _correlation_by_arc_cosines(left: float, right: float, correlation: Array) -> Array:
+    at_zero = _arc_cosine_kernel(0.0)
+    same, opposite = _arc_cosine_kernel(correlation) - at_zero, _arc_cosine_kernel(-correlation) - at_zero
+    total = (left**2 + right**2) * (0.5 - at_zero) + 2.0 * left * right * at_zero
+    return ((left**2 + right**2) * same - 2.0 * left * right * opposite) / (total or 1.0)
+
+
+def _arc_cosine_kernel(rho: float | Array) -> Array:
     """E relu(z1) relu(z2) for unit Gaussians of correlation `rho` (Cho and Saul, NIPS 2009, order 1)."""
-    return (math.sqrt(1.0 - rho**2) + rho * (math.pi - math.acos(rho))) / (2.0 * math.pi)
+    kernel: Array = (np.sqrt(1.0 - np.square(rho)) + rho * (math.pi - np.arccos(rho))) / (2.0 * math.pi)
+    return kernel
 
 
 def _two_slopes(activation: Activation) -> tuple[float, float] | None:

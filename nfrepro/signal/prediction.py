@@ -7,40 +7,53 @@ channel has at two distant positions or for two images: expectations over such p
 weights with variance s / fan-in takes an input g of mean m, second moment Q and covariance C to q' = s Q and M' = s C;
 with standardized weights, which see no mean that all channels share, to q' = s (Q - m^2) and M' = s (C - m^2).
 
+Zero padding makes positions near the border unlike others: `moment_maps` follows q, m and M by position.
+
 The values are expectations over initial weights. A network of finite width scatters about them, the more so the fewer
 normalizations or standardized weights it has: average a few seeds. M of so many images and pixels is also at least
 V / their number.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nfrepro.errors import InputError
 from nfrepro.signal.gain import moments
-from nfrepro.signal.gaussian_maps import Activation, JointMoments, gaussian_moments, maximum_moments
+from nfrepro.signal.gaussian_maps import (
+    Activation,
+    Array,
+    correlation_map,
+    gaussian_moments,
+    interpolated,
+    local_moments,
+    maximum_moments,
+)
+from nfrepro.signal.moment_maps import (
+    POINT,
+    Image,
+    MomentMaps,
+    Window,
+    average_pooled,
+    averaged,
+    convolved,
+    same_mean,
+    white_noise,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Normalization = Literal["none", "batch_before_activation", "batch_after_activation", "group_before_activation"]
 
-POOLED_PIXELS = 9  # that a 3x3 max pool chooses from
 
-
-@dataclass(frozen=True)
-class Padding:
-    """How much of a kernel lies on pixels and not on zero padding. 1 everywhere: an image without end.
-
-    With n_p of the K taps of position p on pixels, and tap t on pixels at a share f_t of all positions:
-    """
-
-    taps: float = 1.0  # mean of n_p / K, which is the mean of f_t
-    squared_taps: float = 1.0  # mean of (n_p / K)^2
-    squared_shares: float = 1.0  # mean of f_t^2
+THREE_BY_THREE = Window(3, 2)
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ class Convolution:
 
     scale: float = 1.0  # s: fan-in times the mean square of a weight; 1 for scaled WS and LeCun, 2 for He
     standardized: bool = False  # the weights of each output channel have mean 0 (Weight Standardization)
-    padding: Padding = Padding()
+    window: Window = POINT
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,7 @@ class Stem:
     convolutions: tuple[Convolution, ...]
     max_pool: bool = False
     activated: bool = False
+    pool: Window = THREE_BY_THREE
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,7 @@ class NetworkDescription:
     shortcut_input: Literal["activated", "raw"] = "activated"  # what the convolution of a shortcut sees
     # The activation stands behind the sum (version 1) and not before the branch. For branches that are 0 (FixUp).
     post_activation: bool = False
+    pixels: int | None = None  # of a square image in height and width; None: without end, and no padding is seen
 
     def with_skip_gain(self, skip_gain: float) -> "NetworkDescription":
         """The same network with all SkipInit scalars at `skip_gain`: signal propagation plots are drawn at 1."""
@@ -116,7 +131,7 @@ def predict(description: NetworkDescription) -> "pd.DataFrame":
             "block": number,
             "stage": block.stage,
             "transition": block.transition,
-            "avg_sq_mean": output.covariance,
+            "avg_sq_mean": output.squared_mean,
             "avg_var": output.variance,
             "res_var": residual.variance,
         }
@@ -127,43 +142,62 @@ def predict(description: NetworkDescription) -> "pd.DataFrame":
 
 @dataclass(frozen=True)
 class _Signal:
-    """function(z) or, behind a max pool, function(max of nine z): z Gaussian with these M and V."""
+    """function(z) or, behind a max pool, function(max of some z): z Gaussian with these moments."""
 
-    squared_mean: float
-    variance: float
+    maps: MomentMaps
     function: Activation | None = None
-    pooled: bool = False
+    pooled: Array | None = None  # [row, column]: how many z the pool has to choose from
 
-    def moments(self, activation: Activation) -> JointMoments:
+    def moments(self, activation: Activation) -> MomentMaps:
         """Of `activation` of the signal."""
         g = activation if self.function is None else _composed(activation, self.function)
-        second_moment = self.squared_mean + self.variance
-        if self.pooled:
-            return maximum_moments(g, second_moment, POOLED_PIXELS)
-        return gaussian_moments(g, second_moment, self.squared_mean)
+        if self.pooled is not None:
+            return same_mean(self.maps.image, *_pooled_moments(g, self.maps.second_moment, self.pooled))
+        return _gaussian_moments(g, self.maps)
 
-    def own_moments(self) -> JointMoments:
+    def own_moments(self) -> MomentMaps:
         """Of the signal itself."""
-        if self.function is None and not self.pooled:
-            return JointMoments(0.0, self.squared_mean, self.variance)
-        return self.moments(_identity)
+        return self.maps if self.function is None and self.pooled is None else self.moments(_identity)
 
     def activated(self, activation: Activation) -> "_Signal":
         return replace(self, function=activation if self.function is None else _composed(activation, self.function))
 
 
-def _propagate(description: NetworkDescription) -> Iterator[tuple[BlockDescription, JointMoments, JointMoments]]:
+def _gaussian_moments(g: Activation, z: MomentMaps) -> MomentMaps:
+    """Of g(z). Rows have the covariance that their average correlation leads to, by E g(z) g(z') = m m' + S S' x(rho)
+    with the standard deviation S of g at each position and x as it is for the average second moment."""
+    if not (z.second_moment < math.inf).all():
+        raise InputError("the signal has grown beyond float64")
+    mean, deviation = local_moments(g, z.second_moment)
+    of_z = z.of_rows(np.sqrt(z.second_moment))
+    product = np.outer(of_z, of_z)
+    rho = np.clip(np.divide(z.covariance, product, out=np.zeros_like(product), where=product > 0.0), -1.0, 1.0)
+    rows, deviations = z.of_rows(mean), z.of_rows(deviation)
+    shared = np.outer(deviations, deviations) * correlation_map(g, z.average(z.second_moment), rho)
+    return MomentMaps(z.image, mean, mean**2 + deviation**2, np.outer(rows, rows) + shared)
+
+
+def _pooled_moments(g: Activation, second_moment: Array, counts: Array) -> tuple[Array, Array]:
+    """Mean and second moment of g(max of `counts` Gaussians)."""
+    mean, deviation = np.zeros_like(counts), np.zeros_like(counts)
+    for count in np.unique(counts):
+        there = counts == count
+        moments_of = partial(maximum_moments, g, count=int(count))
+        mean[there], deviation[there] = interpolated(moments_of, second_moment[there])
+    return mean, mean**2 + deviation**2
+
+
+def _propagate(description: NetworkDescription) -> Iterator[tuple[BlockDescription, MomentMaps, MomentMaps]]:
     """Each block with the moments of its output and of its residual branch."""
     signal = _stem_output(description)
-    for block in description.blocks:
+    for number, block in enumerate(description.blocks, start=1):
         activated = signal.own_moments() if description.post_activation else _activated(description, signal)
-        activated = _scaled(activated, 1.0 / block.beta)
+        activated = activated.scaled(1.0 / block.beta)
         residual = _residual_branch(description, block, activated)
         shortcut = _shortcut(description, block, signal, activated)
-        factor = (block.alpha * block.skip_gain) ** 2
-        total = _Signal(
-            shortcut.covariance + factor * residual.covariance, shortcut.variance + factor * residual.variance
-        )
+        if residual.image != shortcut.image:
+            raise InputError(f"block {number} has a branch and a shortcut of different size")
+        total = _Signal(shortcut.plus(residual, block.alpha * block.skip_gain))
         if description.post_activation:
             # Without a projection the sum is x itself, since the branch is 0: still a function of a Gaussian.
             total = (signal if block.shortcut is None else total).activated(description.activation)
@@ -173,23 +207,30 @@ def _propagate(description: NetworkDescription) -> Iterator[tuple[BlockDescripti
 
 def _stem_output(description: NetworkDescription) -> _Signal:
     stem, g = description.stem, description.activation
-    image = JointMoments(mean=0.0, covariance=0.0, variance=1.0)
-    signal = _convolved(stem.convolutions[0], image)
+    signal = _convolved(stem.convolutions[0], white_noise(Image(description.pixels)))
     for convolution in stem.convolutions[1:]:
-        signal = _convolved(convolution, _scaled(signal.moments(g), description.gamma))
+        signal = _convolved(convolution, signal.moments(g).scaled(description.gamma))
     # The pool of an activated signal is the activated pool: activations such as ReLU grow monotonically.
-    return replace(signal, function=g if stem.activated else None, pooled=stem.max_pool)
+    return replace(_max_pooled(stem.pool, signal) if stem.max_pool else signal, function=g if stem.activated else None)
 
 
-def _activated(description: NetworkDescription, signal: _Signal) -> JointMoments:
+def _max_pooled(window: Window, signal: _Signal) -> _Signal:
+    """The maximum of what lies in `window`, all of it taken to have its average second moment."""
+    share = averaged(np.ones_like(signal.maps.second_moment), signal.maps.image, window)
+    second_moment = averaged(signal.maps.second_moment, signal.maps.image, window) / share
+    maps = replace(white_noise(window.image(signal.maps.image)), second_moment=second_moment)
+    return _Signal(maps, pooled=np.rint(window.kernel_size**2 * share))
+
+
+def _activated(description: NetworkDescription, signal: _Signal) -> MomentMaps:
     """What the next convolution sees of `signal`: normalized, activated, times gamma."""
     if description.normalization == "batch_after_activation":
-        return JointMoments(mean=0.0, covariance=0.0, variance=1.0)
+        return signal.moments(description.activation).standardized()
     normalized = _NORMALIZED[description.normalization](signal)
-    return _scaled(normalized.moments(description.activation), description.gamma)
+    return normalized.moments(description.activation).scaled(description.gamma)
 
 
-def _residual_branch(description: NetworkDescription, block: BlockDescription, activated: JointMoments) -> JointMoments:
+def _residual_branch(description: NetworkDescription, block: BlockDescription, activated: MomentMaps) -> MomentMaps:
     for index, convolution in enumerate(block.branch):
         signal = _convolved(convolution, activated)
         if block.squeeze_excite is not None and block.squeeze_excite.after == index:
@@ -200,58 +241,46 @@ def _residual_branch(description: NetworkDescription, block: BlockDescription, a
 
 
 def _shortcut(
-    description: NetworkDescription, block: BlockDescription, signal: _Signal, activated: JointMoments
-) -> JointMoments:
+    description: NetworkDescription, block: BlockDescription, signal: _Signal, activated: MomentMaps
+) -> MomentMaps:
     if block.shortcut is None:
         return signal.own_moments()
     seen = signal.own_moments() if description.shortcut_input == "raw" else activated
     if block.shortcut_pools:
-        # Of the 16 pairs among 4 pixels, 4 are of a pixel with itself.
-        seen = replace(seen, variance=seen.variance / 4)
+        seen = average_pooled(seen)
     return _convolved(block.shortcut, seen).own_moments()
 
 
-def _convolved(convolution: Convolution, g: JointMoments) -> _Signal:
+def _convolved(convolution: Convolution, g: MomentMaps) -> _Signal:
     """The Gaussian signal that a convolution makes of an input with the moments `g`."""
-    padding, shared = convolution.padding, g.mean**2 if convolution.standardized else 0.0
-    # With white noise C is at least m^2, but for rounding.
-    squared_mean = max(g.covariance * padding.squared_shares - shared * padding.taps**2, 0.0)
-    second_moment_less_mean = g.variance * padding.taps + (
-        g.covariance * (padding.taps - padding.squared_shares) - shared * (padding.squared_taps - padding.taps**2)
-    )
-    return _Signal(convolution.scale * squared_mean, convolution.scale * max(second_moment_less_mean, 0.0))
+    return _Signal(convolved(g, convolution.window, convolution.scale, convolution.standardized))
 
 
 def _gated(squeeze_excite: SqueezeExcite, signal: _Signal) -> _Signal:
     """`signal` times its gates gain * sigmoid(u): the hidden layer sees the channel means, and its ReLU halves their
     mean square, so that u is N(0, M / 2), one for all images."""
-    gates = gaussian_moments(torch.sigmoid, 0.5 * signal.squared_mean, 0.0)
-    factor = squeeze_excite.gain**2 * gates.second_moment
-    return _Signal(factor * signal.squared_mean, factor * signal.variance)
-
-
-def _scaled(g: JointMoments, factor: float) -> JointMoments:
-    return JointMoments(factor * g.mean, factor**2 * g.covariance, factor**2 * g.variance)
+    gates = gaussian_moments(torch.sigmoid, 0.5 * signal.maps.squared_mean, 0.0)
+    return _Signal(signal.maps.scaled(squeeze_excite.gain * math.sqrt(gates.second_moment)))
 
 
 def _batch_normalized(signal: _Signal) -> _Signal:
-    if signal.pooled:
+    if signal.pooled is not None:
         return _centred(signal)
-    return _Signal(0.0, 1.0 if signal.variance else 0.0)
+    return _Signal(signal.maps.standardized())
 
 
 def _group_normalized(signal: _Signal) -> _Signal:
     """A group has one mean, that of all its channels: it takes out only what they share."""
-    if signal.pooled:
+    if signal.pooled is not None:
         return _centred(signal)
-    second_moment = signal.squared_mean + signal.variance or 1.0
-    return _Signal(signal.squared_mean / second_moment, signal.variance / second_moment)
+    return _Signal(signal.maps.scaled(1.0 / math.sqrt(signal.maps.average(signal.maps.second_moment) or 1.0)))
 
 
 def _centred(signal: _Signal) -> _Signal:
     """A signal with the same mean in all channels, brought to mean 0 and variance 1."""
     own = signal.own_moments()
-    return signal.activated(lambda x: (x - own.mean) / own.variance**0.5)
+    mean, deviation = own.average(own.mean), math.sqrt(own.variance)
+    return signal.activated(lambda x: (x - mean) / deviation)
 
 
 _NORMALIZED: dict[Normalization, Callable[[_Signal], _Signal]] = {

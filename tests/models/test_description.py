@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from nfrepro.errors import InputError
 from nfrepro.models import convolutions, create
 from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, Standardization
-from nfrepro.models.description import describe, standardized_scale, why_inexact, zero_padding
+from nfrepro.models.description import describe, standardized_scale, why_inexact
 from nfrepro.models.options import FAMILIES
 from nfrepro.options import Options
+from nfrepro.signal.moment_maps import Image, Window, averaged
 from nfrepro.signal.prediction import predict
 
 STATISTICS = ["avg_sq_mean", "avg_var", "res_var"]
@@ -122,6 +123,27 @@ def test_predictions_know_the_share_of_zero_padding(case: str) -> None:
     check(got, prediction(family, 64, **shape, **given), within=0.05)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "within"), [("nf alpha 1", 0.05), ("nf silu", 0.1), ("bn_relu_conv", 0.05), ("relu_bn_conv", 0.05)]
+)
+def test_predictions_follow_padding_through_many_blocks(case: str, within: float) -> None:
+    family, given = EXACT[case]
+    shape: dict[str, Any] = {"stem": "imagenet", "blocks": [2, 2, 30], "width": 0.5}
+    got, plot = measured(family, 64, seeds=8, batch=8, **shape, **given), prediction(family, 64, **shape, **given)
+    ends = [1, 3, 18, 33]  # of maps of 16, 8 and 4 pixels
+    np.testing.assert_allclose(got[ends, 1], plot["avg_var"][ends], rtol=within)
+    np.testing.assert_allclose(got[ends, 2], plot["res_var"][ends], rtol=within)
+
+
+@pytest.mark.slow
+def test_predictions_follow_what_padding_breaks_of_a_common_mean() -> None:
+    # Without normalization the mean that the max pool makes stays: what varies comes from it, at the border.
+    given: dict[str, Any] = {"convolution": "he", "activation": "identity", "alpha": 1.0, "blocks": [2, 2, 20]}
+    got, plot = measured("nf_resnet", 64, seeds=24, **given), prediction("nf_resnet", 64, **given)
+    np.testing.assert_allclose(got[-1], plot[STATISTICS].to_numpy()[-1], rtol=0.15)
+
+
 def check(got: NDArray[np.float64], plot: pd.DataFrame, within: float) -> None:
     np.testing.assert_allclose(got[:, 1], plot["avg_var"], rtol=within)
     np.testing.assert_allclose(got[:, 2], plot["res_var"], rtol=within)
@@ -225,19 +247,13 @@ def test_scale_of_standardized_weights(epsilon: Any, estimator: Any, scaled: boo
 
 @pytest.mark.parametrize("rule", ["same", "torch"])
 @pytest.mark.parametrize(("pixels", "kernel_size", "stride"), [(8, 3, 1), (8, 3, 2), (7, 3, 2), (9, 7, 2), (1, 3, 1)])
-def test_padding_equals_a_convolution_of_ones(rule: Any, pixels: int, kernel_size: int, stride: int) -> None:
+def test_windows_lie_where_convolutions_do(rule: Any, pixels: int, kernel_size: int, stride: int) -> None:
     convolution = Conv2d(1, 1, kernel_size, stride, rule)
     torch.nn.init.constant_(convolution.weight, kernel_size**-2.0)
-    taps = convolution(torch.ones(1, 1, pixels, pixels)).double()
-    shares = []
-    for tap in range(kernel_size**2):
-        torch.nn.init.zeros_(convolution.weight)
-        convolution.weight.data.view(-1)[tap] = 1.0
-        shares.append(convolution(torch.ones(1, 1, pixels, pixels)).mean().item())
-    padding = zero_padding(pixels, kernel_size, stride, rule)
-    assert padding.taps == pytest.approx(taps.mean().item(), abs=1e-6)
-    assert padding.squared_taps == pytest.approx(taps.square().mean().item(), abs=1e-6)
-    assert padding.squared_shares == pytest.approx(np.square(shares).mean(), abs=1e-6)
+    values = torch.arange(1.0, pixels + 1.0).outer(torch.arange(1.0, pixels + 1.0))
+    window = Window(kernel_size, stride, rule)
+    expected = convolution(values[None, None]).detach().numpy()[0, 0]
+    np.testing.assert_allclose(averaged(values.double().numpy(), Image(pixels), window), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -283,4 +299,4 @@ def test_large_images_need_no_padding_term() -> None:
     description = describe(options("nf_resnet", alpha=1.0, depth=26, stem="small"), pixels=4096)
     unbounded = describe(options("nf_resnet", alpha=1.0, depth=26, stem="small"))
     np.testing.assert_allclose(predict(description)[STATISTICS], predict(unbounded)[STATISTICS], rtol=0.01, atol=0.01)
-    assert replace(description, blocks=(), stem=unbounded.stem) == replace(unbounded, blocks=())
+    assert replace(description, pixels=None) == unbounded

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from nfrepro.errors import InputError
 from nfrepro.signal import expected_variance
 from nfrepro.signal.gaussian_maps import _by_series, gaussian_moments, maximum_moments
+from nfrepro.signal.moment_maps import POINT, Image, MomentMaps, PaddingRule, Window, convolved, white_noise
 from nfrepro.signal.prediction import (
     BlockDescription,
     Convolution,
     NetworkDescription,
     Normalization,
-    Padding,
     SqueezeExcite,
     Stem,
+    _propagate,
     predict,
 )
 
@@ -324,6 +325,101 @@ def test_predictions_equal_a_simulation(he: bool, batch_norm: str, alpha: float)
     assert (np.abs(measured[:, 0] - plot["avg_sq_mean"]) < 0.04 * total).all()
 
 
+# Zero padding
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("window", [Window(3), Window(3, 2), Window(3, 2, "torch"), Window(7, 2)])
+def test_maps_of_one_convolution_equal_a_sum_over_taps(centred: bool, window: Window) -> None:
+    # Of a signal with Q, m and C(p, p') = m m' + u u' at any pair of positions, rows and columns alike in u.
+    n, k = 7, window.kernel_size
+    rng = np.random.default_rng(0)
+    line, mean = rng.uniform(0.5, 1.0, n), rng.uniform(0.0, 1.0, (n, n))
+    mean = mean + mean.T
+    line /= line.mean()
+    excess, second_moment = np.outer(line, line), 9.0 + rng.uniform(0.0, 1.0, (n, n))
+    rows, rows_of_excess = mean.mean(1), excess.mean(1)
+    covariance = np.outer(rows, rows) + np.outer(rows_of_excess, rows_of_excess)
+    got = convolved(MomentMaps(Image(n), mean, second_moment, covariance), window, 2.0, centred)
+
+    before = window.before(n)
+    starts = range(-before, -before + window.stride * -(-n // window.stride), window.stride)
+
+    def seen(values: NDArray[np.float64]) -> NDArray[np.float64]:  # [row, column, tap]
+        padded = np.pad(values, k)
+        patches = [[padded[r + k : r + 2 * k, c + k : c + 2 * k].ravel() for c in starts] for r in starts]
+        return np.array(patches)
+
+    m, u = seen(mean), seen(excess)
+    broken = np.einsum("rct,RCt->rcRC", m, m) + np.einsum("rct,RCt->rcRC", u, u)
+    expected = seen(second_moment).sum(2)
+    if centred:
+        broken -= np.einsum("rc,RC->rcRC", m.sum(2), m.sum(2)) / k**2
+        expected = expected - m.sum(2) ** 2 / k**2
+    np.testing.assert_allclose(got.second_moment, 2.0 / k**2 * expected, rtol=1e-12)
+    np.testing.assert_allclose(got.covariance, 2.0 / k**2 * broken.mean((1, 3)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding", ["same", "torch"])
+@pytest.mark.parametrize("pixels", [200, 257, 514])
+def test_large_images_are_small_ones_with_more_of_their_middle(padding: PaddingRule, pixels: int) -> None:
+    whole, kept = np.ones(pixels), white_noise(Image(pixels))
+    for stride in (2, 1, 2, 1, 1):
+        window = Window(3, stride, padding)
+        before, size = window.before(len(whole)), -(-len(whole) // stride)
+        padded = np.pad(whole, (before, 3))
+        whole = np.array([padded[i * stride : i * stride + 3].mean() for i in range(size)])
+        kept = convolved(kept, window, 1.0, centred=False)
+    assert kept.image.pixels == len(whole)
+    assert kept.average(kept.second_moment) == pytest.approx(whole.mean() ** 2, rel=1e-12)
+
+
+def simulate_maps(seed: int, width: int, pixels: int, blocks: int, plain: bool) -> NDArray[np.float64]:
+    """The second moment [block, row, column] of the residual stream, by convolutions with explicit zero padding."""
+    rng = np.random.default_rng(seed)
+
+    def convolve(x: NDArray[np.float64], kernel: int) -> NDArray[np.float64]:  # [row, column, image, channel]
+        weight = rng.standard_normal((kernel * kernel * width, width))
+        if not plain:
+            weight -= weight.mean(0)
+            weight /= weight.std(0)
+        weight *= math.sqrt((2.0 if plain else 1.0) / len(weight))
+        border = kernel // 2
+        padded = np.pad(x, ((border, border), (border, border), (0, 0), (0, 0)))
+        taps = [padded[r : r + pixels, c : c + pixels] for r in range(kernel) for c in range(kernel)]
+        return np.concatenate(taps, axis=-1) @ weight
+
+    def activated(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.maximum(x, 0.0) * (1.0 if plain else RELU_GAMMA)
+
+    x, variance, maps = rng.standard_normal((pixels, pixels, 6, width)), 1.0, []
+    for _ in range(blocks):
+        x = x + convolve(activated(convolve(activated(x) / math.sqrt(variance), 3)), 1)
+        variance += 1.0
+        maps.append((x**2).mean((2, 3)))
+    return np.array(maps)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_second_moments_near_the_border_equal_a_simulation(plain: bool) -> None:
+    pixels, blocks = 5, 8
+    convolution = HE if plain else SCALED_WS
+    branch = (replace(convolution, window=Window(3)), convolution)
+    description = NetworkDescription(
+        F.relu,
+        Stem((LECUN,)),
+        tuple(BlockDescription(1, False, branch, beta=math.sqrt(1.0 + k)) for k in range(blocks)),
+        gamma=1.0 if plain else RELU_GAMMA,
+        pixels=pixels,
+    )
+    got = np.mean([simulate_maps(seed, 160, pixels, blocks, plain) for seed in range(6)], axis=0)
+    expected = [output.second_moment for _, output, _ in _propagate(description)]
+    # Plain weights scatter; how the border compares with the middle does not.
+    whole = got.mean((1, 2), keepdims=True) / np.mean(expected, axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(whole, 1.0, atol=0.2 if plain else 0.05)
+    np.testing.assert_allclose(got / whole, expected, rtol=0.15 if plain else 0.1)
+
+
 # What holds for any network
 
 NORMALIZATIONS: tuple[Normalization, ...] = (
@@ -340,7 +436,7 @@ def descriptions(draw: st.DrawFn) -> NetworkDescription:
     convolution = Convolution(
         draw(st.floats(0.1, 4.0)),
         draw(st.booleans()),
-        draw(st.sampled_from([Padding(), Padding(0.84, 0.75, 0.74)])),
+        draw(st.sampled_from([POINT, Window(3), Window(5)])),
     )
     description = network(
         convolution,
@@ -353,11 +449,21 @@ def descriptions(draw: st.DrawFn) -> NetworkDescription:
     )
     gates = draw(st.sampled_from([None, SqueezeExcite(1, 2.0), SqueezeExcite(2, 1.0)]))
     pools = draw(st.booleans())
+    if pools:
+        strided = (convolution, replace(convolution, window=replace(convolution.window, stride=2)), convolution)
+        description = replace(
+            description,
+            blocks=tuple(
+                replace(block, shortcut_pools=True, branch=strided) if block.transition else block
+                for block in description.blocks
+            ),
+        )
     return replace(
         description,
+        pixels=draw(st.sampled_from([None, 1, 5, 8])),
         stem=replace(description.stem, max_pool=draw(st.booleans())),
         shortcut_input=draw(st.sampled_from(["activated", "raw"])),
-        blocks=tuple(replace(block, squeeze_excite=gates, shortcut_pools=pools) for block in description.blocks),
+        blocks=tuple(replace(block, squeeze_excite=gates) for block in description.blocks),
     )
 
 
@@ -408,6 +514,7 @@ def test_bad_descriptions_are_refused() -> None:
         "scale": replace(good, blocks=(replace(block, branch=(Convolution(-1.0),)),)),
         "without a theory": replace(good, post_activation=True, blocks=(replace(block, shortcut=None),)),
         "elementwise": replace(good, activation=lambda x: x - x.mean()),
+        "different size": replace(good, pixels=8, blocks=(replace(block, shortcut=replace(HE, window=Window(1, 2))),)),
     }
     for message, description in bad.items():
         with pytest.raises(InputError, match=message):
