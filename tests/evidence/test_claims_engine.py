@@ -56,9 +56,9 @@ def test_verdicts_agree_with_the_interval(values: list[float], bounds: Bounds) -
     assert interval is not None
     if decision.verdict == "supported":
         assert bounds.low - 1e-9 <= interval.low <= interval.high <= bounds.high + 1e-9
+        assert bounds.low - 1e-9 <= interval.mean <= bounds.high + 1e-9  # the mean of equal numbers is rounded
     elif decision.verdict == "contradicted":
         assert interval.high <= bounds.low + 1e-9 or interval.low >= bounds.high - 1e-9
-    assert not (decision.verdict == "supported" and interval.mean not in bounds)
 
 
 @settings(deadline=None, max_examples=50)
