@@ -22,7 +22,10 @@ TRAINING = ["--set", "data.name=synthetic", "--set", "seed=[0, 1]", "--set", "pr
 PROBES = ["--set", "seed=[0, 1]"]
 EXPERIMENTS = {
     "figure_1": (PROBES, ["BN-ReLU-Conv", "ReLU-BN-Conv"]),
-    "figure_2": (PROBES, ["ReLU-BN-Conv", "NF, He init", "NF, He init, no ReLU", "NF, Scaled WS"]),
+    "figure_2": (
+        PROBES,
+        ["ReLU-BN-Conv", "NF, He init", "NF, He init, no ReLU", "NF, He init, no ReLU, no max pool", "NF, Scaled WS"],
+    ),
     "signal_in_training": (TRAINING, ["BN (BN-ReLU-Conv)", "NF (Scaled WS, alpha 0.2)"]),
 }
 
