@@ -14,7 +14,16 @@ NFREPRO  := $(VENV)/bin/nfrepro
 OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint sweep status figures claims bench clean
+.PHONY: help setup test lint sweep status figures claims bench slurm-up slurm-down clean
+
+# The cluster of `make slurm-up`, if it is there and this machine has no other.
+NFREPRO_SLURM ?= /tmp/nfrepro-slurm-$(shell id -un)
+export NFREPRO_SLURM
+ifeq ($(SLURM_CONF)$(wildcard /etc/slurm/slurm.conf),)
+ifneq ($(wildcard $(NFREPRO_SLURM)/slurm.conf),)
+export SLURM_CONF := $(NFREPRO_SLURM)/slurm.conf
+endif
+endif
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -62,6 +71,12 @@ lint: $(INSTALLED)  ## ruff and mypy
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+
+slurm-up:  ## a real SLURM with two nodes on this machine, to try EXECUTOR=slurm (Debian; installs what is missing)
+	@tests/slurm/slurm-up
+
+slurm-down:  ## end it, its jobs included
+	@tests/slurm/slurm-down
 
 clean:  ## remove .venv and caches; results and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
