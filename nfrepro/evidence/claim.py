@@ -1,69 +1,248 @@
 """An exclusive claim on a run's folder: of two sweeps started at once, one executes the run and the other leaves it.
 
-The claim is a lock on the file `claim`, held by the process that executes the run. The system drops it when that
-process ends, however it ends, so that no claim is ever stale. What is written in the file is for people.
+The claim is the file `claim`, created whole by a hard link, which every shared file system does for one process only.
+It says who holds it. Two signs tell whether the holder lives:
+
+- a lock on the file. The system drops it when the process ends, however it ends, so that within one machine no claim is
+  ever stale. But on some shared file systems locks reach no further than the machine, and on some there are none.
+- its heartbeat: the holder touches the file every few seconds. From another machine a claim counts as dead once its
+  heart has not beaten for two minutes, by the clock of the file system.
+
+A holder that was frozen, or cut off, for so long may find its claim taken when it wakes. It is told by `Claim.check`,
+which has to precede every write that counts.
 """
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
+import socket
+import tempfile
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 CLAIM = "claim"
+SECONDS_BETWEEN_BEATS = 10.0
+SECONDS_UNTIL_DEAD = 120.0
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class Claimed(Exception):
     """Somebody else is executing this run."""
 
 
+class ClaimLost(Exception):
+    """This process was given up for dead, and somebody else may be executing its run."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a claim: for people, but for `machine` and `job`."""
+
+    machine: str  # of one boot; within it locks are dependable
+    host: str
+    process: int
+    job: str | None  # the scheduler's id, where there is a scheduler
+    since: float
+
+
+class Claim:
+    """A claim held by this process."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path, self._descriptor = path, descriptor
+        self._lost = threading.Event()
+        self._released = threading.Event()
+        threading.Thread(target=self._beat_on, daemon=True).start()
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody has taken it, as of the last heartbeat."""
+        return self._lost.is_set()
+
+    def check(self) -> None:
+        """Returns if the claim is still held, now. Raises `ClaimLost` if not, `OSError` if that cannot be known."""
+        try:
+            os.utime(self._descriptor)  # first: whoever is about to take it sees that we live
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            self._lost.set()
+        if not _is_still(self._path, self._descriptor):
+            self._lost.set()
+        if self.lost:
+            raise ClaimLost(str(self._path))
+
+    def release(self) -> None:
+        """Ends the claim, if it is still held."""
+        self._released.set()
+        try:
+            if _is_still(self._path, self._descriptor):
+                self._path.unlink(missing_ok=True)
+        finally:
+            os.close(self._descriptor)
+
+    def _beat_on(self) -> None:
+        while not self._released.wait(SECONDS_BETWEEN_BEATS):
+            # A file system that fails now may be there again at the next beat.
+            with contextlib.suppress(OSError):
+                try:
+                    self.check()
+                except ClaimLost:
+                    return
+
+
 @contextmanager
-def claim(folder: Path) -> Iterator[None]:
+def claim(folder: Path) -> Iterator[Claim]:
     """Holds the claim on `folder`, which exists, for the time of the block. Raises `Claimed` at once if it is taken."""
     path = folder / CLAIM
-    descriptor = _lock(path)
+    held = Claim(path, _take(path))
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"process": os.getpid(), "since": time.time()}).encode(), 0)
-        yield
+        yield held
     finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        held.release()
 
 
 def is_claimed(folder: Path) -> bool:
-    """Whether a living process holds the claim on `folder`."""
+    """Whether a living process holds the claim on `folder`. Writes nothing."""
     try:
         descriptor = os.open(folder / CLAIM, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
+        return _lives(descriptor, fcntl.LOCK_SH, time.time())
     finally:
         os.close(descriptor)
 
 
-def _lock(path: Path) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise Claimed(str(path)) from None
+def holder(folder: Path) -> Holder | None:
+    """Who holds the claim on `folder`, or held it when it was left; None if there is none, or none that can be read."""
+    try:
+        return _parse((folder / CLAIM).read_bytes())
+    except OSError:
+        return None
+
+
+def _take(path: Path) -> int:
+    """The descriptor of the claim, written, locked and in its place. Raises `Claimed`."""
+    _clear(path)
+    temporary = path.with_name(f".{CLAIM}.{uuid.uuid4().hex}.tmp")
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        os.write(descriptor, json.dumps(asdict(_this_process())).encode())
+        os.fsync(descriptor)
+        _lock(descriptor, fcntl.LOCK_EX)
+        while True:
+            try:
+                os.link(temporary, path)
+                return descriptor
+            except FileExistsError:
+                if _is_still(path, descriptor):  # linked, but the server's answer was lost on the way
+                    return descriptor
+                _clear(path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _clear(path: Path) -> None:
+    """Removes a dead claim, if there is one. Raises `Claimed` if it lives."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return
+    try:
+        beaten = os.fstat(descriptor).st_mtime_ns
+        if _lives(descriptor, fcntl.LOCK_EX, _file_system_time(path.parent)):
+            raise Claimed(str(path))
         if _is_still(path, descriptor):
-            return descriptor
-        os.close(descriptor)  # its former holder removed it meanwhile: lock the file that is there now
+            _remove(path, descriptor, beaten)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path, descriptor: int, beaten: int) -> None:
+    """Removes the dead claim at `path`, unless it has come to life or been replaced from another machine."""
+    aside = path.with_name(f".{CLAIM}.{uuid.uuid4().hex}.old")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    moved = os.stat(aside)
+    try:
+        if not os.path.samestat(moved, os.fstat(descriptor)) or moved.st_mtime_ns != beaten:
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, path)  # back again
+            raise Claimed(str(path))
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _lives(descriptor: int, operation: int, now: float) -> bool:
+    """Whether the holder of an open claim lives: by its lock where that can be known, otherwise by its heartbeat."""
+    locked = _lock(descriptor, operation)
+    if locked is False:
+        return True
+    found = _parse(os.pread(descriptor, 4096, 0))
+    if locked and found is not None and found.machine == _machine():
+        return False
+    return now - os.fstat(descriptor).st_mtime < SECONDS_UNTIL_DEAD
+
+
+def _lock(descriptor: int, operation: int) -> bool | None:
+    """True: locked; False: somebody else has it locked; None: there are no locks here."""
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return None
+    return True
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether `path` is that open file. Opens it, because a network file system may remember an old answer to stat."""
     try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
+        there = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    try:
+        return os.path.samestat(os.fstat(there), os.fstat(descriptor))
+    finally:
+        os.close(there)
+
+
+def _file_system_time(folder: Path) -> float:
+    """Now, by the clock that dates the heartbeats."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_mtime
+
+
+def _this_process() -> Holder:
+    return Holder(_machine(), socket.gethostname(), os.getpid(), os.environ.get("SLURM_JOB_ID"), time.time())
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def _parse(content: bytes) -> Holder | None:
+    try:
+        return Holder(**json.loads(content))
+    except (ValueError, TypeError):
+        return None

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from nfrepro.errors import InputError
 from nfrepro.evidence import store
-from nfrepro.evidence.claim import Claimed, claim
+from nfrepro.evidence.claim import Claim, Claimed, ClaimLost, claim
 from nfrepro.evidence.provenance import provenance
 from nfrepro.specs import Run
 from nfrepro.tasks.job import Interrupted, Progress, Surroundings
@@ -51,22 +51,33 @@ def execute(
     folder = store.run_folder(place.results, run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with claim(folder):
-            return _execute_claimed(
-                run,
-                folder,
-                place,
-                Surroundings(folder, place.device, place.checkpoint_seconds, report, complain, should_stop),
-            )
+        with claim(folder) as held:
+            stop = _stop_or_lost(should_stop, held)
+            around = Surroundings(folder, place.device, place.checkpoint_seconds, report, complain, stop)
+            return _execute_claimed(run, held, place, around)
     except Claimed:
         return Ended("claimed", "another process is executing it")
+    except ClaimLost:
+        return Ended("claimed", "this process lost its claim, for want of a heartbeat; another may be executing it")
     except InputError as error:  # a damaged record: it stays as it is
         return Ended("failed", str(error))
     except OSError as error:
         return Ended("interrupted", f"{folder}: {error.strerror or error}: mend this and start the sweep again")
 
 
-def _execute_claimed(run: Run, folder: Path, place: Place, around: Surroundings) -> Ended:
+def _stop_or_lost(should_stop: Callable[[], bool], held: Claim) -> Callable[[], bool]:
+    """Ends a task whose claim is lost at its next step, before it saves anything over what its successor writes."""
+
+    def stop() -> bool:
+        if held.lost:
+            raise ClaimLost
+        return should_stop()
+
+    return stop
+
+
+def _execute_claimed(run: Run, held: Claim, place: Place, around: Surroundings) -> Ended:
+    folder = around.folder
     stored = store.read(folder)
     if stored.state in store.DONE:
         return Ended("completed" if stored.state == "completed" else "diverged", "was done before")
@@ -82,12 +93,16 @@ def _execute_claimed(run: Run, folder: Path, place: Place, around: Surroundings)
             "final": outcome.final,
             "provenance": {**record["provenance"], **outcome.provenance},
         }
+        held.check()
         store.write_record(folder, record | finished)
+    except ClaimLost:
+        raise
     except Interrupted:
         return Ended("interrupted", "stopped; the next sweep continues it")
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
             raise
+        held.check()
         return _failed(folder, record, error)
     outcome.discard_unfinished()
     (folder / store.ERROR).unlink(missing_ok=True)

@@ -1,15 +1,17 @@
 """One run in this process: what is stored, and what a failure in the middle leaves."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nfrepro.evidence import store
+from nfrepro.evidence import claim, store
 from nfrepro.launch.job import Ended, Place, execute
 from nfrepro.specs import Run, expand, load_experiment
-from nfrepro.tasks.registry import SCHEMAS
+from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.registry import SCHEMAS, Task
 
 
 @pytest.fixture
@@ -53,3 +55,39 @@ def test_a_damaged_record_fails_the_run_and_stays_as_it_is(run: Run, results: Pa
     assert ended.ending == "failed"
     assert "not a valid record" in ended.text
     assert (folder / "run.json").read_text() == "{"
+
+
+@pytest.mark.parametrize("ending", ["completes", "fails"])
+def test_a_process_that_lost_its_claim_writes_no_record(
+    run: Run, results: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    folder = store.run_folder(results, run)
+    successor = json.dumps({"written by": "the successor"})
+
+    def lose_the_claim(task: Task, options: Any, around: Surroundings) -> Outcome:
+        (folder / "claim").unlink()
+        (folder / "run.json").write_text(successor)
+        if ending == "fails":
+            raise ValueError("too late")
+        return Outcome("completed", {})
+
+    monkeypatch.setattr(Task, "run", lose_the_claim)
+    assert execute_here(run, results).ending == "claimed"
+    assert (folder / "run.json").read_text() == successor
+    assert not (folder / "error.txt").exists()
+
+
+def test_a_task_that_lost_its_claim_ends_at_its_next_step_without_saving(
+    run: Run, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "SECONDS_BETWEEN_BEATS", 0.01)
+
+    def wait_to_be_stopped(task: Task, options: Any, around: Surroundings) -> Outcome:
+        (around.folder / "claim").unlink()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            around.should_stop()
+        raise AssertionError("was never stopped")
+
+    monkeypatch.setattr(Task, "run", wait_to_be_stopped)
+    assert execute_here(run, results).ending == "claimed"
