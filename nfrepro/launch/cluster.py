@@ -1,0 +1,76 @@
+"""Cluster profiles: what a job asks the scheduler for. YAML, in `experiments/clusters/` or at a path of the user's."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from nfrepro.errors import InputError, did_you_mean
+from nfrepro.options import Options
+from nfrepro.specs.origins import KeyPath, Origin, display_path, problem
+from nfrepro.specs.reader import plain, read_file
+from nfrepro.specs.validation import config_keys, explain
+
+FOLDER = "clusters"
+
+
+class Cluster(Options):
+    """A profile. Nothing of it may change a run's result, but for rounding."""
+
+    partition: str | None = Field(default=None, min_length=1)
+    account: str | None = Field(default=None, min_length=1)
+    qos: str | None = Field(default=None, min_length=1)
+    constraint: str | None = Field(default=None, min_length=1)
+
+    cpus_per_run: int = Field(default=1, ge=1)  # its threads too
+    gpus_per_run: int = Field(default=0, ge=0, le=1)
+    mem_gb: float | None = Field(default=None, gt=0)
+    # Where runs execute: by default the GPU, if the profile asks for one.
+    device: Literal["cpu", "cuda"] | None = None
+
+    # No default: any would kill good runs somewhere.
+    timeout_min: int = Field(ge=1)
+    # So long before the limit the scheduler asks a job to save and go back to the queue.
+    seconds_to_save: int = Field(default=120, ge=1)
+    max_requeues: int = Field(default=20, ge=0)
+
+    runs_per_job: int = Field(default=1, ge=1)  # one after the other
+    array_parallelism: int = Field(default=256, ge=1)  # jobs of one array that run at once
+    # The cluster's MaxArraySize (`scontrol show config`): larger sweeps become several arrays.
+    max_array_size: int = Field(default=1001, ge=1)
+    setup: list[str] = Field(default_factory=list)  # shell lines before the job starts, say `module load …`
+
+    @model_validator(mode="after")
+    def _leaves_time_to_run(self) -> "Cluster":
+        if self.seconds_to_save * 2 > self.timeout_min * 60:
+            raise ValueError(
+                f"seconds_to_save: {self.seconds_to_save} is more than half of the limit of {self.timeout_min} min"
+            )
+        return self
+
+    @property
+    def runs_on(self) -> str:
+        """torch's name of the device."""
+        return self.device or ("cuda" if self.gpus_per_run else "cpu")
+
+
+def load_cluster(name_or_path: str, experiments: Path) -> Cluster:
+    """The profile of that name, or at that path if it ends in .yaml. Raises `InputError` with file and line."""
+    path = Path(name_or_path) if name_or_path.endswith(".yaml") else _named(name_or_path, experiments / FOLDER)
+    node = read_file(path)
+    if not isinstance(node.value, dict):
+        raise problem(node.origin, "expected a mapping of keys to values")
+    origins: dict[KeyPath, Origin] = {(): Origin(display_path(path))}
+    origins |= {(key,): child.origin for key, child in node.value.items()}
+    try:
+        return Cluster.model_validate(plain(node))
+    except ValidationError as error:
+        raise explain(error, plain(node), origins, config_keys(Cluster)) from None
+
+
+def _named(name: str, folder: Path) -> Path:
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        known = f"in {display_path(folder)} there is: {', '.join(names)}" if names else f"{folder} has none"
+        raise InputError(f"--cluster {name}: no such profile{did_you_mean(name, names)}; {known}; or give a .yaml file")
+    return folder / f"{name}.yaml"
