@@ -2,6 +2,8 @@
 EXP      ?= alpha_ablation
 SCALE    ?= laptop
 EXECUTOR ?= local
+CLUSTER  ?= one_machine
+DRY_RUN  ?=
 JOBS     ?=
 SET      ?=
 RETRY    ?=
@@ -11,6 +13,7 @@ PYTHON   ?= python3
 VENV     := .venv
 INSTALLED := $(VENV)/.installed
 NFREPRO  := $(VENV)/bin/nfrepro
+ON_CLUSTER = $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)' $(if $(DRY_RUN),--dry-run))
 OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
@@ -27,7 +30,7 @@ endif
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
-	@echo 'variables: EXP=$(EXP) SCALE=$(SCALE) EXECUTOR=$(EXECUTOR) JOBS= SET="key=value …" RETRY=1 FORCE=pattern'
+	@echo 'variables: EXP=$(EXP) SCALE=$(SCALE) EXECUTOR=$(EXECUTOR) CLUSTER=$(CLUSTER) DRY_RUN=1 JOBS= SET="key=value …" RETRY=1 FORCE=pattern'
 
 setup: $(INSTALLED)  ## make .venv and install the project into it
 
@@ -39,11 +42,11 @@ $(INSTALLED): pyproject.toml
 	@$(VENV)/bin/python -m pip install $(if $(MAKE_TERMOUT),,--quiet) --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
-sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it
+sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it (EXECUTOR=slurm: submit it, and return)
 	@status=0; \
 	$(NFREPRO) sweep $(EXP) $(OPTIONS) --executor $(EXECUTOR) $(if $(JOBS),--jobs $(JOBS)) $(if $(RETRY),--retry) \
-	  $(if $(FORCE),--force '$(FORCE)') || status=$$?; \
-	if [ $$status -le 1 ] && [ -f analysis/$(EXP).py ]; then \
+	  $(if $(FORCE),--force '$(FORCE)') $(ON_CLUSTER) || status=$$?; \
+	if [ $(EXECUTOR) = local ] && [ $$status -le 1 ] && [ -f analysis/$(EXP).py ]; then \
 	  $(VENV)/bin/python analysis/$(EXP).py $(OPTIONS) || status=$$?; fi; \
 	exit $$status
 

@@ -96,7 +96,13 @@ def expand_experiment(
 def sweep(
     name: ExperimentName,
     scale: Scale = "laptop",
-    executor: Annotated[str, typer.Option(help="Where runs execute: local (worker processes here).")] = "local",
+    executor: Annotated[
+        str, typer.Option(help="Where runs execute: local (worker processes here) or slurm.")
+    ] = "local",
+    cluster: Annotated[
+        str, typer.Option(metavar="NAME", help="slurm: profile in experiments/clusters, or a .yaml file.")
+    ] = "one_machine",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="slurm: print what sbatch would be given.")] = False,
     jobs: Jobs = None,
     threads: Threads = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
@@ -108,11 +114,13 @@ def sweep(
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
 ) -> None:
-    """Executes what is not done yet, and collects all into runs.csv."""
+    """Executes what is not done yet, and collects all into runs.csv. With slurm: submits it, and returns."""
     if executor not in EXECUTORS:
         raise InputError(
             f"--executor {executor}: unknown{did_you_mean(executor, EXECUTORS)}; there is: {', '.join(EXECUTORS)}"
         )
+    if dry_run and (executor != "slurm" or force is not None):
+        raise InputError("--dry-run shows what --executor slurm would submit; it goes with no other, nor with --force")
     runs = _expand(name, scale, overrides, experiments)
     from nfrepro.evidence import store
     from nfrepro.launch.plan import make_plan
@@ -120,10 +128,15 @@ def sweep(
     if force is not None:
         for removed in store.remove_matching(results, runs, force):
             print(f"{removed}  removed, to be redone")
+    if executor == "slurm":
+        if jobs is not None or threads is not None:
+            raise InputError("--jobs and --threads are not for slurm: see array_parallelism and cpus_per_run")
+        _sweep_on_slurm(runs, results, cluster, experiments, retry, checkpoint_seconds, dry_run)
+        return
     plan = make_plan(runs, results, retry)
     _prepare(plan.execute)
     if plan.execute:
-        EXECUTORS[executor](plan.execute, len(runs), results, jobs, threads, checkpoint_seconds)
+        _execute_locally(plan.execute, len(runs), results, jobs, threads, checkpoint_seconds)
     _write_table(runs, results, overrides)
     _exit_by_state(runs, results)
 
@@ -437,7 +450,53 @@ def _execute_locally(
         execute_all(runs, results, share, checkpoint_seconds, display.observe, display.stopping)
 
 
-EXECUTORS = {"local": _execute_locally}
+def _sweep_on_slurm(
+    runs: Sequence[Run],
+    results: Path,
+    cluster: str,
+    experiments: Path,
+    retry: bool,
+    checkpoint_seconds: float,
+    dry_run: bool,
+) -> None:
+    """Submits what is neither done, nor being executed, nor queued; waits for nothing."""
+    from nfrepro.launch import slurm
+    from nfrepro.launch.cluster import load_cluster
+    from nfrepro.launch.submission import divide
+
+    profile = load_cluster(cluster, experiments)
+    if dry_run:
+        left = _left_for_slurm(runs, results, retry, set())
+        print("\n".join(slurm.sbatch_texts(divide(left, results, profile, checkpoint_seconds))) if left else "nothing")
+        return
+    slurm.check_slurm()
+    with slurm.submitting(results, runs[0]):
+        left = _left_for_slurm(runs, results, retry, slurm.queued(results, runs[0]))
+        if not left:
+            print("nothing to submit")
+            return
+        _prepare(left)
+        submitted = slurm.submit(divide(left, results, profile, checkpoint_seconds))
+    jobs = sum(len(array.jobs) for array in submitted.arrays)
+    ids = ", ".join(str(array.job_id) for array in submitted.arrays)
+    print(f"submitted {_count(['queued'] * len(left))} in {jobs} jobs of up to {profile.timeout_min} min: {ids}")
+    print(f"logs: {submitted.jobs}")
+
+
+def _left_for_slurm(runs: Sequence[Run], results: Path, retry: bool, queued: set[str]) -> list[Run]:
+    from nfrepro.evidence import store
+    from nfrepro.launch.plan import make_plan
+
+    plan = make_plan(runs, results, retry)
+    running = {run.id for run in plan.execute if store.read(store.run_folder(results, run)).state == "running"}
+    left = [run for run in plan.execute if run.id not in queued | running]
+    states = ["done"] * len(plan.done) + ["failed"] * len(plan.failed) + ["running"] * len(running)
+    states += ["queued"] * sum(run.id in queued - running for run in plan.execute) + ["to submit"] * len(left)
+    print(_count(states), file=sys.stderr)
+    return left
+
+
+EXECUTORS = ("local", "slurm")
 
 
 def _write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None) -> None:

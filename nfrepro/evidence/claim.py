@@ -130,6 +130,13 @@ def holder(folder: Path) -> Holder | None:
         return None
 
 
+def scheduler_job() -> str | None:
+    """The id of the scheduler's job that this process belongs to; the same when the job is requeued."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    # Not SLURM_JOB_ID: in one job of an array, that is the id of the whole array.
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID")
+
+
 def _take(path: Path) -> int:
     """The descriptor of the claim, written, locked and in its place. Raises `Claimed`."""
     _clear(path)
@@ -230,7 +237,7 @@ def _file_system_time(folder: Path) -> float:
 
 
 def _this_process() -> Holder:
-    return Holder(_machine(), socket.gethostname(), os.getpid(), os.environ.get("SLURM_JOB_ID"), time.time())
+    return Holder(_machine(), socket.gethostname(), os.getpid(), scheduler_job(), time.time())
 
 
 @lru_cache(maxsize=1)

@@ -1,5 +1,6 @@
 """Where a number comes from: code, versions, machine. A chosen list, never the whole environment. No torch."""
 
+import json
 import os
 import platform
 import subprocess
@@ -20,21 +21,34 @@ ENVIRONMENT = (
     "OMP_NUM_THREADS",
     "OMP_WAIT_POLICY",
     "ONEDNN_MAX_CPU_ISA",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
     "SLURM_JOB_ID",
+    "SLURM_RESTART_COUNT",
 )
+# Beside a copy of the package: the git revision it was copied from.
+REVISION = "nfrepro-revision.json"
 
 
 @lru_cache(maxsize=1)
 def provenance() -> dict[str, Any]:
     """Code revision, versions, processor and the allowed part of the environment, as of the first call."""
     return {
-        "git": git_revision(Path(__file__).parent),
+        "git": _own_revision(Path(__file__).parents[1]),
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
+
+
+def _own_revision(package: Path) -> dict[str, Any] | None:
+    try:
+        revision: dict[str, Any] | None = json.loads((package.parent / REVISION).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return git_revision(package)
+    return revision
 
 
 def git_revision(folder: Path) -> dict[str, Any] | None:

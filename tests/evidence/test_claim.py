@@ -122,6 +122,9 @@ def test_the_claim_says_who_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
         found = module.holder(tmp_path)
         assert found is not None
         assert (found.process, found.job) == (os.getpid(), "17")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert module.scheduler_job() == "17_3"
 
 
 def test_a_beating_claim_of_another_machine_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,188 @@
+"""A sweep on SLURM, through submitit: job arrays are submitted, and nobody waits for them.
+
+The scheduler says what is queued, never what is done: that is in the runs' folders.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from nfrepro.errors import InputError
+from nfrepro.evidence.claim import Claimed, claim
+from nfrepro.launch import submission as kept
+from nfrepro.launch.slurm_job import RunsOfAJob
+from nfrepro.launch.submission import Array, Submission
+from nfrepro.specs import Run
+
+SECONDS_FOR_AN_ANSWER = 60.0
+
+
+class _Text(submitit.SlurmExecutor):
+    """Makes sbatch files also where there is no SLURM."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 1
+
+
+@contextmanager
+def submitting(results: Path, run: Run) -> Iterator[None]:
+    """Held while a sweep finds out what is queued and submits the rest. Raises `InputError` if another is at it."""
+    folder = kept.sweep_folder(results.resolve(), run)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with claim(folder):
+            yield
+    except Claimed:
+        raise InputError(f"somebody else is submitting {run.experiment} at scale {run.scale} just now") from None
+
+
+def check_slurm() -> None:
+    """Raises `InputError` where this machine has no SLURM."""
+    for command in ("sbatch", "srun", "squeue", "scontrol"):
+        if shutil.which(command) is None:
+            raise InputError(f"no SLURM here: {command} is not found (to try it on this machine: make slurm-up)")
+
+
+def queued(results: Path, run: Run) -> set[str]:
+    """Ids of the runs, of the sweep that `run` belongs to, that are in jobs waiting or running. Asks SLURM once."""
+    arrays = [array for submission in kept.earlier(results, run) for array in submission.arrays]
+    if not arrays:
+        return set()
+    waiting = _in_queue([array.name for array in arrays])
+    found: set[str] = set()
+    for array in arrays:
+        for name, job_id, index in waiting:
+            # Without a job id sbatch had failed, but SLURM may have accepted the array before.
+            if name == array.name and array.job_id in (None, job_id) and index < len(array.jobs):
+                found.update(array.jobs[index])
+    return found
+
+
+def sbatch_texts(submission: Submission) -> list[str]:
+    """What sbatch is given, one text an array. Submits nothing."""
+    texts = []
+    for array in submission.arrays:
+        executor = _configured(_Text, submission, array)
+        if len(array.jobs) > 1:  # submitit makes no array of one job
+            executor.parameters["map_count"] = len(array.jobs)
+        texts.append(executor._make_submission_file_text(executor._submitit_command_str, ""))
+    return texts
+
+
+def submit(submission: Submission) -> Submission:
+    """Submits all arrays or none; returns what is kept, with SLURM's ids. Raises `InputError` with SLURM's reason."""
+    kept.keep(submission)
+    for number, array in enumerate(submission.arrays):
+        executor = _configured(submitit.SlurmExecutor, submission, array)
+        try:
+            with _outside_of_any_job(), executor.batch():
+                jobs = [executor.submit(RunsOfAJob(str(submission.folder), runs)) for runs in array.jobs]
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
+            if not _withdraw(submission):
+                shutil.rmtree(submission.folder)
+            raise InputError(f"sbatch refused: {_reason(error)}; nothing was submitted") from None
+        accepted = replace(array, job_id=jobs[0].job_id.partition("_")[0])
+        arrays = (*submission.arrays[:number], accepted, *submission.arrays[number + 1 :])
+        submission = replace(submission, arrays=arrays)
+        kept.write(submission)
+    return submission
+
+
+def _configured(kind: Any, submission: Submission, array: Array) -> Any:
+    cluster = submission.cluster
+    executor = kind(submission.jobs, max_num_timeout=cluster.max_requeues)
+    wanted = {
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "constraint": cluster.constraint,
+        "gpus_per_node": cluster.gpus_per_run or None,
+        "mem": f"{round(cluster.mem_gb * 1024)}M" if cluster.mem_gb else None,
+    }
+    executor.update_parameters(
+        job_name=array.name,
+        time=cluster.timeout_min,
+        nodes=1,
+        ntasks_per_node=1,
+        cpus_per_task=cluster.cpus_per_run,
+        signal_delay_s=cluster.seconds_to_save,
+        array_parallelism=cluster.array_parallelism,
+        stderr_to_stdout=True,
+        setup=[*_limit_threads(cluster.cpus_per_run), *cluster.setup, *_use_snapshot(submission)],
+        additional_parameters={"requeue": True},
+        **{key: value for key, value in wanted.items() if value is not None},
+    )
+    return executor
+
+
+def _limit_threads(threads: int) -> list[str]:
+    # As in the local queue: threads that wait spinning slow each other down where cores are shared.
+    patience = ["export OMP_WAIT_POLICY=PASSIVE"] if threads > 1 else []
+    return [f"export OMP_NUM_THREADS={threads}", *patience]
+
+
+def _use_snapshot(submission: Submission) -> list[str]:
+    # Without PYTHONSAFEPATH the working directory, which may be the checkout, comes first.
+    return [
+        "export PYTHONSAFEPATH=1",
+        f"export PYTHONPATH={shlex.quote(str(submission.code))}${{PYTHONPATH:+:$PYTHONPATH}}",
+    ]
+
+
+@contextmanager
+def _outside_of_any_job() -> Iterator[None]:
+    """Hides a surrounding job, whose variables sbatch would pass on; where SLURM is found stays."""
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    stays = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+    with submitit.helpers.clean_env():
+        os.environ.update(stays)
+        yield
+
+
+def _in_queue(names: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Name, job id and place in the array of the jobs with these names that wait or run."""
+    lines = _ask("squeue", "--noheader", "--array", f"--name={','.join(names)}", "--format=%j|%F|%K").splitlines()
+    fields = [line.strip().split("|") for line in lines if line.count("|") == 2]
+    return [(name, job_id, int(index) if index.isdigit() else 0) for name, job_id, index in fields]
+
+
+def _withdraw(submission: Submission) -> bool:
+    """Cancels what was accepted of a submission that failed, also if sbatch said that it was not. Whether any was."""
+    mine = {job_id for _, job_id, _ in _in_queue([array.name for array in submission.arrays])}
+    if mine:
+        _ask("scancel", *sorted(mine))
+    return bool(mine)
+
+
+def _ask(*command: str) -> str:
+    try:
+        answer = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_FOR_AN_ANSWER,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InputError(f"SLURM does not answer: {command[0]}: {error}") from None
+    if answer.returncode != 0:
+        raise InputError(f"SLURM does not answer: {(answer.stderr.strip().splitlines() or [command[0]])[-1]}")
+    return answer.stdout
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith("sbatch: error:")]
+    return (said or lines or [type(error).__name__])[-1].removeprefix("sbatch: error: ")

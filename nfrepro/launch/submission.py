@@ -1,0 +1,139 @@
+"""What is kept of a submission to a scheduler: which job has which runs, and a snapshot of the code they run with.
+
+results/.slurm/<experiment>/<scale>/<number>/
+    submission.json     runs, jobs, what they were promised
+    code/nfrepro/       the code as it was: edits made while jobs wait change nothing
+    code/nfrepro-revision.json, code.diff      what that is, in terms of git
+    jobs/               submitit's: sbatch files, pickles, logs
+"""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+import nfrepro
+from nfrepro import atomic
+from nfrepro.errors import InputError
+from nfrepro.evidence.provenance import REVISION, git_revision
+from nfrepro.launch.cluster import Cluster
+from nfrepro.specs import Run
+
+FOLDER = ".slurm"
+RECORD = "submission.json"
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Array:
+    """One job array: the runs of each of its jobs."""
+
+    name: str  # the scheduler's, unique
+    jobs: tuple[tuple[str, ...], ...]
+    job_id: str | None = None  # None: not accepted, or not known to be
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A sweep's runs, divided among jobs."""
+
+    folder: Path
+    results: Path
+    cluster: Cluster
+    checkpoint_seconds: float
+    runs: tuple[Run, ...]
+    arrays: tuple[Array, ...]
+
+    @property
+    def code(self) -> Path:
+        return self.folder / "code"
+
+    @property
+    def jobs(self) -> Path:
+        return self.folder / "jobs"
+
+
+def divide(runs: Sequence[Run], results: Path, cluster: Cluster, checkpoint_seconds: float) -> Submission:
+    """The submission of `runs`, all of one experiment at one scale; nothing is written."""
+    results = results.resolve()
+    place = sweep_folder(results, runs[0])
+    number = 1 + max((int(path.name) for path in place.glob("[0-9]*")), default=0)
+    # Two results folders must not share names in the scheduler.
+    name = f"{runs[0].experiment}-{runs[0].scale}-{number:04}-{sha256(str(results).encode()).hexdigest()[:6]}"
+    jobs = _parts([run.id for run in runs], cluster.runs_per_job)
+    arrays = tuple(
+        Array(f"{name}-{index}", tuple(part)) for index, part in enumerate(_parts(jobs, cluster.max_array_size))
+    )
+    return Submission(place / f"{number:04}", results, cluster, checkpoint_seconds, tuple(runs), arrays)
+
+
+def sweep_folder(results: Path, run: Run) -> Path:
+    """Where the submissions of the sweep that `run` belongs to are kept."""
+    return results / FOLDER / run.experiment / run.scale
+
+
+def keep(submission: Submission) -> None:
+    """Makes the submission's folder: its record and the snapshot of the code."""
+    try:
+        submission.folder.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(f"{submission.folder}: another submission was faster: call again") from None
+    submission.jobs.mkdir()
+    package = Path(nfrepro.__file__).parent
+    shutil.copytree(package, submission.code / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    atomic.write_text(submission.code / REVISION, json.dumps(git_revision(package)) + "\n")
+    atomic.write_text(submission.folder / "code.diff", _git_diff(package))
+    write(submission)
+
+
+def write(submission: Submission) -> None:
+    """Writes the record."""
+    record = {
+        "results": str(submission.results),
+        "cluster": submission.cluster.model_dump(),
+        "checkpoint_seconds": submission.checkpoint_seconds,
+        "runs": [asdict(run) for run in submission.runs],
+        "arrays": [asdict(array) for array in submission.arrays],
+    }
+    atomic.write_text(submission.folder / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def read(folder: Path) -> Submission:
+    """The submission that is kept in `folder`. Raises `InputError` where its record is damaged."""
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        arrays = [replace(Array(**array), jobs=tuple(map(tuple, array["jobs"]))) for array in record["arrays"]]
+        return Submission(
+            folder,
+            Path(record["results"]),
+            Cluster.model_validate(record["cluster"]),
+            record["checkpoint_seconds"],
+            tuple(Run(**run) for run in record["runs"]),
+            tuple(arrays),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a valid record of a submission: {error}") from None
+
+
+def earlier(results: Path, run: Run) -> list[Submission]:
+    """All submissions of the sweep that `run` belongs to; a folder whose record was never written is passed over."""
+    folders = sorted(sweep_folder(results.resolve(), run).glob("[0-9]*"))
+    return [read(folder) for folder in folders if (folder / RECORD).exists()]
+
+
+def _parts(items: Sequence[Item], size: int) -> list[tuple[Item, ...]]:
+    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def _git_diff(folder: Path) -> str:
+    """What the checkout has and its last commit has not; empty outside one."""
+    command = ["git", "-C", str(folder), "diff", "HEAD", "--binary", "--", ":/", ":(exclude,top)results"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

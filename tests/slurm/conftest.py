@@ -1,0 +1,39 @@
+"""A real SLURM for the tests of this folder, brought up by slurm-up; skipped where that cannot be."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+Slurm = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """`slurm("squeue", "-h")`: calls a command of SLURM; `slurm("up")` brings back what a test has killed."""
+    if shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None and (
+        os.geteuid() != 0 or shutil.which("apt-get") is None
+    ):
+        pytest.skip("no SLURM here, and only root on Debian can install it: sudo make slurm-up")
+    folder = tempfile.mkdtemp(prefix="nfrepro-slurm-", dir="/tmp")  # short, for unix sockets
+
+    def call(*command: str) -> str:
+        line = [str(HERE / "slurm-up"), "-c", "2", folder] if command == ("up",) else list(command)
+        answer = subprocess.run(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+        return answer.stdout
+
+    try:
+        try:
+            exported = call("up")
+        except subprocess.CalledProcessError:
+            pytest.skip("slurm-up could not bring up SLURM here; what it said is above")
+        os.environ["SLURM_CONF"] = exported.strip().partition("=")[2]
+        yield call
+    finally:
+        os.environ.pop("SLURM_CONF", None)
+        subprocess.run([str(HERE / "slurm-down"), folder], check=False)
