@@ -3,6 +3,8 @@
 The scheduler says what is queued, never what is done: that is in the runs' folders.
 """
 
+import contextlib
+import io
 import os
 import shlex
 import shutil
@@ -84,7 +86,8 @@ def submit(submission: Submission) -> Submission:
     for number, array in enumerate(submission.arrays):
         executor = _configured(submitit.SlurmExecutor, submission, array)
         try:
-            with _outside_of_any_job(), executor.batch():
+            # submitit repeats on standard error what it then raises.
+            with _outside_of_any_job(), contextlib.redirect_stderr(io.StringIO()), executor.batch():
                 jobs = [executor.submit(RunsOfAJob(str(submission.folder), runs)) for runs in array.jobs]
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
             if not _withdraw(submission):

@@ -85,12 +85,15 @@ def _place(submission: kept.Submission) -> Place:
 
 def _execute(run: Run, place: Place, request: StopRequest) -> Ended:
     """Executes `run`, after waiting for an earlier start of this very job, which may live on for some seconds."""
+    said = False
     while not request.is_set():
-        _say(f"{run.id}: starts")
         ended = execute(run, place, _report, _say, request.is_set)
-        _say(f"{run.id}: {ended.ending}: {ended.text}")
         if ended.ending != "claimed" or not _is_claimed_by_this_job(store.run_folder(place.results, run)):
+            _say(f"{run.id}: {ended.ending}: {ended.text}")
             return ended
+        if not said:
+            _say(f"{run.id}: an earlier start of this job is still at it: waits for its end")
+            said = True
         time.sleep(SECONDS_BETWEEN_LOOKS)
     return Ended("interrupted", "stopped before it began")
 

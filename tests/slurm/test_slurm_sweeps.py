@@ -15,6 +15,7 @@ import submitit
 from tiny_experiment import TINY, Call, command
 
 import nfrepro as package
+from nfrepro.evidence import claim
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -171,13 +172,18 @@ def test_a_dead_node_and_a_more_important_job_cost_no_run(
     # A job fills a node: one dies, the other is wanted by partition `high`.
     assert submit(profile=PROFILE + "cpus_per_run: 2\n").returncode == 0
     wait_until(lambda: len(list(results.glob("tiny/smoke/*/metrics.jsonl"))) == 2)
-    job = job_of(next(iter(records(results).values())))
+    record = next(iter(records(results).values()))
+    job, old = job_of(record), claim.holder(results / "tiny" / "smoke" / record["id"])
     node = slurm("squeue", "-h", "-j", job, "-o", "%N").strip()
     (other,) = {"node1", "node2"} - {node}
     slurm("sbatch", "--partition=high", "--exclusive", f"--nodelist={other}", "--output=/dev/null", "--wrap=sleep 3")
     folder = Path(os.environ["SLURM_CONF"]).parent
     os.kill(int((folder / "run" / f"{node}.pid").read_text()), signal.SIGKILL)
     slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=killed")
+    # The process on the lost node lives on beside its successor, which waits for it.
+    wait_until(lambda: "an earlier start of this job is still at it" in logs(results))
+    assert old is not None
+    os.kill(old.process, signal.SIGKILL)
     wait_until(lambda: done(results, runs=2))
     assert [record["executions"] for record in records(results).values()] == [2, 2]
 
@@ -198,11 +204,12 @@ def test_requeues_are_limited(slurm: Slurm, submit: Call, experiments: Path, res
 def test_what_sbatch_refuses_leaves_nothing_behind(slurm: Slurm, submit: Call, results: Path) -> None:
     for profile, reason in (
         (PROFILE.replace("main", "nowhere"), "invalid partition"),
-        (PROFILE + "gpus_per_run: 1\ncpus_per_run: 100\n", "not available"),
+        (PROFILE + "gpus_per_run: 1\ncpus_per_run: 100\n", "more processors requested than permitted"),
         (PROFILE.replace("60", "6000"), "time limit"),
     ):
         refused = submit(profile=profile)
         assert refused.returncode == 2, refused.stdout
+        assert refused.stderr.splitlines()[1:] == [refused.stderr.splitlines()[-1]]
         assert refused.stderr.splitlines()[-1].startswith("nfrepro: sbatch refused: ")
         assert reason in refused.stderr.lower()
         assert slurm("squeue", "-h") == ""
