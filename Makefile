@@ -17,7 +17,7 @@ ON_CLUSTER = $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)' $(if $(DRY_
 OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint sweep status figures claims bench slurm-up slurm-down clean
+.PHONY: help setup test test-slurm lint sweep status figures claims bench slurm-up slurm-down clean
 
 # The cluster of `make slurm-up`, if it is there and this machine has no other.
 NFREPRO_SLURM ?= /tmp/nfrepro-slurm-$(shell id -un)
@@ -67,8 +67,11 @@ claims: $(INSTALLED)  ## verdicts on the paper's claims from results/ at SCALE
 bench: $(INSTALLED)  ## measure speed on this machine
 	@$(NFREPRO) bench
 
-test: $(INSTALLED)  ## the whole test suite
-	@$(VENV)/bin/python -m pytest
+test: $(INSTALLED)  ## the whole test suite, but for test-slurm
+	@$(VENV)/bin/python -m pytest -m 'not slurm'
+
+test-slurm: $(INSTALLED)  ## the tests on a real SLURM, which they bring up and end (Debian, as root; minutes)
+	@$(VENV)/bin/python -m pytest -m slurm tests/slurm
 
 lint: $(INSTALLED)  ## ruff and mypy
 	@$(VENV)/bin/ruff check .
