@@ -7,7 +7,7 @@ from torch.nn import functional
 from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, Standardization, init_lecun_normal
 from nfrepro.models.options import NFResNetOptions
-from nfrepro.models.residual import SqueezeExcite, add_branch
+from nfrepro.models.residual import NormalizerFreeBlock, SqueezeExcite
 from nfrepro.models.resnet import BlockShape, ResNet, block_shapes, stem_channels
 from nfrepro.signal import expected_variance
 
@@ -40,7 +40,7 @@ class NFResNet(ResNet):
         return self.activation(x).mean((2, 3)) * self.gamma_after_activation
 
 
-class NFBlock(nn.Module):
+class NFBlock(NormalizerFreeBlock):
     """x + alpha * skip_gain * f(x / beta), f = (activation, 1x1, activation, 3x3, activation, 1x1).
 
     beta and gamma act on the activated signal, as in the authors' code: for ReLU-like activations that equals
@@ -72,22 +72,6 @@ class NFBlock(nn.Module):
         if shape.has_projection:
             stride = 1 if self.shortcut_pools else shape.stride
             self.conv_shortcut = convolution(options, shape.in_channels, shape.out_channels, 1, stride)
-
-    @property
-    def branch_scale(self) -> Tensor | float:
-        """What the branch is multiplied by before it meets the skip path."""
-        return self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.activation(x)
-        residual = self.residual_branch(out, self.gamma / self.beta, self.branch_scale)
-        return self.stochastic_depth(residual) + self.shortcut(x, out)  # type: ignore[no-any-return]
-
-    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output, and the residual branch before stochastic depth, SkipInit scalar and alpha."""
-        out = self.activation(x)
-        residual = self.residual_branch(out, self.gamma / self.beta, 1.0)
-        return add_branch(self.shortcut(x, out), residual, self.branch_scale, self.stochastic_depth), residual
 
     def residual_branch(self, out: Tensor, scale: float, branch_scale: Tensor | float) -> Tensor:
         """`branch_scale` times the branch of the activated block input `out`, which `scale` brings to unit variance."""

@@ -14,7 +14,7 @@ from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.convolutions import ScaledWSConv2d, Standardization
 from nfrepro.models.network import Network
 from nfrepro.models.nfnet_options import VARIANTS, NFNetOptions
-from nfrepro.models.residual import SqueezeExcite, StochasticDepth, add_branch, average_pool
+from nfrepro.models.residual import NormalizerFreeBlock, SqueezeExcite, StochasticDepth, average_pool
 from nfrepro.signal import expected_variance
 
 STEM_WIDTHS = (16, 32, 64, 128)  # of four 3x3 convolutions, the first and the last with stride 2 (code)
@@ -107,7 +107,7 @@ class NFNet(Network):
         return out.mean((2, 3)) * self.gamma_after_activation
 
 
-class NFNetBlock(nn.Module):
+class NFNetBlock(NormalizerFreeBlock):
     """x + alpha * skip_gain * f(x / beta).
 
     f = (activation, 1x1, activation, grouped 3x3, activation, grouped 3x3, activation, 1x1, squeeze-excite).
@@ -138,23 +138,6 @@ class NFNetBlock(nn.Module):
         self.skip_gain = (
             None if options.skipinit_gain is None else nn.Parameter(torch.tensor(float(options.skipinit_gain)))
         )
-
-    @property
-    def branch_scale(self) -> Tensor | float:
-        """What the branch is multiplied by before it meets the skip path."""
-        return self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
-        out = self.activation(x)
-        residual = self.residual_branch(out, self.gamma / self.beta, self.branch_scale)
-        return self.stochastic_depth(residual) + self.shortcut(x, out)  # type: ignore[no-any-return]
-
-    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output, and the residual branch before stochastic depth, SkipInit scalar and alpha."""
-        out = self.activation(x)
-        residual = self.residual_branch(out, self.gamma / self.beta, 1.0)
-        return add_branch(self.shortcut(x, out), residual, self.branch_scale, self.stochastic_depth), residual
 
     def residual_branch(self, out: Tensor, scale: float, branch_scale: Tensor | float) -> Tensor:
         """`branch_scale` times the branch of the activated block input `out`, which `scale` brings to unit variance."""

@@ -14,7 +14,7 @@ from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, Standardization
 from nfrepro.models.network import Network
 from nfrepro.models.regnet_options import VARIANTS, BNRegNetOptions, NFRegNetOptions, RegNetOptions
-from nfrepro.models.residual import SqueezeExcite, StochasticDepth, add_branch, average_pool
+from nfrepro.models.residual import NormalizerFreeBlock, SqueezeExcite, StochasticDepth, average_pool
 from nfrepro.signal import expected_variance
 
 WIDTH_FACTOR = 0.75  # of the table's widths (code: NF_RegNet, width)
@@ -116,7 +116,7 @@ class NFRegNet(RegNet):
         return out.mean((2, 3)) * self.gamma_after_activation
 
 
-class NFRegNetBlock(nn.Module):
+class NFRegNetBlock(NormalizerFreeBlock):
     """x + alpha * skip_gain * f(x / beta), f = (activation, 1x1, activation, grouped 3x3, SE, activation, 1x1).
 
     beta and gamma act on the activated signal, as in the authors' code, and through the weights that it meets next.
@@ -144,23 +144,6 @@ class NFRegNetBlock(nn.Module):
         self.skip_gain = (
             None if options.skipinit_gain is None else nn.Parameter(torch.tensor(float(options.skipinit_gain)))
         )
-
-    @property
-    def branch_scale(self) -> Tensor | float:
-        """What the branch is multiplied by before it meets the skip path."""
-        return self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
-        out = self.activation(x)
-        residual = self.residual_branch(out, self.gamma / self.beta, self.branch_scale)
-        return self.stochastic_depth(residual) + self.shortcut(x, out)  # type: ignore[no-any-return]
-
-    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output, and the residual branch before stochastic depth, SkipInit scalar and alpha."""
-        out = self.activation(x)
-        residual = self.residual_branch(out, self.gamma / self.beta, 1.0)
-        return add_branch(self.shortcut(x, out), residual, self.branch_scale, self.stochastic_depth), residual
 
     def shortcut(self, x: Tensor, out: Tensor) -> Tensor:
         """The skip path of the block input `x`, activated `out`."""

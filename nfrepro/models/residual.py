@@ -1,5 +1,7 @@
 """Parts that residual blocks share: squeeze-excite, stochastic depth, the average pool of a shortcut."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -65,3 +67,42 @@ def add_branch(
     if isinstance(branch_scale, Tensor):
         return torch.addcmul(shortcut, residual, branch_scale.to(residual.dtype))
     return torch.add(shortcut, residual, alpha=branch_scale)
+
+
+class NormalizerFreeBlock(nn.Module):
+    """x + alpha * skip_gain * f(x / beta), whatever f and its shortcut are (paper section 4).
+
+    A family sets the attributes and says what its branch and its shortcut do with the activated input `out`.
+    """
+
+    activation: Callable[[Tensor], Tensor]
+    gamma: float
+    beta: float
+    alpha: float
+    skip_gain: nn.Parameter | None
+    stochastic_depth: StochasticDepth
+
+    @property
+    def branch_scale(self) -> Tensor | float:
+        """What the branch is multiplied by before it meets the skip path."""
+        return self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
+        out = self.activation(x)
+        residual = self.residual_branch(out, self.gamma / self.beta, self.branch_scale)
+        return self.stochastic_depth(residual) + self.shortcut(x, out)  # type: ignore[no-any-return]
+
+    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The output, and the residual branch before stochastic depth, SkipInit scalar and alpha."""
+        out = self.activation(x)
+        residual = self.residual_branch(out, self.gamma / self.beta, 1.0)
+        return add_branch(self.shortcut(x, out), residual, self.branch_scale, self.stochastic_depth), residual
+
+    def residual_branch(self, out: Tensor, scale: float, branch_scale: Tensor | float) -> Tensor:
+        """`branch_scale` times the branch of the activated block input `out`, which `scale` brings to unit variance."""
+        raise NotImplementedError
+
+    def shortcut(self, x: Tensor, out: Tensor) -> Tensor:
+        """The skip path of the block input `x`, activated `out`."""
+        raise NotImplementedError
