@@ -94,7 +94,7 @@ module._machine = lambda: f"machine of {sys.argv[2]}"
 module._lock = lambda descriptor, operation: True
 folder = Path(sys.argv[1])
 taken = 0
-for turn in range(200):
+while taken < 15:
     try:
         with module.claim(folder) as held:
             (folder / "inside").mkdir()
@@ -174,7 +174,7 @@ def test_machines_without_common_locks_are_never_inside_together(tmp_path: Path)
     ]
     outputs = [racer.communicate(timeout=120)[0] for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 4
-    assert sum(map(int, outputs)) > 50
+    assert outputs == ["15\n"] * 4
 
 
 def test_without_any_locks_the_heartbeat_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
