@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from nfrepro.models.activation_names import ActivationName
+from nfrepro.models.efficientnet_options import EfficientNetOptions
 from nfrepro.models.nfnet_options import NFNetOptions
 from nfrepro.models.regnet_options import BNRegNetOptions, NFRegNetOptions
 from nfrepro.options import Options
@@ -147,7 +148,8 @@ ModelOptions = Annotated[
     | FixUpResNetOptions
     | NFRegNetOptions
     | BNRegNetOptions
-    | NFNetOptions,
+    | NFNetOptions
+    | EfficientNetOptions,
     Field(discriminator="name"),
 ]
 
@@ -163,11 +165,12 @@ FAMILIES: dict[str, type[Options]] = {
     "bn_regnet": BNRegNetOptions,
     "nfnet": NFNetOptions,
 }
+    "efficientnet": EfficientNetOptions,
 
 
 def split_name(name: str) -> tuple[str, dict[str, Any]]:
     """The family in a name and the option it implies: `nf_resnet50` has depth 50, `nfnet_f0` variant f0."""
-    if match := re.fullmatch(r"([a-z_]+_regnet|nfnet)_([bf]\d+)", name):
+    if match := re.fullmatch(r"([a-z_]+_regnet|nfnet|efficientnet)_([bf]\d+)", name):
         return match[1], {"variant": match[2]}
     if match := re.fullmatch(r"([a-z_]+?)(\d+)", name):
         return match[1], {"depth": int(match[2])}

@@ -343,7 +343,7 @@ def test_only_networks_without_normalization_fold() -> None:
 @pytest.mark.parametrize(
     ("family", "options"),
     [(family, {"stem": stem}) for family in RESNETS for stem in ("imagenet", "small", "small_stride2")]
-    + [("nf_regnet_b0", {}), ("bn_regnet_b0", {})],
+    + [("nf_regnet_b0", {}), ("bn_regnet_b0", {}), ("efficientnet_b0", {"width": 0.25})],
 )
 def test_features_are_what_is_declared(family: str, options: dict[str, Any]) -> None:
     model: Any = create(family, **(small(family) if family in RESNETS else {}), **options)
