@@ -77,8 +77,9 @@ class NFResNetOptions(ResNetOptions):
     # scaled_ws: Scaled Weight Standardization (paper section 4.2); ws: without 1 / sqrt(N) and gamma; he: not
     # standardized, He initialisation (weight variance 1 / (fan-in E g(z)^2): 2 / fan-in for ReLU), no gamma (figure 2).
     convolution: Literal["scaled_ws", "ws", "he"] = "scaled_ws"
-    # The constant that makes the activation variance preserving: published (sampled by the authors) or exact.
-    gamma: Literal["published", "exact"] = "published"
+    # The constant that makes the activation variance preserving: published (sampled by the authors), exact, or none,
+    # which is 1 (an ablation).
+    gamma: Literal["published", "exact", "none"] = "published"
     # activation: after every activation (code); weights: in every standardized weight, so in the stem too and not after
     # the last activation (the paper's equation; timm).
     gamma_at: Literal["activation", "weights"] = "activation"
@@ -164,8 +165,8 @@ FAMILIES: dict[str, type[Options]] = {
     "nf_regnet": NFRegNetOptions,
     "bn_regnet": BNRegNetOptions,
     "nfnet": NFNetOptions,
-}
     "efficientnet": EfficientNetOptions,
+}
 
 
 def split_name(name: str) -> tuple[str, dict[str, Any]]:

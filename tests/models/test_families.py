@@ -180,6 +180,7 @@ NF_SWITCHES: list[dict[str, Any]] = [
     {"convolution": "ws"},
     {"gamma_at": "weights"},
     {"gamma": "exact", "activation": "silu"},
+    {"gamma": "none", "activation": "silu"},
     {"beta": "off"},
     {"beta": "no_reset"},
     {"skipinit_gain": None},
@@ -215,6 +216,7 @@ def nf_resnet_by_formula(model: Any, x: Tensor, options: dict[str, Any]) -> Tens
     activation = ACTIVATIONS[options.get("activation", "relu")]
     kind = options.get("convolution", "scaled_ws")
     gamma = activation.gamma(options.get("gamma", "published")) if kind == "scaled_ws" else 1.0
+    gamma = 1.0 if options.get("gamma") == "none" else gamma
     in_weights = options.get("gamma_at") == "weights"
 
     def act(value: Tensor) -> Tensor:
