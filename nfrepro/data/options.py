@@ -27,8 +27,9 @@ class AugmentationOptions(Options):
     # RandAugment: strength of each change, the number of one of torchvision's 31 bins.
     randaugment_magnitude: int = Field(default=10, ge=0, le=30)
 
-    # Mixes each image and its target with another one: mixup (arXiv 1710.09412), cutmix (arXiv 1905.04899), or half: the
-    # first half of a batch by mixup, the second by cutmix (authors' experiment_nf_regnets.py). The batch divides by 2 or 4.
+    # Mixes each image and its target with another's: mixup (arXiv 1710.09412), cutmix (arXiv 1905.04899), or half: the
+    # first half of a batch by mixup, the second by cutmix (authors' experiment_nf_regnets.py). half needs batches that
+    # divide by 4, the others by 2; with copies, so many times more.
     mixing: Literal["none", "mixup", "cutmix", "half"] = "none"
 
     # MixUp: the weight of the image itself is drawn from Beta(mixup_alpha, mixup_alpha) (authors: 0.2).
