@@ -227,15 +227,18 @@ def claims(
 @app.command()
 def bench(
     subject: Annotated[
-        str, typer.Argument(help="What to measure: specs, models, models_compiled, propagation (need timm).")
+        str, typer.Argument(help="What to measure: specs, launch; models, models_compiled, propagation (need timm).")
     ] = "specs",
+    quick: Annotated[bool, typer.Option("--quick", help="launch: a short trial, whose numbers mean nothing.")] = False,
 ) -> None:
     """Measures speed on this machine: medians and ratios of interleaved repetitions."""
     from nfrepro import bench as benchmarks
 
     if subject not in benchmarks.SUBJECTS:
         raise InputError(f"bench {subject}: unknown; there is: {', '.join(benchmarks.SUBJECTS)}")
-    for line in benchmarks.SUBJECTS[subject]():
+    if quick and subject not in benchmarks.QUICK:
+        raise InputError(f"bench {subject}: has no --quick, which is for {', '.join(benchmarks.QUICK)}")
+    for line in (benchmarks.QUICK if quick else benchmarks.SUBJECTS)[subject]():
         print(line, flush=True)
 
 
