@@ -42,7 +42,7 @@ def follow_up(depth: int) -> Reference:
         source="figure 2 (a) of arXiv 2102.06171, 90 epochs, error 0.1; with AGC the best 4 of 5 seeds at the best "
         "threshold for each batch size",
         values={**known, (4096, "NF"): PaperValue(70, "read off", fails=True)},
-        panel=f"follow-up, ResNet-{depth}, ImageNet",
+        panel=f"ResNet-{depth}, ImageNet\n(follow-up)",
     )
 
 

@@ -11,6 +11,9 @@ from nfrepro.errors import InputError
 from nfrepro.evidence.paper_values import Level, Reference
 from nfrepro.evidence.statistics import Interval, mean_interval
 
+# Columns of every table of training runs.
+NEEDED = ("id", "state", "seed", "data.name", "model.name", "train.epochs", "train.batch_size", "train.precision")
+
 
 @dataclass(frozen=True)
 class Factor:
@@ -22,6 +25,7 @@ class Factor:
     order: tuple[Level, ...] = ()  # these levels first; others as the table has them. Numbers go by size
     scale: Literal["category", "linear", "logarithmic"] = "category"
     also: tuple[str, ...] = ()  # columns that may differ with it
+    measured: bool = False  # levels are measurements: ticks at round numbers, not at every level
 
     def sorted(self, levels: Sequence[Level]) -> list[Level]:
         """Each of `levels` once, in the order of tables, axes and legends."""
@@ -114,7 +118,7 @@ def check_comparable(comparison: Comparison, table: pd.DataFrame, where: str) ->
     """Raises `InputError` where runs differ in what no factor of `comparison` names."""
     if table.empty:
         raise InputError(f"{where}: it has no runs")
-    needed = ["id", "state", "seed", "model.name", *(name for factor in comparison.factors for name in factor.columns)]
+    needed = [*NEEDED, *(name for factor in comparison.factors for name in factor.columns)]
     if (table["state"] == "completed").any():
         needed.append("top1")
     for column in needed:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from nfrepro.evidence.comparison import Arm, Comparison
 from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE
@@ -49,6 +49,8 @@ class Plan:
         places = list(self.places.values())
         if self.comparison.axis.scale == "logarithmic":
             places = [math.log(place) for place in places]
+        if self.comparison.axis.measured:
+            return (places[-1] - places[0]) / len(places) or 1.0
         return min(map(float, np.diff(places)), default=1.0)
 
     def style(self, line: Level) -> dict[str, Any]:
@@ -115,12 +117,12 @@ def draw_reference(axes: Axes, plan: Plan, reference: Reference) -> None:
     """A paper's numbers as hollow markers; where training failed, words at the bottom, for which there is room."""
     for line in plan.lines:
         known = {key: value for key, value in reference.values.items() if plan.line(key) == line}
-        there = {plan.place(key): value.value for key, value in known.items() if not value.fails}
+        there = {plan.places[plan.level(key)]: value.value for key, value in known.items() if not value.fails}
         style = plan.style(line)
         axes.plot(list(there), list(there.values()), **style, markerfacecolor="none", markersize=6, linewidth=1.0)
         for key, value in known.items():
             if value.fails:
-                text, place = f"{line}: fails,\nbelow {value.value:g}", (plan.place(key), 0.02)
+                text, place = f"{line}: fails,\nbelow {value.value:g}", (plan.places[plan.level(key)], 0.02)
                 axes.annotate(text, place, xycoords=("data", "axes fraction"), ha="right", fontsize=8)
     axes.margins(y=0.2)
     axes.set_title(reference.panel)
@@ -169,26 +171,44 @@ def write_counts(axes: Axes, plan: Plan, arms: Sequence[Arm], rows: Sequence[Cou
     axes.tick_params(which="both", left=False, bottom=False, labelbottom=False)
 
 
+def tick_label(name: str) -> str:
+    """In lines of few letters."""
+    return fill(name, 13, break_long_words=False, break_on_hyphens=False)
+
+
 def mark_axis(axes: Axes, plan: Plan) -> None:
     """Ticks where the levels are, and what stands at them."""
     _set_scale(axes, plan)
     axis = plan.comparison.axis
-    names = [axis.text(level) for level in plan.places]
-    axes.set_xticks(list(plan.places.values()), [fill(name, 12) for name in names])
+    if axis.measured:
+        places = list(plan.places.values())
+        wide = axis.scale == "logarithmic" and places[-1] > 5 * places[0]
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(3))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    else:
+        names = [axis.text(level) for level in plan.places]
+        axes.set_xticks(list(plan.places.values()), [tick_label(name) for name in names])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(axis.name + (" (logarithmic)" if axis.scale == "logarithmic" else ""))
     if plan.comparison.marked is not None:
         axes.axvline(plan.comparison.marked[0], color="0.5", linestyle=":", zorder=0)
 
 
+def percent_range(arms: Sequence[Arm]) -> tuple[float, float]:
+    """From the least to the largest percentage drawn, within 0 and 100. Intervals of two seeds, which are very wide,
+    do not count: they may leave the picture."""
+    bounds = [value for arm in arms for value in arm.values]
+    bounds += [bound for arm in arms if arm.top1.n > 2 for bound in (arm.top1.low, arm.top1.high)]
+    return (max(min(bounds), 0.0), min(max(bounds), 100.0)) if bounds else (math.nan, math.nan)
+
+
 def fit_to_percent(axes: Axes, arms: Sequence[Arm]) -> None:
-    """All that is drawn, but no percentage below 0 or above 100, however wide an interval is."""
-    bounds = [bound for arm in arms for bound in (arm.top1.low, arm.top1.high, *arm.values) if math.isfinite(bound)]
-    if not bounds:
+    """The limits of the vertical axis, equal in all panels of `arms`."""
+    low, high = percent_range(arms)
+    if math.isnan(low):
         axes.set_ylim(0, 100)
         axes.text(0.5, 0.5, "no run is completed", transform=axes.transAxes, ha="center")
         return
-    low, high = max(min(bounds), 0.0), min(max(bounds), 100.0)
     margin = max(MARGIN * (high - low), 0.5)
     axes.set_ylim(max(low - margin, -1.0), min(high + margin, 101.0))
 

@@ -14,8 +14,10 @@ from nfrepro.evidence.comparison_axes import (
     draw_reference,
     fit_to_percent,
     mark_axis,
+    percent_range,
     plan,
     plan_of_reference,
+    tick_label,
     write_counts,
 )
 from nfrepro.evidence.comparison_table import counts
@@ -35,13 +37,12 @@ def draw_comparison(comparison: Comparison, arms: Sequence[Arm], about: str) -> 
         if reference.panel
     }
     counted = count_rows(layout, arms)
-    columns = len(panels) + len(references)
-    most = max(len(layout.places), *(len(other.places) for other, _ in references.values()), 0)
-    width = max(6.0, 0.8 + columns * max(2.9, 0.6 * most))
+    labels = 0.8 + 0.065 * max((len(row.label) for row in counted), default=0)
+    width = max(6.0, labels + (len(panels) + len(references)) * _panel_width(layout))
     strip = 0.2 * len(counted)
     figure = new_figure(width, 4.2 + strip + 0.2 * (len(layout.lines) // 4))
     heights = [3.0, strip] if counted else [3.0]
-    grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
+    grid = figure.subplots(len(heights), len(panels) + len(references), squeeze=False, height_ratios=heights)
     for number, (name, own) in enumerate(panels.items()):
         axes = grid[0][number]
         draw_arms(axes, layout, own)
@@ -73,6 +74,15 @@ def draw_comparison(comparison: Comparison, arms: Sequence[Arm], about: str) -> 
     return figure
 
 
+def _panel_width(layout: Plan) -> float:
+    """In inches: categories need room for their names."""
+    axis = layout.comparison.axis
+    if axis.scale != "category":
+        return 3.1
+    longest = max(len(line) for level in layout.places for line in tick_label(axis.text(level)).split("\n"))
+    return max(2.9, len(layout.places) * (0.15 + 0.075 * longest))
+
+
 def _by_panel(comparison: Comparison, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
     """Title -> arms; no title where there is nothing to tell apart."""
     if comparison.panel is None:
@@ -91,7 +101,10 @@ def _note(layout: Plan, arms: Sequence[Arm], about: str) -> str:
         drawn = f"Marker and bar: mean and {arms[0].top1.method}, {counts(arms)}; cross: a seed."
     else:
         drawn = f"Marker: mean, {counts(arms)}, no interval."
-    hollow = " Hollow: read off another paper's figure." if _has_panels(layout.comparison) else ""
+    low, high = percent_range(arms)
+    if any(arm.top1.low < low - 1 or arm.top1.high > high + 1 for arm in arms):
+        drawn += " Bars that leave the picture are whole in the table."
+    hollow = " Hollow: other papers' numbers, whose sources are in the table." if _has_panels(layout.comparison) else ""
     return f"{about}. {drawn}{hollow}"
 
 
