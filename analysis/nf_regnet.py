@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -19,6 +19,7 @@ from nfrepro.evidence.paper_values import Level, PaperValue, Reference, Trust
 from nfrepro.evidence.script import Analysis, run_script, write_markdown
 from nfrepro.models.options import FAMILIES
 from nfrepro.models.registry import build
+from nfrepro.options import Options
 
 EXPERIMENT = "nf_regnet"
 MIXED = "MixUp + CutMix"
@@ -105,14 +106,19 @@ def by_cost(costs: dict[str, float]) -> Comparison:
 
 
 def multiply_adds(row: pd.Series, table: Path) -> int:
-    """Of one test image, by counting what torch executes; nothing is computed."""
+    """Of one test image of the run in a row of runs.csv."""
     given = {name.removeprefix("model."): row[name] for name in row.index if name.startswith("model.")}
-    options: dict[str, Any] = {key: value for key, value in given.items() if not pd.isna(value)}
-    channels, pixels, classes = IMAGES.get(row["data.name"]) or _image(row, table)
+    known = {key: value for key, value in given.items() if not pd.isna(value)}
+    # Not strict: a table has whole numbers as 8.0 where other rows are blank.
+    options = FAMILIES[known["name"]].model_validate(known, strict=False)
+    return count_multiply_adds(options, *(IMAGES.get(row["data.name"]) or _image(row, table)))
+
+
+@cache
+def count_multiply_adds(options: Options, channels: int, pixels: int, classes: int) -> int:
+    """By counting what torch would execute; nothing is computed."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        # Not strict: a table has whole numbers as 8.0 where other rows are blank.
-        model = build(FAMILIES[options["name"]].model_validate(options, strict=False), classes, channels).eval()
-        model(torch.empty(1, channels, pixels, pixels))
+        build(options, classes, channels).eval()(torch.empty(1, channels, pixels, pixels))
     return int(counter.get_total_flops() // 2)
 
 
