@@ -1,4 +1,4 @@
-"""Intervals of a proportion, as the accuracy on a test set."""
+"""Intervals of a proportion: the accuracy on a test set, the share of runs that collapsed."""
 
 import math
 
@@ -21,3 +21,9 @@ def wilson_interval(hits: int, n: int, level: float = 0.95) -> Interval:
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     low, high = (100 * min(max(bound, 0.0), 1.0) for bound in (centre - half, centre + half))
     return Interval(100 * share, low, high, n, f"{100 * level:g} % Wilson score interval over images")
+
+
+def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a share (Clopper and Pearson 1934), as shares: it holds at least as often as `level`."""
+    found = stats.binomtest(hits, n).proportion_ci(level, method="exact")
+    return float(found.low), float(found.high)
