@@ -15,8 +15,13 @@ class Bounds:
     high_included: bool = True
 
     @property
+    def ends(self) -> list[float]:
+        """The bounds that there are."""
+        return [end for end in (self.low, self.high) if math.isfinite(end)]
+
+    @property
     def count(self) -> int:
-        return math.isfinite(self.low) + math.isfinite(self.high)
+        return len(self.ends)
 
     def __contains__(self, value: float) -> bool:
         above = self.low <= value if self.low_included else self.low < value

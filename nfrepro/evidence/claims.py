@@ -120,11 +120,13 @@ class ClaimTestForm(Options):
 
     @model_validator(mode="after")
     def _has_a_rule_that_can_be_tested(self) -> "ClaimTestForm":
-        bounds = self.rule.bounds
-        if self.quantity.name == "collapsed_difference" and not (bounds.count == 1 and 0 in (bounds.low, bounds.high)):
+        bounds, name = self.rule.bounds, self.quantity.name
+        if name == "collapsed_difference" and not (bounds.count == 1 and 0 in (bounds.low, bounds.high)):
             raise ValueError("shares of two arms are compared with above: 0 or below: 0 only")
-        if self.quantity.name == "best_difference" and bounds.count == 2:
-            raise ValueError("best_difference takes one bound")
+        if name == "collapsed" and not all(0 <= end <= 1 for end in bounds.ends):
+            raise ValueError("the bounds of a share lie between 0 and 1")
+        if name == "best_difference" and math.isfinite(bounds.high):
+            raise ValueError("best_difference takes low or above only")
         return self
 
     @property

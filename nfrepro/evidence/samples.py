@@ -136,8 +136,7 @@ class MeanSample:
         Supported needs a test against each bound, contradicted one against the bound that is left.
         """
         inside = self.estimate in self.bounds
-        ends = [bound for bound in (self.bounds.low, self.bounds.high) if math.isfinite(bound)]
-        distances = [abs(self.estimate - bound) for bound in ends]
+        distances = [abs(self.estimate - end) for end in self.bounds.ends]
         if not inside:
             distances, level = [min(distances)], level / self.bounds.count
         variances = np.array([term.variance for term in self.terms])

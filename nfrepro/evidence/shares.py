@@ -48,8 +48,7 @@ class ShareSample:
         """By the normal approximation of a share as observed."""
         share, inside = self.count.share, self.count.share in self.bounds
         level = level if inside else level / self.bounds.count
-        ends = [bound for bound in (self.bounds.low, self.bounds.high) if math.isfinite(bound)]
-        bound = min(ends, key=lambda end: abs(end - share))
+        bound = min(self.bounds.ends, key=lambda end: abs(end - share))
         reach = special.ndtri(1 - level) * _deviation(bound) + special.ndtri(POWER) * _deviation(share)
         return least(lambda n: bool(reach / math.sqrt(n) < abs(share - bound)))
 

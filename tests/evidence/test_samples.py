@@ -257,6 +257,20 @@ def test_a_single_share_is_wrong_in_one_case_of_40_at_most() -> None:
             assert stats.binom.pmf(hits, 8, bound).sum() <= LEVEL
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("by_seed", [True, False])
+def test_collapsed_runs_with_the_top_1_of_guessing_deceive_no_mean(share: float, by_seed: bool) -> None:
+    """Values that are far from normal, and the same in both arms."""
+
+    def make(generator: np.random.Generator) -> Sample:
+        arms = np.where(generator.random((2, 3)) < share, 10.0, generator.normal(90.0, 1.0, (2, 3)))
+        return paired(arms, (1, -1), ABOVE) if by_seed else welch(arms, (1, -1), ABOVE)
+
+    found = rates(make)
+    assert found.supported <= at_most(LEVEL)
+    assert found.contradicted <= at_most(LEVEL)
+
+
 def best_of(means: Sequence[float], others: Sequence[float]) -> Callable[[np.random.Generator], BestSample]:
     def make(generator: np.random.Generator) -> BestSample:
         common = generator.normal(0.0, 1.0, 5)

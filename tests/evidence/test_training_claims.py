@@ -11,8 +11,8 @@ import pytest
 
 from nfrepro.evidence import claim_lines
 from nfrepro.evidence.claim_checks import check_runs
-from nfrepro.evidence.claim_evidence import CLASSES
 from nfrepro.evidence.claim_runs import select
+from nfrepro.evidence.claim_values import CLASSES
 from nfrepro.evidence.claim_verdicts import Answer, ClaimVerdict, judge
 from nfrepro.evidence.claims import Claim
 from nfrepro.evidence.claims_file import load_claims
@@ -125,7 +125,7 @@ def mirrored(world: World) -> World:
     return lambda row: 150 - float(world(row) or 0)
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("scale", ["laptop", "paper"])
 @pytest.mark.parametrize("name", WORLDS)
 def test_a_clear_effect_decides_a_claim_either_way(results: Path, name: str, scale: str) -> None:
     truly = judged(results, name, scale, WORLDS[name])
