@@ -201,27 +201,33 @@ def collect(
 
 @app.command()
 def claims(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Claims, say C01. Default: all.")] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="Claims to show in detail, say C01. Default: all, in short."),
+    ] = None,
     scale: Scale = "laptop",
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
     """Verdicts on the paper's claims, from stored results. Runs and writes nothing."""
+    from nfrepro.evidence import claim_lines
+    from nfrepro.evidence.claim_checks import check_runs, check_scale
     from nfrepro.evidence.claim_verdicts import judge
-    from nfrepro.evidence.claims import check_scale, load_claims, select_claims
+    from nfrepro.evidence.claims import select_claims
+    from nfrepro.evidence.claims_file import load_claims
 
     stated = load_claims(experiments, SCHEMAS)
-    check_scale(stated, experiments, scale)
     wanted = select_claims(stated, ids or [])
+    check_scale(stated, experiments, scale)
+    check_runs(stated, experiments, scale, SCHEMAS)
     verdicts = [found for found in judge(stated, results, scale) if found.claim in wanted]
     if as_json:
         _print_json([found.report() for found in verdicts])
         return
     for found in verdicts:
-        print("\n".join(found.lines()))
-    plural = "" if len(verdicts) == 1 else "s"
-    print(f"{len(verdicts)} claim{plural} at scale {scale}: {_tally([found.verdict for found in verdicts])}")
+        print("\n".join(claim_lines.details(found) if ids else claim_lines.overview(found)))
+    print(claim_lines.tally(verdicts, scale))
 
 
 @app.command()

@@ -30,7 +30,11 @@ def exact_interval(hits: int, n: int, level: float = 0.95) -> Interval:
     """
     if not 0 <= hits <= n or n < 1:
         raise ValueError(f"{hits} hits of {n} are no proportion")
-    tail = (1 - level) / 2
-    low = 0.0 if hits == 0 else float(stats.beta.ppf(tail, hits, n - hits + 1))
-    high = 1.0 if hits == n else float(stats.beta.ppf(1 - tail, hits + 1, n - hits))
+    low, high = clopper_pearson(hits, n, level)
     return Interval(100 * hits / n, 100 * low, 100 * high, n, f"{100 * level:g} % exact binomial interval over seeds")
+
+
+def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a share (Clopper and Pearson 1934), as shares: it holds at least as often as `level`."""
+    found = stats.binomtest(hits, n).proportion_ci(level, method="exact")
+    return float(found.low), float(found.high)
