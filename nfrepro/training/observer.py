@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nfrepro.training import checkpoint
+from nfrepro.training.distributed import ALONE, Processes
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.state import TrainingState
 
@@ -59,6 +60,7 @@ class Surroundings:
     # Looks at the network when so many steps are done, 0 before the first; may change nothing. Not counted as training.
     probe: Callable[[nn.Module, int], None] = lambda model, step: None
     probe_steps: frozenset[int] = frozenset()
+    processes: Processes = ALONE  # of which the first alone writes
 
 
 class Observer:
@@ -115,7 +117,7 @@ class Observer:
     def after_epoch(self) -> None:
         """Saves; raises `Stopped` when asked to, unless training is over."""
         self.save()
-        if self.around.should_stop() and self.state.step < self.options.epochs * self.steps_per_epoch:
+        if self._asked_to_stop() and self.state.step < self.options.epochs * self.steps_per_epoch:
             raise Stopped
 
     def report(self, evaluated: bool = False) -> None:
@@ -135,12 +137,25 @@ class Observer:
         self.reported = time.perf_counter()
 
     def save(self) -> None:
-        checkpoint.save(self.around.folder, self.state.step, self.state.to_checkpoint(self.fingerprint))
+        processes = self.around.processes
+        if processes.rank == 0:
+            content = self.state.to_checkpoint(self.fingerprint, processes.count)
+            checkpoint.save(self.around.folder, self.state.step, content)
         self.saved = time.perf_counter()
         self.start_clock()
 
+    def _asked_to_stop(self) -> bool:
+        """Whether any process was; all answer the same."""
+        processes = self.around.processes
+        try:
+            asked = self.around.should_stop()
+        except Exception:
+            processes.any(True)  # the others would wait for this one
+            raise
+        return processes.any(asked)
+
     def _look(self) -> None:
-        found = torch.stack(self.unseen).tolist()
+        found = self.around.processes.add_up(torch.stack(self.unseen)).tolist()
         self.unseen = []
         self.newest_loss = found[-1][0]
         now = time.perf_counter()
@@ -160,7 +175,7 @@ class Observer:
         now = time.perf_counter()
         if now - self.reported >= SECONDS_BETWEEN_REPORTS:
             self.report()
-        if self.around.should_stop():
+        if self._asked_to_stop():
             self.save()
             raise Stopped
         if now - self.saved >= self.around.checkpoint_seconds:
