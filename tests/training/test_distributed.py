@@ -13,7 +13,7 @@ from test_loop import execute_on, metrics, task, without_times
 from nfrepro.errors import InputError
 from nfrepro.models import create
 from nfrepro.tasks.job import Interrupted, Surroundings
-from nfrepro.tasks.options import TrainTask
+from nfrepro.tasks.options import ProbeSchedule, TrainTask
 from nfrepro.tasks.train import run
 from nfrepro.training import checkpoint
 from nfrepro.training.distributed import ALONE, Processes, joined
@@ -118,7 +118,7 @@ def test_both_diverge_at_the_same_step(two: pair.Pair, tmp_path: Path) -> None:
 
 
 def test_the_signal_is_measured_once(two: pair.Pair, tmp_path: Path) -> None:
-    options = task(probe={"steps": [0, 5], "images": 8})
+    options = task().model_copy(update={"probe": ProbeSchedule(steps=(0, 5), images=8)})
     alone(options, tmp_path / "one")
     two(pair.train, options, tmp_path / "two")
     tables = [(tmp_path / name / "propagation.csv").read_text().splitlines() for name in ("one", "two")]
