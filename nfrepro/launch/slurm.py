@@ -8,8 +8,7 @@ import io
 import os
 import shlex
 import shutil
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,10 @@ import submitit
 from nfrepro.errors import InputError
 from nfrepro.evidence.claim import Claimed, claim
 from nfrepro.launch import submission as kept
+from nfrepro.launch.scheduler import ask, in_queue
 from nfrepro.launch.slurm_job import RunsOfAJob
 from nfrepro.launch.submission import Array, Submission
 from nfrepro.specs import Run
-
-SECONDS_FOR_AN_ANSWER = 60.0
 
 
 class _Text(submitit.SlurmExecutor):
@@ -59,7 +57,7 @@ def queued(results: Path, run: Run) -> set[str]:
     arrays = [array for submission in kept.earlier(results, run) for array in submission.arrays]
     if not arrays:
         return set()
-    waiting = _in_queue([array.name for array in arrays])
+    waiting = in_queue([array.name for array in arrays])
     found: set[str] = set()
     for array in arrays:
         for name, job_id, index in waiting:
@@ -153,36 +151,12 @@ def _outside_of_any_job() -> Iterator[None]:
         yield
 
 
-def _in_queue(names: Sequence[str]) -> list[tuple[str, str, int]]:
-    """Name, job id and place in the array of the jobs with these names that wait or run."""
-    lines = _ask("squeue", "--noheader", "--array", f"--name={','.join(names)}", "--format=%j|%F|%K").splitlines()
-    fields = [line.strip().split("|") for line in lines if line.count("|") == 2]
-    return [(name, job_id, int(index) if index.isdigit() else 0) for name, job_id, index in fields]
-
-
 def _withdraw(submission: Submission) -> bool:
     """Cancels what was accepted of a submission that failed, also if sbatch said that it was not. Whether any was."""
-    mine = {job_id for _, job_id, _ in _in_queue([array.name for array in submission.arrays])}
+    mine = {job_id for _, job_id, _ in in_queue([array.name for array in submission.arrays])}
     if mine:
-        _ask("scancel", *sorted(mine))
+        ask("scancel", *sorted(mine))
     return bool(mine)
-
-
-def _ask(*command: str) -> str:
-    try:
-        answer = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS_FOR_AN_ANSWER,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InputError(f"SLURM does not answer: {command[0]}: {error}") from None
-    if answer.returncode != 0:
-        raise InputError(f"SLURM does not answer: {(answer.stderr.strip().splitlines() or [command[0]])[-1]}")
-    return answer.stdout
 
 
 def _reason(error: Exception) -> str:
