@@ -97,7 +97,7 @@ def sweep(
     name: ExperimentName,
     scale: Scale = "laptop",
     executor: Annotated[
-        str, typer.Option(help="Where runs execute: local (worker processes here) or slurm.")
+        str, typer.Option(help="Where runs execute: local (worker processes here), slurm, or debug (this process).")
     ] = "local",
     cluster: Annotated[
         str, typer.Option(metavar="NAME", help="slurm: profile in experiments/clusters, or a .yaml file.")
@@ -115,6 +115,7 @@ def sweep(
     results: Results = RESULTS,
 ) -> None:
     """Executes what is not done yet, and collects all into runs.csv. With slurm: submits it, and returns."""
+    executor = "local" if executor == "local-queue" else executor
     if executor not in EXECUTORS:
         raise InputError(
             f"--executor {executor}: unknown{did_you_mean(executor, EXECUTORS)}; there is: {', '.join(EXECUTORS)}"
@@ -135,7 +136,9 @@ def sweep(
         return
     plan = make_plan(runs, results, retry)
     _prepare(plan.execute)
-    if plan.execute:
+    if plan.execute and executor == "debug":
+        _execute_here(plan.execute, len(runs), results, jobs, threads, checkpoint_seconds)
+    elif plan.execute:
         _execute_locally(plan.execute, len(runs), results, jobs, threads, checkpoint_seconds)
     _write_table(runs, results, overrides)
     _exit_by_state(runs, results)
@@ -450,6 +453,20 @@ def _execute_locally(
         execute_all(runs, results, share, checkpoint_seconds, display.observe, display.stopping)
 
 
+def _execute_here(
+    runs: Sequence[Run], total: int, results: Path, jobs: int | None, threads: int | None, checkpoint_seconds: float
+) -> None:
+    """Lines, no bars: a debugger needs the terminal."""
+    if jobs is not None:
+        raise InputError("--jobs is not for debug, which executes one run after the other")
+    from nfrepro.display import Lines
+    from nfrepro.launch.machine import share_machine
+    from nfrepro.launch.this_process import execute_in_turn
+
+    with Lines(total, total - len(runs)) as display:
+        execute_in_turn(runs, results, share_machine(1, 1, threads), checkpoint_seconds, display.observe)
+
+
 def _sweep_on_slurm(
     runs: Sequence[Run],
     results: Path,
@@ -460,9 +477,12 @@ def _sweep_on_slurm(
     dry_run: bool,
 ) -> None:
     """Submits what is neither done, nor being executed, nor queued; waits for nothing."""
-    from nfrepro.launch import slurm
+    from nfrepro.launch import partitions, slurm
     from nfrepro.launch.cluster import load_cluster
     from nfrepro.launch.submission import divide
+
+    def complain(text: str) -> None:
+        print(text, file=sys.stderr)
 
     profile = load_cluster(cluster, experiments)
     if dry_run:
@@ -470,13 +490,16 @@ def _sweep_on_slurm(
         print("\n".join(slurm.sbatch_texts(divide(left, results, profile, checkpoint_seconds))) if left else "nothing")
         return
     slurm.check_slurm()
+    partitions.check(profile)
     with slurm.submitting(results, runs[0]):
         left = _left_for_slurm(runs, results, retry, slurm.queued(results, runs[0]))
         if not left:
             print("nothing to submit")
             return
+        for text in slurm.silent_failures(results, left):
+            complain(text)
         _prepare(left)
-        submitted = slurm.submit(divide(left, results, profile, checkpoint_seconds))
+        submitted = slurm.submit(divide(left, results, profile, checkpoint_seconds), complain)
     jobs = sum(len(array.jobs) for array in submitted.arrays)
     ids = ", ".join(str(array.job_id) for array in submitted.arrays)
     print(f"submitted {_count(['queued'] * len(left))} in {jobs} jobs of up to {profile.timeout_min} min: {ids}")
@@ -496,7 +519,7 @@ def _left_for_slurm(runs: Sequence[Run], results: Path, retry: bool, queued: set
     return left
 
 
-EXECUTORS = ("local", "slurm")
+EXECUTORS = ("local", "local-queue", "slurm", "debug")
 
 
 def _write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None) -> None:
