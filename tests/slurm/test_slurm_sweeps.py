@@ -1,105 +1,33 @@
 """Sweeps on a real SLURM: submitted once, done once, and the same bits whatever happens on the way."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import submitit
-from tiny_experiment import TINY, Call, command
+from submitted_sweep import (
+    LONG,
+    PROFILE,
+    Slurm,
+    done,
+    has_the_id_of_its_array,
+    job_of,
+    logs,
+    records,
+    submission_call,
+    wait_until,
+    what_was_found,
+)
+from tiny_experiment import Call, command
 
 import nfrepro as package
 from nfrepro.evidence import claim
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
-
-Slurm = Callable[..., str]  # calls a command of SLURM
-
-PROFILE = "partition: main\ntimeout_min: 60\n"
-# Some seconds of training a run: long enough to be hit in the middle.
-LONG = TINY.replace("train_images: 96", "train_images: 4000").replace("epochs: 2", "epochs: 6")
-TIMES = ("train_seconds", "images_per_second")
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind(slurm: Slurm) -> Iterator[None]:
-    yield
-    slurm("up")
-    for job in set(slurm("squeue", "-h", "-o", "%A").split()):
-        slurm("scancel", job)
-    wait_until(lambda: not slurm("squeue", "-h"))
-
-
-@pytest.fixture
-def submit(nfrepro: Call, experiments: Path) -> Call:
-    """`submit(*arguments, profile=…)`: `nfrepro sweep tiny --executor slurm`."""
-
-    def call(*arguments: str, profile: str = PROFILE) -> "subprocess.CompletedProcess[str]":
-        (experiments / "here.yaml").write_text(profile)
-        return nfrepro(*submission_call(experiments), *arguments)
-
-    return call
-
-
-def submission_call(experiments: Path) -> list[str]:
-    line = ["sweep", "tiny", "--scale", "smoke", "--executor", "slurm", "--checkpoint-seconds", "3600"]
-    return [*line, "--cluster", str(experiments / "here.yaml")]
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 300.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.2)
-
-
-def records(results: Path) -> dict[str, Any]:
-    found = [json.loads(path.read_text()) for path in results.glob("tiny/smoke/*/run.json")]
-    return {record["id"]: record for record in found}
-
-
-def done(results: Path, runs: int = 4) -> bool:
-    return [record["status"] for record in records(results).values()] == ["completed"] * runs
-
-
-def job_of(record: dict[str, Any]) -> str:
-    environment = record["provenance"]["environment"]
-    if "SLURM_ARRAY_JOB_ID" in environment:
-        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
-    return str(environment["SLURM_JOB_ID"])
-
-
-def has_the_id_of_its_array(record: dict[str, Any]) -> bool:
-    environment = record["provenance"]["environment"]
-    return bool(environment["SLURM_JOB_ID"] == environment["SLURM_ARRAY_JOB_ID"])
-
-
-def logs(results: Path) -> str:
-    return "".join(path.read_text() for path in sorted(results.glob(".slurm/tiny/smoke/*/jobs/*_log.out")))
-
-
-def what_was_found(results: Path) -> dict[str, Any]:
-    """Everything that may not depend on when and where a run executed; the digest of its weights is part of it."""
-
-    def lasting(row: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in row.items() if key not in TIMES}
-
-    return {
-        name: (
-            lasting(record["final"]),
-            [
-                lasting(json.loads(line))
-                for line in (results / "tiny" / "smoke" / name / "metrics.jsonl").read_text().splitlines()
-            ],
-        )
-        for name, record in records(results).items()
-    }
 
 
 def test_a_sweep_is_submitted_once_and_done_once(slurm: Slurm, submit: Call, results: Path) -> None:
@@ -199,21 +127,6 @@ def test_requeues_are_limited(slurm: Slurm, submit: Call, experiments: Path, res
     assert "not requeued: it was 0 times, and max_requeues is 0" in logs(results)
     assert submit().stderr == "2 runs: 2 to submit\n"
     wait_until(lambda: done(results, runs=2))
-
-
-def test_what_sbatch_refuses_leaves_nothing_behind(slurm: Slurm, submit: Call, results: Path) -> None:
-    for profile, reason in (
-        (PROFILE.replace("main", "nowhere"), "invalid partition"),
-        (PROFILE + "gpus_per_run: 1\ncpus_per_run: 100\n", "more processors requested than permitted"),
-        (PROFILE.replace("60", "6000"), "time limit"),
-    ):
-        refused = submit(profile=profile)
-        assert refused.returncode == 2, refused.stdout
-        assert refused.stderr.splitlines()[1:] == [refused.stderr.splitlines()[-1]]
-        assert refused.stderr.splitlines()[-1].startswith("nfrepro: sbatch refused: ")
-        assert reason in refused.stderr.lower()
-        assert slurm("squeue", "-h") == ""
-    assert not list(results.glob(".slurm/tiny/smoke/*"))
 
 
 def test_an_array_that_was_accepted_although_sbatch_failed_is_withdrawn(
