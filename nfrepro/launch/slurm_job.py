@@ -5,6 +5,7 @@ what is stored and from nothing else. Runs of one process each go through a loca
 that dies takes no other along. A run of several processes is executed by all tasks of the job together.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -25,8 +26,6 @@ from nfrepro.launch.local_queue import Event, execute_all
 from nfrepro.launch.machine import Share, count_gpus
 from nfrepro.launch.submission import Submission
 from nfrepro.specs import Run
-
-SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class StopRequest:
@@ -128,5 +127,6 @@ def _observe(event: Event) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # on a full disk: the runs notice for themselves
+        sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        sys.stdout.flush()

@@ -1,16 +1,19 @@
 """Sweeps on a real SLURM: submitted once, done once, and the same bits whatever happens on the way."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import submitit
 from submitted_sweep import (
     LONG,
+    ONE_RUN,
     PROFILE,
     Slurm,
     done,
@@ -166,4 +169,60 @@ def test_without_a_controller_nothing_is_submitted(slurm: Slurm, submit: Call, r
     assert refused.returncode in (0, 2)
     assert "SLURM does not answer" in refused.stderr or "4 done" in refused.stderr
     slurm("up")
+    wait_until(lambda: done(results))
+
+
+def test_a_submission_of_several_arrays_keeps_to_its_parallelism(slurm: Slurm, submit: Call, results: Path) -> None:
+    assert submit(profile=PROFILE + "max_array_size: 2\narray_parallelism: 1\n").returncode == 0
+    waiting = slurm("squeue", "-h", "-o", "%E").split()
+    assert any(dependency.startswith("afterany:") for dependency in waiting)
+    at_once = []
+    while states := slurm("squeue", "-h", "-r", "-o", "%T").split():
+        at_once.append(states.count("RUNNING"))
+        time.sleep(0.1)
+    assert max(at_once) == 1
+    assert done(results)
+
+
+def test_at_its_time_limit_a_job_saves_and_comes_back(
+    slurm: Slurm, submit: Call, experiments: Path, results: Path
+) -> None:
+    (experiments / "tiny.yaml").write_text(ONE_RUN.replace("epochs: 4", "epochs: 1000"))
+    limited = PROFILE.replace("60", "1") + "seconds_to_save: 20\n"
+    assert submit(profile=limited).returncode == 0
+    wait_until(lambda: "goes back to the queue, for the 1. time" in logs(results))
+    (folder,) = results.glob("tiny/smoke/*")
+    saved = {path.name for path in folder.glob("checkpoint-*.pt")}
+    rows = len((folder / "metrics.jsonl").read_text().splitlines())
+    assert saved
+    assert rows > 0
+    wait_until(lambda: len((folder / "metrics.jsonl").read_text().splitlines()) > rows)
+    (record,) = records(results).values()
+    assert (record["executions"], record["provenance"]["environment"]["SLURM_RESTART_COUNT"]) == (2, "1")
+
+
+@pytest.fixture
+def small_disk(results: Path) -> Iterator[Path]:
+    """The results on a file system of 16 MiB."""
+    results.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(results)], check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield results
+    subprocess.run(["umount", "--lazy", str(results)], check=True)
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    slurm: Slurm, submit: Call, small_disk: Path, results: Path, tmp_path: Path
+) -> None:
+    waits = f"setup:\n  - while [ ! -e {tmp_path}/go ]; do sleep 0.1; done\n"
+    assert submit(profile=PROFILE + waits).returncode == 0
+    with contextlib.suppress(OSError), open(small_disk / "fill", "wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    (tmp_path / "go").touch()
+    wait_until(lambda: not slurm("squeue", "-h"))
+    assert not records(results)
+    assert not list(results.rglob("*.tmp"))
+    (small_disk / "fill").unlink()
+    assert submit().stderr == "4 runs: 4 to submit\n"
     wait_until(lambda: done(results))
