@@ -19,7 +19,7 @@ import submitit
 from nfrepro.errors import InputError
 from nfrepro.evidence.claim import Claimed, claim
 from nfrepro.launch import submission as kept
-from nfrepro.launch import visibility
+from nfrepro.launch import submitted, visibility
 from nfrepro.launch.scheduler import ask, in_queue
 from nfrepro.launch.slurm_job import RunsOfAJob
 from nfrepro.launch.submission import Submission
@@ -55,27 +55,14 @@ def check_slurm() -> None:
 
 def queued(results: Path, run: Run) -> set[str]:
     """Ids of the runs, of the sweep that `run` belongs to, that are in jobs waiting or running. Asks SLURM once."""
-    arrays = [array for submission in kept.earlier(results, run) for array in submission.arrays]
-    if not arrays:
-        return set()
-    waiting = in_queue([array.name for array in arrays])
-    found: set[str] = set()
-    for array in arrays:
-        for name, job_id, index in waiting:
-            # Without a job id sbatch had failed, but SLURM may have accepted the array before.
-            if name == array.name and array.job_id in (None, job_id) and index < len(array.jobs):
-                found.update(array.jobs[index])
-    return found
+    submissions = kept.earlier(results, run)
+    everything = {one.id for submission in submissions for one in submission.runs}
+    return {name for held in submitted.held(submissions, everything) for name in held.runs}
 
 
-def silent_failures(results: Path, left: Sequence[Run]) -> list[str]:
-    """What is to be said of earlier jobs of runs that are `left` to do and not queued, if these never wrote a line."""
-    counts = {one.folder: kept.ended_silently(one, {run.id for run in left}) for one in kept.earlier(results, left[0])}
-    return [
-        f"{folder}: {count} jobs ended before they began: cancelled, or on nodes that do not see this folder"
-        for folder, count in counts.items()
-        if count
-    ]
+def ended_silently(results: Path, left: Sequence[Run]) -> int:
+    """How many earlier jobs of runs that are `left` to do, and not queued, never wrote a line."""
+    return submitted.ended_silently(kept.earlier(results, left[0]), {run.id for run in left})
 
 
 def sbatch_texts(submission: Submission) -> list[str]:

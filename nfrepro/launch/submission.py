@@ -10,7 +10,7 @@ results/.slurm/<experiment>/<scale>/<number>/
 import json
 import shutil
 import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -124,17 +124,6 @@ def earlier(results: Path, run: Run) -> list[Submission]:
     """All submissions of the sweep that `run` belongs to; a folder whose record was never written is passed over."""
     folders = sorted(sweep_folder(results.resolve(), run).glob("[0-9]*"))
     return [read(folder) for folder in folders if (folder / RECORD).exists()]
-
-
-def ended_silently(submission: Submission, runs: Collection[str]) -> int:
-    """How many jobs have all their runs among `runs`, which nobody executes, and left no log."""
-    count = 0
-    for array in submission.arrays:
-        for index, job in enumerate(array.jobs):
-            name = f"{array.job_id}_{index}" if len(array.jobs) > 1 else array.job_id
-            begun = any(submission.jobs.glob(f"{name}_*_log.out"))
-            count += array.job_id is not None and not begun and set(job) <= set(runs)
-    return count
 
 
 def _parts(items: Sequence[Item], size: int) -> list[tuple[Item, ...]]:

@@ -127,7 +127,9 @@ def test_a_results_folder_that_nodes_do_not_see(slurm: Slurm, submit: Call, resu
         assert not records(results)
         refused = submit()
         assert refused.returncode == 2
-        assert "0001: 4 jobs ended before they began: cancelled, or on nodes that do not see this" in refused.stderr
+        assert (
+            f"4 earlier jobs ended before they began: cancelled, or their nodes do not see {results}" in refused.stderr
+        )
     assert submit().returncode == 0
     wait_until(lambda: done(results))
 
