@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nfrepro.errors import InputError
-from nfrepro.evidence import store
+from nfrepro.evidence import cancellation, progress, store
 from nfrepro.evidence.claim import Claim, Claimed, ClaimLost, claim
 from nfrepro.evidence.provenance import provenance
 from nfrepro.specs import Run
@@ -19,7 +19,10 @@ from nfrepro.tasks.registry import TASKS
 # The machine is at fault, not the run: it is not marked as failed, and the next sweep continues it.
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM}
 
-Ending = Literal["completed", "diverged", "failed", "interrupted", "claimed"]
+Ending = Literal["completed", "diverged", "failed", "interrupted", "cancelled", "claimed"]
+
+
+CANCELLED = "the next sweep continues it"
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ def execute(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with claim(folder) as held:
-            stop = _stop_or_lost(should_stop, held)
-            around = Surroundings(folder, place.device, place.checkpoint_seconds, report, complain, stop)
+            stop = _stop_or_lost(should_stop, cancellation.watched(folder), held)
+            told = _also_to_others(report, folder)
+            around = Surroundings(folder, place.device, place.checkpoint_seconds, told, complain, stop)
             return _execute_claimed(run, held, place, around)
     except Claimed:
         return Ended("claimed", "another process is executing it")
@@ -65,13 +69,24 @@ def execute(
         return Ended("interrupted", f"{folder}: {error.strerror or error}: mend this and start the sweep again")
 
 
-def _stop_or_lost(should_stop: Callable[[], bool], held: Claim) -> Callable[[], bool]:
+def _also_to_others(report: Callable[[Progress], None], folder: Path) -> Callable[[Progress], None]:
+    """Keeps what a run reports where other processes and machines can read it."""
+    writer = progress.Writer(folder)
+
+    def tell(reported: Progress) -> None:
+        writer.note(reported.done, reported.total, reported.text)
+        report(reported)
+
+    return tell
+
+
+def _stop_or_lost(should_stop: Callable[[], bool], cancelled: Callable[[], bool], held: Claim) -> Callable[[], bool]:
     """Ends a task whose claim is lost at its next step, before it saves anything over what its successor writes."""
 
     def stop() -> bool:
         if held.lost:
             raise ClaimLost
-        return should_stop()
+        return should_stop() or cancelled()
 
     return stop
 
@@ -82,6 +97,8 @@ def _execute_claimed(run: Run, held: Claim, place: Place, around: Surroundings) 
     if stored.state in store.DONE:
         return Ended("completed" if stored.state == "completed" else "diverged", "was done before")
     store.check_config(folder, run)
+    if cancellation.is_cancelled(folder):
+        return Ended("cancelled", CANCELLED)
     record = _begin(run, folder, stored.record)
     try:
         _set_threads(place.threads)
@@ -98,6 +115,8 @@ def _execute_claimed(run: Run, held: Claim, place: Place, around: Surroundings) 
     except ClaimLost:
         raise
     except Interrupted:
+        if cancellation.is_cancelled(folder):
+            return Ended("cancelled", CANCELLED)
         return Ended("interrupted", "stopped; the next sweep continues it")
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
@@ -106,6 +125,8 @@ def _execute_claimed(run: Run, held: Claim, place: Place, around: Surroundings) 
         return _failed(folder, record, error)
     outcome.discard_unfinished()
     (folder / store.ERROR).unlink(missing_ok=True)
+    progress.remove(folder)
+    cancellation.lift(folder)
     return Ended(outcome.status, _in_words(outcome.final))
 
 

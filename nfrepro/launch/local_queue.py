@@ -22,6 +22,7 @@ from nfrepro.launch.machine import Share
 from nfrepro.specs import Run
 
 SECONDS_TO_STOP = 60.0
+SECONDS_TO_HEAR = 10.0
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_LOOKS_AT_OTHERS = 1.0
 
@@ -53,7 +54,8 @@ class Sweep:
     """The state of a sweep in this process."""
 
     waiting: deque[Run]
-    elsewhere: list[Run] = field(default_factory=list)  # another sweep is executing these
+    waits_for: Callable[[Run], bool]
+    elsewhere: list[Run] = field(default_factory=list)  # another sweep is executing these, and this one waits for it
     ended: dict[str, Ended] = field(default_factory=dict)
 
 
@@ -64,13 +66,19 @@ def execute_all(
     checkpoint_seconds: float,
     observe: Callable[[Event], None],
     on_stop: Callable[[], None] = lambda: None,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    seconds_to_stop: float = SECONDS_TO_STOP,
+    waits_for: Callable[[Run], bool] = lambda run: True,
 ) -> dict[str, Ended]:
-    """Executes `runs`; returns how each ended, by id. Runs that another sweep executes are waited for.
+    """Executes `runs`; returns how each ended, by id.
 
-    A worker that dies costs the run it was at, nothing else. On KeyboardInterrupt `on_stop` is called, all workers save
-    and stop, and the exception goes on; a second one kills them.
+    A worker that dies costs the run it was at, nothing else. Runs that another sweep executes are waited for, where
+    `waits_for` says so. Once `should_stop` says so, all workers save and stop; runs that had not begun are missing from
+    what is returned. On KeyboardInterrupt `on_stop` is called, all workers save and stop, and the exception goes on;
+    a second one kills them.
     """
-    sweep = Sweep(deque(runs))
+    sweep = Sweep(deque(runs), waits_for)
     inbox: Inbox = queue.SimpleQueue()
     workers = {
         number: _start_worker(number, results, share, checkpoint_seconds, inbox)
@@ -78,7 +86,7 @@ def execute_all(
     }
     looked = time.monotonic()
     try:
-        while len(sweep.ended) < len(runs):
+        while len(sweep.ended) < len(runs) and not should_stop():
             for worker in workers.values():
                 if worker.run is None and sweep.waiting:
                     _give(worker, sweep.waiting.popleft())
@@ -92,7 +100,8 @@ def execute_all(
         on_stop()
         raise
     finally:
-        _stop(list(workers.values()))
+        _stop(list(workers.values()), seconds_to_stop)
+    _hear_out(list(workers.values()), inbox, sweep, observe)
     return sweep.ended
 
 
@@ -156,24 +165,32 @@ def _receive(inbox: Inbox, sweep: Sweep, observe: Callable[[Event], None]) -> Wo
         worker, message = inbox.get(timeout=SECONDS_BETWEEN_LOOKS)
     except queue.Empty:
         return None
-    if message is None:
-        if worker.run is not None:
-            how = _how_it_died(worker.process.wait())
-            _end(sweep, worker.run, Ended("interrupted", f"its worker process {how}"), observe)
-        return worker
     run = worker.run
+    if message is None:
+        worker.run = None
+        if run is not None:
+            how = _how_it_died(worker.process.wait())
+            _end(sweep, run, Ended("interrupted", f"its worker process {how}"), observe)
+        return worker
     if run is None:
         return None  # it is between two runs and only complains
     if message["kind"] != "ended":
         observe(Event(run, message["kind"], message))
         return None
     worker.run = None
-    if message["ending"] == "claimed":
+    if message["ending"] == "claimed" and sweep.waits_for(run):
         sweep.elsewhere.append(run)
         observe(Event(run, "claimed", message))
     else:
         _end(sweep, run, Ended(message["ending"], message["text"]), observe)
     return None
+
+
+def _hear_out(workers: Sequence[Worker], inbox: Inbox, sweep: Sweep, observe: Callable[[Event], None]) -> None:
+    """Handles what `workers` said before they ended."""
+    deadline = time.monotonic() + SECONDS_TO_HEAR
+    while any(worker.run is not None for worker in workers) and time.monotonic() < deadline:
+        _receive(inbox, sweep, observe)
 
 
 def _end(sweep: Sweep, run: Run, ended: Ended, observe: Callable[[Event], None]) -> None:
@@ -204,13 +221,13 @@ def _how_it_died(code: int) -> str:
     return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
-def _stop(workers: Sequence[Worker]) -> None:
+def _stop(workers: Sequence[Worker], seconds: float) -> None:
     """Lets every worker save and end; kills those that take too long, or all on a second Ctrl-C."""
     for worker in workers:
         assert worker.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             worker.process.stdin.close()
-    deadline = time.monotonic() + SECONDS_TO_STOP
+    deadline = time.monotonic() + seconds
     try:
         for worker in workers:
             worker.process.wait(max(0.0, deadline - time.monotonic()))

@@ -67,7 +67,9 @@ def _stop_on_signal(stop: threading.Event) -> None:
         stop.set()
 
     signal.signal(signal.SIGTERM, request)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the queue's to handle
+    # Ctrl-C, and what a scheduler sends to all processes of a job, is the queue's to handle.
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _read_runs(runs: "queue.SimpleQueue[Run | None]", stop: threading.Event) -> None:
