@@ -30,7 +30,6 @@ def run(task: TrainTask, around: Surroundings) -> Outcome:
         torch.backends.cudnn.deterministic = True
     dataset = _load_once(task.data).to(device)
     model = initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
-    check_division(model, task.train, around.processes.count)
     try:
         setup = loop.TrainingSetup(dataset, task.data, task.train, task.seed)
         with around.processes.connected(device.type):
@@ -43,6 +42,13 @@ def run(task: TrainTask, around: Surroundings) -> Outcome:
         _provenance(dataset, task, device),
         discard_unfinished=partial(checkpoint.remove, around.folder),
     )
+
+
+def check_processes(task: TrainTask, count: int) -> None:
+    """Raises `InputError` where a run cannot be divided among so many processes."""
+    with torch.device("meta"):
+        model = build(task.model, num_classes=2, in_channels=3)
+    check_division(model, task.train, count)
 
 
 @lru_cache(maxsize=1)

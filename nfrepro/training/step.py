@@ -48,9 +48,13 @@ def cut(options: TrainOptions, rows: range) -> list[Part]:
 
 
 class Trainer:
-    """Makes optimiser steps on this process's rows of each batch; with the other processes on those of all."""
+    """Makes optimiser steps on this process's rows of each batch; with the other processes on those of all.
+
+    Raises `InputError` where the run does not divide among them.
+    """
 
     def __init__(self, state: TrainingState, options: TrainOptions, seed: int, processes: Processes) -> None:
+        check_division(state.model, options, processes.count)
         self.state, self.options, self.seed, self.processes = state, options, seed, processes
         self.parts = cut(options, processes.share(options.batch_size))
         self.gradients = GradientSum(state.model.parameters(), processes)
