@@ -18,6 +18,8 @@ from nfrepro.tasks.registry import TASKS
 
 # The machine is at fault, not the run: it is not marked as failed, and the next sweep continues it.
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM}
+# Processes that read data for a run, where its data set does not lie in memory.
+MAX_WORKERS = 8
 
 Ending = Literal["completed", "diverged", "failed", "interrupted", "claimed"]
 
@@ -53,7 +55,8 @@ def execute(
         folder.mkdir(parents=True, exist_ok=True)
         with claim(folder) as held:
             stop = _stop_or_lost(should_stop, held)
-            around = Surroundings(folder, place.device, place.checkpoint_seconds, report, complain, stop)
+            workers = min(MAX_WORKERS, place.threads)
+            around = Surroundings(folder, place.device, place.checkpoint_seconds, report, complain, stop, workers)
             return _execute_claimed(run, held, place, around)
     except Claimed:
         return Ended("claimed", "another process is executing it")

@@ -26,6 +26,7 @@ class Surroundings:
     report: Callable[[Progress], None] = lambda progress: None
     complain: Callable[[str], None] = lambda text: None
     should_stop: Callable[[], bool] = lambda: False
+    workers: int = 0  # processes that may read data for it
 
 
 @dataclass(frozen=True)

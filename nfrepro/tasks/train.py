@@ -60,7 +60,7 @@ def _probe(task: TrainTask, dataset: Dataset, around: Surroundings) -> TrainingP
     if task.probe is None:
         return None
     x = image_batch(dataset, task.probe.images, dataset.pixels, task.seed)
-    x = x.to(dataset.train.images.device).to(memory_format=torch.channels_last)
+    x = x.to(dataset.device).to(memory_format=torch.channels_last)
     return TrainingProbe(x, frozenset(task.probe.steps), around.folder, around.complain)
 
 
@@ -74,6 +74,7 @@ def _around_the_loop(around: Surroundings, device: torch.device, probe: Training
         complain=around.complain,
         should_stop=around.should_stop,
         write_metrics=partial(write_metrics, around.folder),
+        workers=around.workers,
         **probing,
     )
 

@@ -40,8 +40,7 @@ class TrainingSetup:
 
     @property
     def autocast(self) -> torch.autocast:
-        device = self.dataset.train.images.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.options.precision == "bfloat16")
+        return torch.autocast(self.dataset.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16")
 
     def learning_rate(self, step: int) -> float:
         return learning_rate(step, self.steps_per_epoch, self.options)
@@ -74,7 +73,7 @@ def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome
         for epoch in range(state.step // setup.steps_per_epoch, setup.options.epochs):
             _train_epoch(state, setup, epoch, observer)
             if (epoch + 1) % setup.options.evaluate_every == 0 or epoch + 1 == setup.options.epochs:
-                _evaluate(state, setup)
+                _evaluate(state, setup, around.workers)
                 around.write_metrics(state.metrics)
                 observer.report(evaluated=True)
             observer.after_epoch()
@@ -114,7 +113,9 @@ def _train_epoch(state: TrainingState, setup: TrainingSetup, epoch: int, observe
     observer.start_clock()
     first_step = state.step - epoch * setup.steps_per_epoch
     batch_size = setup.options.batch_size
-    for x, labels in train_batches(setup.dataset, setup.data, batch_size, setup.seed, epoch, first_step):
+    for x, labels in train_batches(
+        setup.dataset, setup.data, batch_size, setup.seed, epoch, first_step, workers=observer.around.workers
+    ):
         loss = _train_step(state, x, labels, setup)
         observer.after_step(loss)
 
@@ -139,14 +140,14 @@ def _train_step(state: TrainingState, x: Tensor, labels: Tensor, setup: Training
     return loss.detach()
 
 
-def _evaluate(state: TrainingState, setup: TrainingSetup) -> None:
+def _evaluate(state: TrainingState, setup: TrainingSetup, workers: int) -> None:
     """Adds a row of metrics and starts new sums. Raises `Diverged` where the test loss is not finite."""
-    result = evaluate(state.model, test_batches(setup.dataset, EVALUATION_BATCH), setup.autocast)
+    result = evaluate(state.model, test_batches(setup.dataset, EVALUATION_BATCH, workers), setup.autocast)
     if not math.isfinite(result.loss):
         raise Diverged(state.step)
     row = _metrics_row(state, result, setup)
     if state.ema is not None:
-        average = evaluate(state.ema, test_batches(setup.dataset, EVALUATION_BATCH), setup.autocast)
+        average = evaluate(state.ema, test_batches(setup.dataset, EVALUATION_BATCH, workers), setup.autocast)
         finite = average.loss if math.isfinite(average.loss) else None
         row |= {"ema_test_loss": finite, "ema_test_top1": average.top1, "ema_test_top5": average.top5}
     state.metrics.append(row)
