@@ -25,6 +25,9 @@ from nfrepro.errors import InputError
 # What a scheduler or a terminal sends to all processes of a job. Workers end when the process they read for does.
 LEFT_TO_THE_MAIN_PROCESS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
+# Images a worker hands over at a time: bounds the shared memory, and a large batch is read by all workers at once.
+PIECE = 32
+
 TEST_CROP = PaddedCrop()
 
 
@@ -114,30 +117,36 @@ def read_ahead(
 
     Raises InputError, by name, for an image that cannot be read.
     """
+    pieces = [range(part.stop)[start : start + PIECE] for part in parts for start in part[::PIECE]]
     loader = DataLoader(
-        _Parts(read),
-        batch_size=None,  # a part is a batch
-        sampler=parts,
+        _Pieces(read),
+        batch_size=None,  # a piece is read as a whole
+        sampler=pieces,
         num_workers=workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=_leave_signals if workers else None,
         generator=torch.Generator(),  # the global one would be advanced
     )
-    for images in loader:
-        if isinstance(images, InputError):
-            raise images
-        yield images.to(device, non_blocking=True)
+    loaded = iter(loader)
+    for part in parts:
+        yield torch.cat([_received(next(loaded)).to(device, non_blocking=True) for _ in part[::PIECE]])
+
+
+def _received(piece: Tensor | InputError) -> Tensor:
+    if isinstance(piece, InputError):
+        raise piece
+    return piece
 
 
 @dataclass(frozen=True, eq=False)
-class _Parts(Dataset[Any]):
+class _Pieces(Dataset[Any]):
     """What DataLoader asks for. An InputError is handed over: raised in a worker it would arrive as a traceback."""
 
     read: Callable[[range], Tensor]
 
-    def __getitem__(self, part: range) -> Tensor | InputError:
+    def __getitem__(self, piece: range) -> Tensor | InputError:
         try:
-            return self.read(part)
+            return self.read(piece)
         except InputError as error:
             return error
 
