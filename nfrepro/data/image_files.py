@@ -22,8 +22,10 @@ from nfrepro.data.options import AugmentationOptions
 from nfrepro.data.randaugment import apply_change
 from nfrepro.errors import InputError
 
-# What a scheduler or a terminal sends to all processes of a job. Workers end when the process they read for does.
-LEFT_TO_THE_MAIN_PROCESS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# What a scheduler or a terminal sends to all processes of a job, so that the main one may save and stop.
+LEFT_TO_THE_MAIN_PROCESS = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+# A worker told to end goes on for so long: until then the main process may wait for its images before it stops.
+SECONDS_TO_END = 20
 
 # Images a worker hands over at a time: bounds the shared memory, and a large batch is read by all workers at once.
 PIECE = 32
@@ -124,12 +126,15 @@ def read_ahead(
         sampler=pieces,
         num_workers=workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_leave_signals if workers else None,
+        worker_init_fn=_outlive_signals if workers else None,
         generator=torch.Generator(),  # the global one would be advanced
     )
     loaded = iter(loader)
-    for part in parts:
-        yield torch.cat([_received(next(loaded)).to(device, non_blocking=True) for _ in part[::PIECE]])
+    try:
+        for part in parts:
+            yield torch.cat([_received(next(loaded)).to(device, non_blocking=True) for _ in part[::PIECE]])
+    finally:
+        del loaded  # ends the workers now, even where a traceback keeps this frame
 
 
 def _received(piece: Tensor | InputError) -> Tensor:
@@ -151,6 +156,7 @@ class _Pieces(Dataset[Any]):
             return error
 
 
-def _leave_signals(worker: int) -> None:
+def _outlive_signals(worker: int) -> None:
     for number in LEFT_TO_THE_MAIN_PROCESS:
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(SECONDS_TO_END))

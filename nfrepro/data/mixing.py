@@ -84,7 +84,7 @@ def soft_targets(labels: Tensor, classes: int) -> Tensor:
 def _partners(count: int, copies: int) -> NDArray[np.int64]:
     """The partner's place for each of `count` rows: the same copy of the other image of the pair."""
     rows = np.arange(count).reshape(-1, 2, copies)
-    return rows[:, ::-1].reshape(-1)
+    return np.ascontiguousarray(rows[:, ::-1]).reshape(-1)
 
 
 def _inside(boxes: NDArray[np.int64], pixels: int, device: torch.device) -> Tensor:

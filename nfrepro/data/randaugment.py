@@ -30,7 +30,8 @@ class Change:
     signed: bool = False
 
     def magnitude(self, number: int, side: int) -> float:
-        return self.weakest + (self.strongest(side) - self.weakest) * number / LAST_BIN
+        # In float32, as torchvision: a threshold on a whole grey level is sensitive to the last digit.
+        return torch.linspace(self.weakest, self.strongest(side), LAST_BIN + 1)[number].item()
 
 
 def _moved(image: Picture, x: int = 0, y: int = 0, shear_x: float = 0.0, shear_y: float = 0.0) -> Picture:
