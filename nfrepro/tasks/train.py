@@ -69,7 +69,7 @@ def _probe(task: TrainTask, dataset: Dataset, around: Surroundings) -> TrainingP
     if task.probe is None:
         return None
     x = image_batch(dataset, task.probe.images, dataset.pixels, task.seed)
-    x = x.to(dataset.train.images.device).to(memory_format=torch.channels_last)
+    x = x.to(dataset.device).to(memory_format=torch.channels_last)
     folder = around.folder if around.processes.rank == 0 else None
     return TrainingProbe(x, frozenset(task.probe.steps), folder, around.complain)
 
@@ -84,6 +84,7 @@ def _around_the_loop(around: Surroundings, device: torch.device, probe: Training
         complain=around.complain,
         should_stop=around.should_stop,
         write_metrics=partial(write_metrics, around.folder) if around.processes.rank == 0 else lambda rows: None,
+        workers=around.workers,
         processes=around.processes,
         **probing,
     )

@@ -57,6 +57,7 @@ class Surroundings:
     complain: Callable[[str], None]
     should_stop: Callable[[], bool]
     write_metrics: Callable[[list[dict[str, Any]]], None]
+    workers: int = 0  # processes that read images which do not lie in memory
     # Looks at the network when so many steps are done, 0 before the first; may change nothing. Not counted as training.
     probe: Callable[[nn.Module, int], None] = lambda model, step: None
     probe_steps: frozenset[int] = frozenset()
