@@ -42,11 +42,11 @@ $(INSTALLED): pyproject.toml
 	@$(VENV)/bin/python -m pip install $(if $(MAKE_TERMOUT),,--quiet) --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
-sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it (EXECUTOR=slurm: submit it, and return)
+sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it (EXECUTOR=slurm: submit it, and return; debug: in one process)
 	@status=0; \
 	$(NFREPRO) sweep $(EXP) $(OPTIONS) --executor $(EXECUTOR) $(if $(JOBS),--jobs $(JOBS)) $(if $(RETRY),--retry) \
 	  $(if $(FORCE),--force '$(FORCE)') $(ON_CLUSTER) || status=$$?; \
-	if [ $(EXECUTOR) = local ] && [ $$status -le 1 ] && [ -f analysis/$(EXP).py ]; then \
+	if [ $(EXECUTOR) != slurm ] && [ $$status -le 1 ] && [ -f analysis/$(EXP).py ]; then \
 	  $(VENV)/bin/python analysis/$(EXP).py $(OPTIONS) || status=$$?; fi; \
 	exit $$status
 

@@ -5,10 +5,12 @@ or call; 130: stopped.
 """
 
 import json
+import shutil
 import signal
 import sys
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -21,8 +23,10 @@ from nfrepro.specs import Run, expand, find_experiments, load_experiment
 from nfrepro.tasks.registry import SCHEMAS, TASKS
 
 if TYPE_CHECKING:
+    from nfrepro.launch.watching import Watching
     from nfrepro.training.evaluation import Evaluation
     from nfrepro.training.file_evaluation import Subject
+    from nfrepro.watch import View
 
 app = typer.Typer(
     help="Checks the claims of the paper on normalizer-free ResNets (arXiv 2101.08692).",
@@ -33,6 +37,7 @@ app = typer.Typer(
 )
 
 ExperimentName = Annotated[str, typer.Argument(metavar="EXP", help="Experiment: a name, or a path ending in .yaml.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the hash at its end.")]
 Scale = Annotated[str, typer.Option(help="Budget: smoke, laptop, gpu or paper, as far as the experiment has it.")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key; may be given several times.")
@@ -43,6 +48,9 @@ Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once. Default: on
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Processor threads of each run. Default: its part of the cores. Changes the last digits."),
+]
+ProcessesOfARun = Annotated[
+    int, typer.Option("--processes", min=1, help="Processes of this machine that divide every run, each with its GPU.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="For programs instead of people.")]
 Model = Annotated[
@@ -55,6 +63,7 @@ ModelSets = Annotated[
 CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints; each epoch has one too.")]
 
 STOPPED = 130
+SECONDS_OF_LAST_WORDS = 1.0  # a job says how its run ended after that is stored
 EXPERIMENTS = Path("experiments")
 RESULTS = Path("results")
 
@@ -97,7 +106,7 @@ def sweep(
     name: ExperimentName,
     scale: Scale = "laptop",
     executor: Annotated[
-        str, typer.Option(help="Where runs execute: local (worker processes here) or slurm.")
+        str, typer.Option(help="Where runs execute: local (worker processes here), slurm, or debug (this process).")
     ] = "local",
     cluster: Annotated[
         str, typer.Option(metavar="NAME", help="slurm: profile in experiments/clusters, or a .yaml file.")
@@ -105,6 +114,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="slurm: print what sbatch would be given.")] = False,
     jobs: Jobs = None,
     threads: Threads = None,
+    processes: ProcessesOfARun = 1,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
     force: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Redo the runs whose id matches, as 'bn_*'.")
@@ -115,6 +125,7 @@ def sweep(
     results: Results = RESULTS,
 ) -> None:
     """Executes what is not done yet, and collects all into runs.csv. With slurm: submits it, and returns."""
+    executor = "local" if executor == "local-queue" else executor
     if executor not in EXECUTORS:
         raise InputError(
             f"--executor {executor}: unknown{did_you_mean(executor, EXECUTORS)}; there is: {', '.join(EXECUTORS)}"
@@ -129,14 +140,22 @@ def sweep(
         for removed in store.remove_matching(results, runs, force):
             print(f"{removed}  removed, to be redone")
     if executor == "slurm":
-        if jobs is not None or threads is not None:
-            raise InputError("--jobs and --threads are not for slurm: see array_parallelism and cpus_per_run")
+        if jobs is not None or threads is not None or processes > 1:
+            raise InputError(
+                "--jobs, --threads and --processes are not for slurm: "
+                "see array_parallelism, cpus_per_run and processes_per_run"
+            )
         _sweep_on_slurm(runs, results, cluster, experiments, retry, checkpoint_seconds, dry_run)
         return
     plan = make_plan(runs, results, retry)
-    _prepare(plan.execute)
-    if plan.execute:
-        _execute_locally(plan.execute, len(runs), results, jobs, threads, checkpoint_seconds)
+    _prepare(plan.execute, processes)
+    _lift_cancellations(plan.execute, results)
+    if plan.execute and executor == "debug" and processes > 1:
+        raise InputError("--processes is not for debug, which executes runs in this very process")
+    if plan.execute and executor == "debug":
+        _execute_here(plan.execute, len(runs), results, jobs, threads, checkpoint_seconds)
+    elif plan.execute:
+        _execute_locally(plan.execute, len(runs), results, jobs, threads, processes, checkpoint_seconds)
     _write_table(runs, results, overrides)
     _exit_by_state(runs, results)
 
@@ -144,10 +163,11 @@ def sweep(
 @app.command("run")
 def run_one(
     name: ExperimentName,
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the hash at its end.")],
+    run_id: RunId,
     scale: Scale = "laptop",
     overrides: Sets = None,
     threads: Threads = None,
+    processes: ProcessesOfARun = 1,
     checkpoint_seconds: CheckpointSeconds = 60.0,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
@@ -157,9 +177,10 @@ def run_one(
     from nfrepro.launch.plan import make_plan
 
     plan = make_plan([run], results, retry=True)
-    _prepare(plan.execute)
+    _prepare(plan.execute, processes)
+    _lift_cancellations(plan.execute, results)
     if plan.execute:
-        _execute_locally(plan.execute, 1, results, 1, threads, checkpoint_seconds)
+        _execute_locally(plan.execute, 1, results, 1, threads, processes, checkpoint_seconds)
     _exit_by_state([run], results)
 
 
@@ -170,20 +191,88 @@ def status(
     overrides: Sets = None,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again and again, until nothing is queued or running.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Where every run of an experiment stands, from the files in its folder."""
-    from nfrepro.evidence import status as evidence_status
+    """Where every run of an experiment stands, from the files in its folder and from SLURM's queue."""
+    from nfrepro import status_table
+    from nfrepro.launch.watching import Watching
 
-    rows = evidence_status.status(_expand(name, scale, overrides, experiments), results)
-    if as_json:
-        _print_json(rows)
+    if watch and as_json:
+        raise InputError("--watch is for people, --json for programs: take one of them")
+    watching = Watching(_expand(name, scale, overrides, experiments), results)
+    if watch:
+        from nfrepro import watch as screen
+
+        screen.watch(lambda: _view(watching))
         return
-    for row in rows:
-        metrics = row["metrics"] or {}
-        numbers = "  ".join(f"{key} {metrics[key]:g}" for key in ("epoch", "test_loss", "test_top1") if key in metrics)
-        print(f"{row['state']:12} {row['progress']:>5.0%}  {row['id']}  {numbers}".rstrip())
-    print(_count([row["state"] for row in rows]))
+    rows = watching.rows()
+    if as_json:
+        _print_json([{**row._asdict(), "headline": dict([row.headline]) if row.headline else None} for row in rows])
+    else:
+        print("\n".join(status_table.table(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)))
+        print(_count([row.state for row in rows]))
+    if watching.complaint:
+        print(f"what is queued is not known: {watching.complaint}", file=sys.stderr)
+
+
+@app.command()
+def logs(
+    name: ExperimentName,
+    run_id: RunId,
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="And what comes, until the run ends.")] = False,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+) -> None:
+    """What there is of a run's output: the logs of its jobs, its evaluations, how far it is, its error."""
+    run = _select(_expand(name, scale, overrides, experiments), run_id)
+    from nfrepro.launch.watching import Watching
+    from nfrepro.run_log import RunLog
+    from nfrepro.watch import FOLLOWED, views
+
+    log, watching = RunLog(run, results), Watching([run], results)
+    for view in views(lambda: _view(watching), FOLLOWED):
+        state = view.rows[0].state
+        _print_lines(log.news())
+        if not follow:
+            break
+    else:
+        time.sleep(SECONDS_OF_LAST_WORDS)
+        _print_lines(log.news())
+    print(f"{run.id}: {state}", file=sys.stderr)
+
+
+@app.command()
+def cancel(
+    name: ExperimentName,
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A run's id, or the hash at its end. Default: all.")
+    ] = None,
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+) -> None:
+    """Stops what is queued or running, here or on SLURM; the next sweep continues it."""
+    runs = _expand(name, scale, overrides, experiments)
+    from nfrepro.launch import cancelling
+
+    known = cancelling.everything(results, runs)
+    chosen = [_select(known, run_id)] if run_id is not None else runs if overrides else known
+    cancelled = cancelling.cancel(results, runs, chosen)
+    for run, state in cancelled.runs.items():
+        print(f"cancelled  {run}  {_WILL[state]}")
+    if cancelled.jobs:
+        print(f"SLURM jobs cancelled: {', '.join(cancelled.jobs)}")
+    if not cancelled.runs and not cancelled.jobs:
+        print("nothing to cancel")
+    if cancelled.complaint:
+        print(f"no job was cancelled: {cancelled.complaint}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -436,10 +525,11 @@ def _select(runs: Sequence[Run], run_id: str) -> Run:
     return chosen[0]
 
 
-def _prepare(runs: Sequence[Run]) -> None:
+def _prepare(runs: Sequence[Run], processes: int = 1) -> None:
     """Everything that the runs need is found or fetched before the first of them starts."""
     seen = set()
     for run in runs:
+        _check_processes(run, processes)
         needs = json.dumps([run.task, run.config.get("data")], sort_keys=True)
         if needs not in seen:
             seen.add(needs)
@@ -447,16 +537,52 @@ def _prepare(runs: Sequence[Run]) -> None:
             task.prepare(task.options.model_validate(run.config), lambda text: print(text, flush=True))
 
 
+def _lift_cancellations(runs: Sequence[Run], results: Path) -> None:
+    """Whoever asks for `runs` after they were cancelled wants them."""
+    from nfrepro.evidence import cancellation, store
+
+    for run in runs:
+        cancellation.lift(store.run_folder(results, run))
+
+
+def _check_processes(run: Run, processes: int) -> None:
+    task = TASKS[run.task]
+    try:
+        task.check_processes(task.options.model_validate(run.config), processes)
+    except InputError as error:
+        raise InputError(f"{run.id}: {error}") from None
+
+
 def _execute_locally(
-    runs: Sequence[Run], total: int, results: Path, jobs: int | None, threads: int | None, checkpoint_seconds: float
+    runs: Sequence[Run],
+    total: int,
+    results: Path,
+    jobs: int | None,
+    threads: int | None,
+    processes: int,
+    checkpoint_seconds: float,
 ) -> None:
     from nfrepro.display import make_display
     from nfrepro.launch.local_queue import execute_all
     from nfrepro.launch.machine import share_machine
 
-    share = share_machine(len(runs), jobs, threads)
+    share = share_machine(len(runs), jobs, threads, processes)
     with make_display(total, total - len(runs)) as display:
         execute_all(runs, results, share, checkpoint_seconds, display.observe, display.stopping)
+
+
+def _execute_here(
+    runs: Sequence[Run], total: int, results: Path, jobs: int | None, threads: int | None, checkpoint_seconds: float
+) -> None:
+    """Lines, no bars: a debugger needs the terminal."""
+    if jobs is not None:
+        raise InputError("--jobs is not for debug, which executes one run after the other")
+    from nfrepro.display import Lines
+    from nfrepro.launch.machine import share_machine
+    from nfrepro.launch.this_process import execute_in_turn
+
+    with Lines(total, total - len(runs)) as display:
+        execute_in_turn(runs, results, share_machine(1, 1, threads), checkpoint_seconds, display.observe)
 
 
 def _sweep_on_slurm(
@@ -469,9 +595,12 @@ def _sweep_on_slurm(
     dry_run: bool,
 ) -> None:
     """Submits what is neither done, nor being executed, nor queued; waits for nothing."""
-    from nfrepro.launch import slurm
+    from nfrepro.launch import partitions, slurm
     from nfrepro.launch.cluster import load_cluster
     from nfrepro.launch.submission import divide
+
+    def complain(text: str) -> None:
+        print(text, file=sys.stderr)
 
     profile = load_cluster(cluster, experiments)
     if dry_run:
@@ -479,13 +608,17 @@ def _sweep_on_slurm(
         print("\n".join(slurm.sbatch_texts(divide(left, results, profile, checkpoint_seconds))) if left else "nothing")
         return
     slurm.check_slurm()
+    partitions.check(profile)
     with slurm.submitting(results, runs[0]):
         left = _left_for_slurm(runs, results, retry, slurm.queued(results, runs[0]))
         if not left:
             print("nothing to submit")
             return
-        _prepare(left)
-        submitted = slurm.submit(divide(left, results, profile, checkpoint_seconds))
+        if silent := slurm.ended_silently(results, left):
+            complain(f"{silent} earlier jobs ended before they began: cancelled, or their nodes do not see {results}")
+        _prepare(left, profile.processes_per_run)
+        _lift_cancellations(left, results)
+        submitted = slurm.submit(divide(left, results, profile, checkpoint_seconds), complain)
     jobs = sum(len(array.jobs) for array in submitted.arrays)
     ids = ", ".join(str(array.job_id) for array in submitted.arrays)
     print(f"submitted {_count(['queued'] * len(left))} in {jobs} jobs of up to {profile.timeout_min} min: {ids}")
@@ -497,15 +630,18 @@ def _left_for_slurm(runs: Sequence[Run], results: Path, retry: bool, queued: set
     from nfrepro.launch.plan import make_plan
 
     plan = make_plan(runs, results, retry)
-    running = {run.id for run in plan.execute if store.read(store.run_folder(results, run)).state == "running"}
+    states = {run.id: store.read(store.run_folder(results, run)).state for run in plan.execute}
+    running = {name for name, state in states.items() if state == "running"}
+    # A cancelled run may be in a job that has others to do, and has passed it over already.
+    queued = queued - {name for name, state in states.items() if state == "cancelled"}
     left = [run for run in plan.execute if run.id not in queued | running]
-    states = ["done"] * len(plan.done) + ["failed"] * len(plan.failed) + ["running"] * len(running)
-    states += ["queued"] * sum(run.id in queued - running for run in plan.execute) + ["to submit"] * len(left)
-    print(_count(states), file=sys.stderr)
+    words = ["done"] * len(plan.done) + ["failed"] * len(plan.failed) + ["running"] * len(running)
+    words += ["queued"] * sum(run.id in queued - running for run in plan.execute) + ["to submit"] * len(left)
+    print(_count(words), file=sys.stderr)
     return left
 
 
-EXECUTORS = ("local", "slurm")
+EXECUTORS = ("local", "local-queue", "slurm", "debug")
 
 
 def _write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None) -> None:
@@ -538,12 +674,36 @@ def _exit_by_state(runs: Sequence[Run], results: Path) -> None:
         raise typer.Exit(1)
 
 
+def _view(watching: "Watching") -> "View":
+    from nfrepro.watch import View
+
+    rows = watching.rows()
+    notes = [f"what is queued is not known: {watching.complaint}"] if watching.complaint else []
+    return View(rows, [_count([row.state for row in rows]), *notes], watching.seconds_of_rest)
+
+
+# What a cancelled run does next, by its state.
+_WILL = {
+    "running": "saves and stops at its next step",
+    "stalled": "stops at its next step, if it ever comes back",
+    "requeued": "will not go on",
+    "interrupted": "will not go on",
+    "queued": "will not begin",
+    "waiting": "will not begin",
+}
+
+
 def _count(states: Sequence[str]) -> str:
     return f"{len(states)} run{'' if len(states) == 1 else 's'}: {_tally(states)}"
 
 
 def _tally(words: Sequence[str]) -> str:
     return ", ".join(f"{count} {word}" for word, count in sorted(Counter(words).items()))
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
 
 
 def _print_json(value: Any) -> None:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from nfrepro.launch.local_queue import Event
+from nfrepro.status_table import duration
 
 
 class Display(Protocol):
@@ -183,12 +184,3 @@ def ending_in_words(event: Event) -> str:
     if ending == "diverged" and text.startswith("diverged"):
         return str(text)
     return f"{ending}: {text}" if text else str(ending)
-
-
-def duration(seconds: float | None) -> str:
-    """`1:02:03` or `2:03`; `-:--` where it is not known."""
-    if seconds is None:
-        return "-:--"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -22,11 +22,12 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 CLAIM = "claim"
 SECONDS_BETWEEN_BEATS = 10.0
@@ -51,6 +52,18 @@ class Holder:
     process: int
     job: str | None  # the scheduler's id, where there is a scheduler
     since: float
+
+
+# dead: the lock tells that its process has ended; silent: no lock tells, and its heart has not beaten for so long.
+Life = Literal["alive", "silent", "dead"]
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A claim as others see it."""
+
+    life: Life
+    holder: Holder | None  # None where it cannot be read
 
 
 class Claim:
@@ -112,12 +125,18 @@ def claim(folder: Path) -> Iterator[Claim]:
 
 def is_claimed(folder: Path) -> bool:
     """Whether a living process holds the claim on `folder`. Writes nothing."""
+    seen = look(folder)
+    return seen is not None and seen.life == "alive"
+
+
+def look(folder: Path) -> Sighting | None:
+    """The claim on `folder` as it looks from here; None if there is none. Writes nothing."""
     try:
         descriptor = os.open(folder / CLAIM, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     try:
-        return _lives(descriptor, fcntl.LOCK_SH, time.time())
+        return Sighting(_life(descriptor, fcntl.LOCK_SH, time.time()), _parse(os.pread(descriptor, 4096, 0)))
     finally:
         os.close(descriptor)
 
@@ -130,11 +149,11 @@ def holder(folder: Path) -> Holder | None:
         return None
 
 
-def scheduler_job() -> str | None:
-    """The id of the scheduler's job that this process belongs to; the same when the job is requeued."""
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+def scheduler_job(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The id of the scheduler's job that a process with this environment belongs to; the same when it is requeued."""
+    array = environment.get("SLURM_ARRAY_JOB_ID")
     # Not SLURM_JOB_ID: in one job of an array, that is the id of the whole array.
-    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID")
+    return f"{array}_{environment['SLURM_ARRAY_TASK_ID']}" if array else environment.get("SLURM_JOB_ID")
 
 
 def _take(path: Path) -> int:
@@ -169,7 +188,7 @@ def _clear(path: Path) -> None:
         return
     try:
         beaten = os.fstat(descriptor).st_mtime_ns
-        if _lives(descriptor, fcntl.LOCK_EX, _file_system_time(path.parent)):
+        if _life(descriptor, fcntl.LOCK_EX, _file_system_time(path.parent)) == "alive":
             raise Claimed(str(path))
         if _is_still(path, descriptor):
             _remove(path, descriptor, beaten)
@@ -194,15 +213,15 @@ def _remove(path: Path, descriptor: int, beaten: int) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _lives(descriptor: int, operation: int, now: float) -> bool:
+def _life(descriptor: int, operation: int, now: float) -> Life:
     """Whether the holder of an open claim lives: by its lock where that can be known, otherwise by its heartbeat."""
     locked = _lock(descriptor, operation)
     if locked is False:
-        return True
+        return "alive"
     found = _parse(os.pread(descriptor, 4096, 0))
     if locked and found is not None and found.machine == _machine():
-        return False
-    return now - os.fstat(descriptor).st_mtime < SECONDS_UNTIL_DEAD
+        return "dead"
+    return "alive" if now - os.fstat(descriptor).st_mtime < SECONDS_UNTIL_DEAD else "silent"
 
 
 def _lock(descriptor: int, operation: int) -> bool | None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from nfrepro import atomic
 from nfrepro.errors import InputError
+from nfrepro.evidence import cancellation
 from nfrepro.evidence.claim import claim, is_claimed
 from nfrepro.specs import Run, config_difference, identity
 
@@ -22,7 +23,7 @@ ERROR = "error.txt"
 RECORD_VERSION = 1
 DONE = ("completed", "diverged")
 
-State = Literal["missing", "running", "interrupted", "failed", "completed", "diverged"]
+State = Literal["missing", "running", "interrupted", "cancelled", "failed", "completed", "diverged"]
 
 
 def scale_folder(results: Path, experiment: str, scale: str) -> Path:
@@ -42,13 +43,12 @@ class Stored:
     folder: Path
     state: State
     record: dict[str, Any] | None  # run.json; None where there is none yet
-    metrics: list[dict[str, Any]]
 
 
 def read(folder: Path) -> Stored:
     """The state of a folder, from its files alone. Raises `InputError` where run.json is damaged or edited by hand."""
     record = read_record(folder)
-    return Stored(folder, _state(folder, record), record, read_metrics(folder))
+    return Stored(folder, _state(folder, record), record)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -76,13 +76,29 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl, oldest first; none where there is no such file."""
-    path = folder / METRICS
+    return _parse_rows(folder, _metrics_lines(folder))
+
+
+def newest_metrics(folder: Path) -> dict[str, Any] | None:
+    """The last row of metrics.jsonl; None where there is none. Quicker than reading all."""
+    rows = _parse_rows(folder, _metrics_lines(folder)[-1:])
+    return rows[0] if rows else None
+
+
+def _metrics_lines(folder: Path) -> list[bytes]:
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError:
+        return (folder / METRICS).read_bytes().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise InputError(f"{folder / METRICS}: cannot be read: {error}") from None
+
+
+def _parse_rows(folder: Path, lines: Sequence[bytes]) -> list[dict[str, Any]]:
+    try:
+        return [dict(json.loads(line)) for line in lines]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{folder / METRICS}: cannot be read: {error}") from None
 
 
 def check_config(folder: Path, run: Run) -> None:
@@ -128,6 +144,8 @@ def _state(folder: Path, record: dict[str, Any] | None) -> State:
         return "completed" if record["status"] == "completed" else "diverged"
     if folder.is_dir() and is_claimed(folder):
         return "running"
+    if cancellation.is_cancelled(folder):
+        return "cancelled"
     if record is not None and record["status"] == "failed":
         return "failed"
     return "interrupted" if folder.is_dir() and any(folder.iterdir()) else "missing"

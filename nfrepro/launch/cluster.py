@@ -1,7 +1,7 @@
 """Cluster profiles: what a job asks the scheduler for. YAML, in `experiments/clusters/` or at a path of the user's."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -22,9 +22,11 @@ class Cluster(Options):
     qos: str | None = Field(default=None, min_length=1)
     constraint: str | None = Field(default=None, min_length=1)
 
-    cpus_per_run: int = Field(default=1, ge=1)  # its threads too
-    gpus_per_run: int = Field(default=0, ge=0, le=1)
-    mem_gb: float | None = Field(default=None, gt=0)
+    cpus_per_run: int = Field(default=1, ge=1)  # divided among its processes; as many threads
+    gpus_per_run: int = Field(default=0, ge=0)  # more than 1: one process a GPU
+    processes_per_run: int = Field(default=1, ge=1)  # default: as many as GPUs, at least 1
+    nodes_per_run: int = Field(default=1, ge=1)
+    mem_gb: float | None = Field(default=None, gt=0)  # of a job, on each of its nodes
     # Where runs execute: by default the GPU, if the profile asks for one.
     device: Literal["cpu", "cuda"] | None = None
 
@@ -34,11 +36,22 @@ class Cluster(Options):
     seconds_to_save: int = Field(default=120, ge=1)
     max_requeues: int = Field(default=20, ge=0)
 
-    runs_per_job: int = Field(default=1, ge=1)  # one after the other
-    array_parallelism: int = Field(default=256, ge=1)  # jobs of one array that run at once
+    # Runs of a job that share its GPU, or its CPUs where it has none, at the same time; each in a process of its own.
+    runs_per_gpu: int = Field(default=1, ge=1)
+    runs_per_job: int = Field(default=1, ge=1)  # in all; default: runs_per_gpu. More go one after the other
+    array_parallelism: int = Field(default=256, ge=1)  # jobs of a submission that run at once
     # The cluster's MaxArraySize (`scontrol show config`): larger sweeps become several arrays.
     max_array_size: int = Field(default=1001, ge=1)
     setup: list[str] = Field(default_factory=list)  # shell lines before the job starts, say `module load …`
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow(cls, given: Any) -> Any:
+        """Defaults that follow from other keys; whether those are right is found out later."""
+        if not isinstance(given, dict):
+            return given
+        follows = {"processes_per_run": given.get("gpus_per_run"), "runs_per_job": given.get("runs_per_gpu")}
+        return {key: value for key, value in follows.items() if type(value) is int and value > 0} | given
 
     @model_validator(mode="after")
     def _leaves_time_to_run(self) -> "Cluster":
@@ -48,10 +61,49 @@ class Cluster(Options):
             )
         return self
 
+    @model_validator(mode="after")
+    def _divides(self) -> "Cluster":
+        processes, nodes = self.processes_per_run, self.nodes_per_run
+        if self.runs_on == "cuda" and processes != max(1, self.gpus_per_run):
+            raise ValueError(f"processes_per_run: {processes}, but one process a GPU is {max(1, self.gpus_per_run)}")
+        if processes % nodes or self.gpus_per_run % nodes:
+            raise ValueError(
+                f"nodes_per_run: {processes} processes and {self.gpus_per_run} GPUs do not divide by {nodes} nodes"
+            )
+        if self.cpus_per_run % processes:
+            raise ValueError(f"cpus_per_run: {self.cpus_per_run} does not divide by {processes} processes")
+        return self
+
+    @model_validator(mode="after")
+    def _packs(self) -> "Cluster":
+        if self.runs_per_gpu > 1 and (self.processes_per_run > 1 or self.gpus_per_run > 1):
+            raise ValueError(f"runs_per_gpu: {self.runs_per_gpu} runs share a GPU, so that none can have several")
+        if self.runs_per_job < self.runs_per_gpu:
+            raise ValueError(f"runs_per_job: {self.runs_per_job} is less than runs_per_gpu, {self.runs_per_gpu}")
+        return self
+
     @property
     def runs_on(self) -> str:
         """torch's name of the device."""
         return self.device or ("cuda" if self.gpus_per_run else "cpu")
+
+    @property
+    def cpus_per_process(self) -> int:
+        """Threads of a process."""
+        return self.cpus_per_run // self.processes_per_run
+
+    @property
+    def tasks_per_node(self) -> int:
+        """The scheduler's tasks: the processes of a run; runs that share a GPU share a task."""
+        return self.processes_per_run // self.nodes_per_run
+
+    @property
+    def cpus_per_task(self) -> int:
+        return self.cpus_per_process * self.runs_per_gpu
+
+    @property
+    def gpus_per_node(self) -> int:
+        return self.gpus_per_run // self.nodes_per_run
 
 
 def load_cluster(name_or_path: str, experiments: Path) -> Cluster:

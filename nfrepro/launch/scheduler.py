@@ -1,18 +1,67 @@
-"""Questions to SLURM: what is in its queue. Each is one call of a command, whatever the number of jobs."""
+"""What is asked of SLURM: which jobs are in its queue, and to cancel some. One call for any number of jobs."""
 
 import subprocess
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from nfrepro.errors import InputError
 
 SECONDS_FOR_AN_ANSWER = 60.0
+# Wider than any name; what stands behind a width is printed after the field.
+FIELDS = "Name:400|,ArrayJobID:|,ArrayTaskID:|,State:|,RestartCnt:"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job in the queue: it waits, runs or is about to end."""
+
+    name: str
+    number: str  # the scheduler's; of the array, where the job belongs to one
+    index: int | None  # place in the array
+    state: str  # PENDING, RUNNING, COMPLETING, …
+    restarts: int
+
+    @property
+    def id(self) -> str:
+        """As the job knows itself: `evidence.claim.scheduler_job`."""
+        return self.number if self.index is None else f"{self.number}_{self.index}"
+
+
+def jobs(names: Sequence[str]) -> list[Job]:
+    """The jobs with these names that are in the queue. Raises `InputError` where SLURM does not answer."""
+    lines = ask("squeue", "--noheader", "--array", f"--name={','.join(names)}", f"--Format={FIELDS}").splitlines()
+    fields = [[field.strip() for field in line.split("|")] for line in lines if line.count("|") == 4]
+    return [
+        Job(name, number, int(index) if index.isdigit() else None, state, int(restarts or 0))
+        for name, number, index, state, restarts in fields
+    ]
 
 
 def in_queue(names: Sequence[str]) -> list[tuple[str, str, int]]:
     """Name, job id and place in the array of the jobs with these names that wait or run."""
-    lines = ask("squeue", "--noheader", "--array", f"--name={','.join(names)}", "--format=%j|%F|%K").splitlines()
-    fields = [line.strip().split("|") for line in lines if line.count("|") == 2]
-    return [(name, job_id, int(index) if index.isdigit() else 0) for name, job_id, index in fields]
+    return [(job.name, job.number, job.index or 0) for job in jobs(names)]
+
+
+def cancel(chosen: Sequence[Job]) -> None:
+    """Cancels these jobs and no others. Raises `InputError` where some stay that were not about to end.
+
+    SLURM itself compares their names: a new cluster may use the same numbers for other jobs.
+    """
+    arrays: dict[tuple[str, str], list[int | None]] = defaultdict(list)
+    for job in chosen:
+        arrays[job.name, job.number].append(job.index)
+    problem = None
+    for (name, number), indices in arrays.items():
+        which = number if indices == [None] else f"{number}_[{','.join(map(str, indices))}]"
+        try:
+            ask("scancel", "--quiet", f"--name={name}", which)
+        except InputError as error:  # also where one of them has just ended
+            problem = error
+    if problem is not None:
+        left = {job.id for job in jobs([job.name for job in chosen]) if job.state in ("PENDING", "RUNNING")}
+        if left & {job.id for job in chosen}:
+            raise problem
 
 
 def ask(*command: str) -> str:

@@ -8,7 +8,7 @@ import io
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,10 @@ import submitit
 from nfrepro.errors import InputError
 from nfrepro.evidence.claim import Claimed, claim
 from nfrepro.launch import submission as kept
+from nfrepro.launch import submitted, visibility
 from nfrepro.launch.scheduler import ask, in_queue
 from nfrepro.launch.slurm_job import RunsOfAJob
-from nfrepro.launch.submission import Array, Submission
+from nfrepro.launch.submission import Submission
 from nfrepro.specs import Run
 
 
@@ -54,35 +55,40 @@ def check_slurm() -> None:
 
 def queued(results: Path, run: Run) -> set[str]:
     """Ids of the runs, of the sweep that `run` belongs to, that are in jobs waiting or running. Asks SLURM once."""
-    arrays = [array for submission in kept.earlier(results, run) for array in submission.arrays]
-    if not arrays:
-        return set()
-    waiting = in_queue([array.name for array in arrays])
-    found: set[str] = set()
-    for array in arrays:
-        for name, job_id, index in waiting:
-            # Without a job id sbatch had failed, but SLURM may have accepted the array before.
-            if name == array.name and array.job_id in (None, job_id) and index < len(array.jobs):
-                found.update(array.jobs[index])
-    return found
+    submissions = kept.earlier(results, run)
+    everything = {one.id for submission in submissions for one in submission.runs}
+    return {name for held in submitted.held(submissions, everything) for name in held.runs}
+
+
+def ended_silently(results: Path, left: Sequence[Run]) -> int:
+    """How many earlier jobs of runs that are `left` to do, and not queued, never wrote a line."""
+    return submitted.ended_silently(kept.earlier(results, left[0]), {run.id for run in left})
 
 
 def sbatch_texts(submission: Submission) -> list[str]:
     """What sbatch is given, one text an array. Submits nothing."""
     texts = []
-    for array in submission.arrays:
-        executor = _configured(_Text, submission, array)
+    for number, array in enumerate(submission.arrays):
+        executor = _configured(_Text, submission, number)
         if len(array.jobs) > 1:  # submitit makes no array of one job
             executor.parameters["map_count"] = len(array.jobs)
         texts.append(executor._make_submission_file_text(executor._submitit_command_str, ""))
     return texts
 
 
-def submit(submission: Submission) -> Submission:
+def submit(submission: Submission, complain: Callable[[str], None]) -> Submission:
     """Submits all arrays or none; returns what is kept, with SLURM's ids. Raises `InputError` with SLURM's reason."""
     kept.keep(submission)
+    try:
+        with _outside_of_any_job():
+            unknown = visibility.check(submission)
+    except InputError:
+        shutil.rmtree(submission.folder)
+        raise
+    if unknown is not None:
+        complain(f"whether nodes see {submission.results} was not tried ({unknown})")
     for number, array in enumerate(submission.arrays):
-        executor = _configured(submitit.SlurmExecutor, submission, array)
+        executor = _configured(submitit.SlurmExecutor, submission, number)
         try:
             # submitit repeats on standard error what it then raises.
             with _outside_of_any_job(), contextlib.redirect_stderr(io.StringIO()), executor.batch():
@@ -98,7 +104,8 @@ def submit(submission: Submission) -> Submission:
     return submission
 
 
-def _configured(kind: Any, submission: Submission, array: Array) -> Any:
+def _configured(kind: Any, submission: Submission, number: int) -> Any:
+    """The executor of the array of that number."""
     cluster = submission.cluster
     executor = kind(submission.jobs, max_num_timeout=cluster.max_requeues)
     wanted = {
@@ -106,23 +113,36 @@ def _configured(kind: Any, submission: Submission, array: Array) -> Any:
         "account": cluster.account,
         "qos": cluster.qos,
         "constraint": cluster.constraint,
-        "gpus_per_node": cluster.gpus_per_run or None,
+        "dependency": _after_the_array_before(submission, number),
+        "gpus_per_node": cluster.gpus_per_node or None,
         "mem": f"{round(cluster.mem_gb * 1024)}M" if cluster.mem_gb else None,
     }
     executor.update_parameters(
-        job_name=array.name,
+        job_name=submission.arrays[number].name,
         time=cluster.timeout_min,
-        nodes=1,
-        ntasks_per_node=1,
-        cpus_per_task=cluster.cpus_per_run,
+        nodes=cluster.nodes_per_run,
+        ntasks_per_node=cluster.tasks_per_node,
+        cpus_per_task=cluster.cpus_per_task,
+        # srun does not take over the CPUs of the job by itself; and a process that has failed would leave the others
+        # of its run waiting for it.
+        srun_args=[f"--cpus-per-task={cluster.cpus_per_task}", "--kill-on-bad-exit=1"],
         signal_delay_s=cluster.seconds_to_save,
         array_parallelism=cluster.array_parallelism,
         stderr_to_stdout=True,
-        setup=[*_limit_threads(cluster.cpus_per_run), *cluster.setup, *_use_snapshot(submission)],
+        setup=[*_limit_threads(cluster.cpus_per_process), *cluster.setup, *_use_snapshot(submission)],
         additional_parameters={"requeue": True},
         **{key: value for key, value in wanted.items() if value is not None},
     )
     return executor
+
+
+def _after_the_array_before(submission: Submission, number: int) -> str | None:
+    """SLURM limits how many jobs of an array run at once, but not of several: these then go one after the other."""
+    jobs = sum(len(array.jobs) for array in submission.arrays)
+    if number == 0 or jobs <= submission.cluster.array_parallelism:
+        return None
+    before = submission.arrays[number - 1]
+    return f"afterany:{before.job_id or before.name}"  # a name only where nothing is submitted
 
 
 def _limit_threads(threads: int) -> list[str]:

@@ -1,30 +1,31 @@
-"""What happens inside a SLURM job: its runs, one after the other, and its way back to the queue.
+"""What happens inside a SLURM job: its runs, and its way back to the queue.
 
 The job knows its runs by id and reads the rest from the submission's folder, so that a requeued job continues from
-what is stored and from nothing else.
+what is stored and from nothing else. Runs of one process each go through a local queue of the job's own, so that one
+that dies takes no other along. A run of several processes is executed by all tasks of the job together.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import submitit
 
-from nfrepro.allocation import keep_freed_memory
 from nfrepro.evidence import store
 from nfrepro.evidence.claim import holder, scheduler_job
 from nfrepro.launch import submission as kept
-from nfrepro.launch.job import Ended, Place, execute
-from nfrepro.launch.machine import count_gpus
+from nfrepro.launch.job import Ended
+from nfrepro.launch.local_queue import Event, execute_all
+from nfrepro.launch.machine import Share, count_gpus
+from nfrepro.launch.submission import Submission
 from nfrepro.specs import Run
-from nfrepro.tasks.job import Progress
-
-SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class StopRequest:
@@ -58,44 +59,45 @@ class RunsOfAJob:
     runs: tuple[str, ...]
 
     def __call__(self) -> dict[str, str]:
-        """How each run ended. Does not return where the job goes back to the queue, or was stopped."""
+        """How each run ended. Does not return where the job goes back to the queue, was stopped, or lost a run."""
         request = StopRequest()
         request.listen()
-        keep_freed_memory()
         submission = kept.read(Path(self.submission))
-        place = _place(submission)
-        ended = {run.id: _execute(run, place, request) for run in submission.runs if run.id in self.runs}
-        if request.is_set() and any(one.ending == "interrupted" for one in ended.values()):
+        runs = [run for run in submission.runs if run.id in self.runs]
+        _check_device(submission)
+        ended = _execute_in_workers(runs, submission, request)
+        endings = {run.id: ended[run.id].ending if run.id in ended else "interrupted" for run in runs}
+        if "interrupted" in endings.values():
             if request.requeue:
                 _requeue(submission.cluster.max_requeues)
             sys.exit(1)
-        return {name: one.ending for name, one in ended.items()}
+        return dict(endings)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """For a signal that arrives before `listen`: the job starts again as it is."""
         return submitit.helpers.DelayedSubmission(self)
 
 
-def _place(submission: kept.Submission) -> Place:
-    cluster = submission.cluster
-    if cluster.runs_on == "cuda" and count_gpus() == 0:
+def _check_device(submission: Submission) -> None:
+    if submission.cluster.runs_on == "cuda" and count_gpus() == 0:
         raise RuntimeError("the cluster profile asks for a GPU, and torch finds none on this node")
-    return Place(submission.results, cluster.runs_on, cluster.cpus_per_run, submission.checkpoint_seconds)
 
 
-def _execute(run: Run, place: Place, request: StopRequest) -> Ended:
-    """Executes `run`, after waiting for an earlier start of this very job, which may live on for some seconds."""
-    said = False
-    while not request.is_set():
-        ended = execute(run, place, _report, _say, request.is_set)
-        if ended.ending != "claimed" or not _is_claimed_by_this_job(store.run_folder(place.results, run)):
-            _say(f"{run.id}: {ended.ending}: {ended.text}")
-            return ended
-        if not said:
-            _say(f"{run.id}: an earlier start of this job is still at it: waits for its end")
-            said = True
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    return Ended("interrupted", "stopped before it began")
+def _execute_in_workers(runs: Sequence[Run], submission: Submission, request: StopRequest) -> dict[str, Ended]:
+    """Runs of one process each, so many at once as share the job's GPU or CPUs."""
+    cluster = submission.cluster
+    share = Share((cluster.runs_on,) * cluster.runs_per_gpu, cluster.cpus_per_process)
+    return execute_all(
+        runs,
+        submission.results,
+        share,
+        submission.checkpoint_seconds,
+        _observe,
+        should_stop=request.is_set,
+        seconds_to_stop=cluster.seconds_to_save,
+        # An earlier start of this very job may live on for some seconds; whoever else is at it will end it.
+        waits_for=lambda run: _is_claimed_by_this_job(store.run_folder(submission.results, run)),
+    )
 
 
 def _is_claimed_by_this_job(folder: Path) -> bool:
@@ -112,11 +114,19 @@ def _requeue(limit: int) -> None:
     subprocess.run(["scontrol", "requeue", str(scheduler_job())], check=True, timeout=60)
 
 
-def _report(progress: Progress) -> None:
-    if progress.milestone:
-        _say(f"{progress.done}/{progress.total}  {progress.text}")
+def _observe(event: Event) -> None:
+    content = event.content
+    if event.kind == "progress" and content["milestone"]:
+        _say(f"{event.run.id}: {content['done']}/{content['total']}  {content['text']}")
+    elif event.kind == "complaint":
+        _say(f"{event.run.id}: {content['text']}")
+    elif event.kind == "claimed":
+        _say(f"{event.run.id}: an earlier start of this job is still at it: waits for its end")
+    elif event.kind == "ended":
+        _say(f"{event.run.id}: {content['ending']}: {content['text']}")
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # on a full disk: the runs notice for themselves
+        sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        sys.stdout.flush()

@@ -18,7 +18,7 @@ from nfrepro.training.observer import Diverged, Observer, Surroundings, images_p
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.recipe import learning_rate, make_optimizer
 from nfrepro.training.state import Sums, TrainingState
-from nfrepro.training.step import train_step
+from nfrepro.training.step import Trainer
 
 EVALUATION_BATCH = 500
 
@@ -38,8 +38,7 @@ class TrainingSetup:
 
     @property
     def autocast(self) -> torch.autocast:
-        device = self.dataset.train.images.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.options.precision == "bfloat16")
+        return torch.autocast(self.dataset.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16")
 
     def learning_rate(self, step: int) -> float:
         return learning_rate(step, self.steps_per_epoch, self.options)
@@ -60,10 +59,11 @@ class Outcome:
 def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome:
     """Trains `model` in place, from its start or from the newest checkpoint; model and data are on `around.device`.
 
-    Writes checkpoints and metrics to `around`. Raises `Stopped` when asked to stop, and `InputError` where the data
-    are not those the checkpoint was made with.
+    Writes checkpoints and metrics to `around`. Raises `Stopped` when asked to stop, `ProcessLost`, and `InputError`
+    where the data are not those the checkpoint was made with.
     """
     state = _start_or_continue(model, setup, around)
+    trainer = Trainer(state, setup.options, setup.seed, around.processes)
     observer = Observer(state, setup.options, setup.steps_per_epoch, setup.dataset.fingerprint, around)
     observer.report()
     model.train()
@@ -71,9 +71,9 @@ def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome
         observer.probe()
     try:
         for epoch in range(state.step // setup.steps_per_epoch, setup.options.epochs):
-            _train_epoch(state, setup, epoch, observer)
+            _train_epoch(trainer, setup, epoch, observer)
             if (epoch + 1) % setup.options.evaluate_every == 0 or epoch + 1 == setup.options.epochs:
-                _evaluate(state, setup)
+                _evaluate(state, setup, around)
                 around.write_metrics(state.metrics)
                 observer.report(evaluated=True)
             observer.after_epoch()
@@ -83,42 +83,55 @@ def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome
 
 
 def _start_or_continue(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> TrainingState:
+    processes = around.processes
+    # Drawn from one seed, but perhaps by processors that round differently.
+    processes.copy_of_first([value for _, value in sorted(model.state_dict().items())])
     ema = None if setup.options.ema_decay is None else WeightAverage(model)
     state = TrainingState(model, ema, make_optimizer(model, setup.options))
-    saved = checkpoint.load_newest(around.folder, around.complain)
-    if saved is not None:
+    # All continue from the file that the first one finds; a shared file system may show others something older.
+    content = processes.bytes_of_first(
+        checkpoint.read_newest(around.folder, around.complain) if processes.rank == 0 else None
+    )
+    if content is not None:
+        saved = checkpoint.parse(content)
         found = setup.dataset.fingerprint
         if saved["fingerprint"] != found:
             raise InputError(
                 f"{around.folder}: its checkpoint was made with other data (fingerprint {saved['fingerprint']}, "
                 f"now {found}): restore the data, or start the run anew with --force"
             )
-        state.restore(saved)
+        state.restore(saved, processes.count)
     around.write_metrics(state.metrics)
     return state
 
 
-def _train_epoch(state: TrainingState, setup: TrainingSetup, epoch: int, observer: Observer) -> None:
+def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: Observer) -> None:
     """What is left of the epoch."""
     observer.start_clock()
+    state, batch_size = trainer.state, setup.options.batch_size
     first_step = state.step - epoch * setup.steps_per_epoch
-    batches = train_batches(
-        setup.dataset, setup.data, setup.options.batch_size, setup.seed, epoch, first_step=first_step
-    )
+    rows, workers = trainer.processes.share(batch_size), observer.around.workers
+    batches = train_batches(setup.dataset, setup.data, batch_size, setup.seed, epoch, first_step, rows, workers)
     for x, targets in observer.timed(batches):
         for group in state.optimizer.param_groups:
             group["lr"] = setup.learning_rate(state.step)
-        observer.after_step(train_step(state, x, targets, setup.options, setup.autocast, setup.seed))
+        observer.after_step(trainer.step(x, targets, setup.autocast))
 
 
-def _evaluate(state: TrainingState, setup: TrainingSetup) -> None:
+def _evaluate(state: TrainingState, setup: TrainingSetup, around: Surroundings) -> None:
     """Adds a row of metrics and starts new sums. Raises `Diverged` where the test loss is not finite."""
-    result = evaluate(state.model, test_batches(setup.dataset, EVALUATION_BATCH), setup.autocast)
+    rows = around.processes.share(len(setup.dataset.test))
+
+    def evaluated(model: nn.Module) -> Evaluation:
+        batches = test_batches(setup.dataset, EVALUATION_BATCH, around.workers, rows)
+        return evaluate(model, batches, setup.autocast, around.processes)
+
+    result = evaluated(state.model)
     if not math.isfinite(result.loss):
         raise Diverged(state.step)
     row = _metrics_row(state, result, setup)
     if state.ema is not None:
-        average = evaluate(state.ema.model, test_batches(setup.dataset, EVALUATION_BATCH), setup.autocast)
+        average = evaluated(state.ema.model)
         finite = average.loss if math.isfinite(average.loss) else None
         row |= {"ema_test_loss": finite, "ema_test_top1": average.top1, "ema_test_top5": average.top5}
     state.metrics.append(row)

@@ -36,10 +36,11 @@ class TrainingState:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def to_checkpoint(self, fingerprint: str) -> dict[str, Any]:
+    def to_checkpoint(self, fingerprint: str, processes: int) -> dict[str, Any]:
         """Tensors, numbers, strings and containers of them; `fingerprint` is that of the data."""
         return {
             "fingerprint": fingerprint,
+            "processes": processes,
             "threads": torch.get_num_threads(),
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.model.state_dict(),
@@ -53,8 +54,9 @@ class TrainingState:
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Makes this state, and the process's generators, what they were when `saved` was made."""
+    def restore(self, saved: dict[str, Any], processes: int) -> None:
+        """Makes this state, and the process's generators, what they were when `saved` was made; there may be more
+        processes now, or fewer."""
         self.model.load_state_dict(saved["model"])
         if self.ema is not None:
             self.ema.model.load_state_dict(saved["ema"])
@@ -64,7 +66,8 @@ class TrainingState:
         self.train_seconds, self.data_seconds = saved["train_seconds"], saved["data_seconds"]
         self.metrics = saved["metrics"]
         # The order of a sum, and so its last bit, depends on the number of threads.
-        torch.set_num_threads(saved["threads"])
+        if saved["processes"] == processes:
+            torch.set_num_threads(saved["threads"])
         torch.set_rng_state(saved["rng"])
         if saved["cuda_rng"] is not None:
             torch.cuda.set_rng_state(saved["cuda_rng"], self.device)

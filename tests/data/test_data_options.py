@@ -39,7 +39,7 @@ def test_defaults():
 @pytest.mark.parametrize(
     "document",
     [
-        {"name": "imagenet"},
+        {"name": "imagenet21k"},
         {"train_images": 3},
         {"name": "cifar10", "train_imags": 3},
         {"name": "cifar10", "train_images": 0},

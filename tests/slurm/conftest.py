@@ -4,13 +4,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from submitted_sweep import PROFILE, Slurm, submission_call, wait_until
+from tiny_experiment import Call
 
 HERE = Path(__file__).parent
-Slurm = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,23 @@ def slurm() -> Iterator[Slurm]:
     finally:
         os.environ.pop("SLURM_CONF", None)
         subprocess.run([str(HERE / "slurm-down"), folder], check=False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(slurm: Slurm) -> Iterator[None]:
+    yield
+    slurm("up")
+    for job in set(slurm("squeue", "-h", "-o", "%A").split()):
+        slurm("scancel", job)
+    wait_until(lambda: not slurm("squeue", "-h"))
+
+
+@pytest.fixture
+def submit(nfrepro: Call, experiments: Path) -> Call:
+    """`submit(*arguments, profile=…)`: `nfrepro sweep tiny --executor slurm`."""
+
+    def call(*arguments: str, profile: str = PROFILE) -> "subprocess.CompletedProcess[str]":
+        (experiments / "here.yaml").write_text(profile)
+        return nfrepro(*submission_call(experiments), *arguments)
+
+    return call

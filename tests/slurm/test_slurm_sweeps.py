@@ -1,105 +1,36 @@
 """Sweeps on a real SLURM: submitted once, done once, and the same bits whatever happens on the way."""
 
-import json
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import submitit
-from tiny_experiment import TINY, Call, command
+from submitted_sweep import (
+    LONG,
+    ONE_RUN,
+    PROFILE,
+    Slurm,
+    done,
+    has_the_id_of_its_array,
+    job_of,
+    logs,
+    records,
+    submission_call,
+    wait_until,
+    what_was_found,
+)
+from tiny_experiment import Call, command
 
 import nfrepro as package
 from nfrepro.evidence import claim
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
-
-Slurm = Callable[..., str]  # calls a command of SLURM
-
-PROFILE = "partition: main\ntimeout_min: 60\n"
-# Some seconds of training a run: long enough to be hit in the middle.
-LONG = TINY.replace("train_images: 96", "train_images: 4000").replace("epochs: 2", "epochs: 6")
-TIMES = ("train_seconds", "data_seconds", "images_per_second")
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind(slurm: Slurm) -> Iterator[None]:
-    yield
-    slurm("up")
-    for job in set(slurm("squeue", "-h", "-o", "%A").split()):
-        slurm("scancel", job)
-    wait_until(lambda: not slurm("squeue", "-h"))
-
-
-@pytest.fixture
-def submit(nfrepro: Call, experiments: Path) -> Call:
-    """`submit(*arguments, profile=…)`: `nfrepro sweep tiny --executor slurm`."""
-
-    def call(*arguments: str, profile: str = PROFILE) -> "subprocess.CompletedProcess[str]":
-        (experiments / "here.yaml").write_text(profile)
-        return nfrepro(*submission_call(experiments), *arguments)
-
-    return call
-
-
-def submission_call(experiments: Path) -> list[str]:
-    line = ["sweep", "tiny", "--scale", "smoke", "--executor", "slurm", "--checkpoint-seconds", "3600"]
-    return [*line, "--cluster", str(experiments / "here.yaml")]
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 300.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.2)
-
-
-def records(results: Path) -> dict[str, Any]:
-    found = [json.loads(path.read_text()) for path in results.glob("tiny/smoke/*/run.json")]
-    return {record["id"]: record for record in found}
-
-
-def done(results: Path, runs: int = 4) -> bool:
-    return [record["status"] for record in records(results).values()] == ["completed"] * runs
-
-
-def job_of(record: dict[str, Any]) -> str:
-    environment = record["provenance"]["environment"]
-    if "SLURM_ARRAY_JOB_ID" in environment:
-        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
-    return str(environment["SLURM_JOB_ID"])
-
-
-def has_the_id_of_its_array(record: dict[str, Any]) -> bool:
-    environment = record["provenance"]["environment"]
-    return bool(environment["SLURM_JOB_ID"] == environment["SLURM_ARRAY_JOB_ID"])
-
-
-def logs(results: Path) -> str:
-    return "".join(path.read_text() for path in sorted(results.glob(".slurm/tiny/smoke/*/jobs/*_log.out")))
-
-
-def what_was_found(results: Path) -> dict[str, Any]:
-    """Everything that may not depend on when and where a run executed; the digest of its weights is part of it."""
-
-    def lasting(row: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in row.items() if key not in TIMES}
-
-    return {
-        name: (
-            lasting(record["final"]),
-            [
-                lasting(json.loads(line))
-                for line in (results / "tiny" / "smoke" / name / "metrics.jsonl").read_text().splitlines()
-            ],
-        )
-        for name, record in records(results).items()
-    }
 
 
 def test_a_sweep_is_submitted_once_and_done_once(slurm: Slurm, submit: Call, results: Path) -> None:
@@ -201,21 +132,6 @@ def test_requeues_are_limited(slurm: Slurm, submit: Call, experiments: Path, res
     wait_until(lambda: done(results, runs=2))
 
 
-def test_what_sbatch_refuses_leaves_nothing_behind(slurm: Slurm, submit: Call, results: Path) -> None:
-    for profile, reason in (
-        (PROFILE.replace("main", "nowhere"), "invalid partition"),
-        (PROFILE + "gpus_per_run: 1\ncpus_per_run: 100\n", "more processors requested than permitted"),
-        (PROFILE.replace("60", "6000"), "time limit"),
-    ):
-        refused = submit(profile=profile)
-        assert refused.returncode == 2, refused.stdout
-        assert refused.stderr.splitlines()[1:] == [refused.stderr.splitlines()[-1]]
-        assert refused.stderr.splitlines()[-1].startswith("nfrepro: sbatch refused: ")
-        assert reason in refused.stderr.lower()
-        assert slurm("squeue", "-h") == ""
-    assert not list(results.glob(".slurm/tiny/smoke/*"))
-
-
 def test_an_array_that_was_accepted_although_sbatch_failed_is_withdrawn(
     slurm: Slurm, submit: Call, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,4 +169,60 @@ def test_without_a_controller_nothing_is_submitted(slurm: Slurm, submit: Call, r
     assert refused.returncode in (0, 2)
     assert "SLURM does not answer" in refused.stderr or "4 done" in refused.stderr
     slurm("up")
+    wait_until(lambda: done(results))
+
+
+def test_a_submission_of_several_arrays_keeps_to_its_parallelism(slurm: Slurm, submit: Call, results: Path) -> None:
+    assert submit(profile=PROFILE + "max_array_size: 2\narray_parallelism: 1\n").returncode == 0
+    waiting = slurm("squeue", "-h", "-o", "%E").split()
+    assert any(dependency.startswith("afterany:") for dependency in waiting)
+    at_once = []
+    while states := slurm("squeue", "-h", "-r", "-o", "%T").split():
+        at_once.append(states.count("RUNNING"))
+        time.sleep(0.1)
+    assert max(at_once) == 1
+    assert done(results)
+
+
+def test_at_its_time_limit_a_job_saves_and_comes_back(
+    slurm: Slurm, submit: Call, experiments: Path, results: Path
+) -> None:
+    (experiments / "tiny.yaml").write_text(ONE_RUN.replace("epochs: 4", "epochs: 1000"))
+    limited = PROFILE.replace("60", "1") + "seconds_to_save: 20\n"
+    assert submit(profile=limited).returncode == 0
+    wait_until(lambda: "goes back to the queue, for the 1. time" in logs(results))
+    (folder,) = results.glob("tiny/smoke/*")
+    saved = {path.name for path in folder.glob("checkpoint-*.pt")}
+    rows = len((folder / "metrics.jsonl").read_text().splitlines())
+    assert saved
+    assert rows > 0
+    wait_until(lambda: len((folder / "metrics.jsonl").read_text().splitlines()) > rows)
+    (record,) = records(results).values()
+    assert (record["executions"], record["provenance"]["environment"]["SLURM_RESTART_COUNT"]) == (2, "1")
+
+
+@pytest.fixture
+def small_disk(results: Path) -> Iterator[Path]:
+    """The results on a file system of 16 MiB."""
+    results.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(results)], check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield results
+    subprocess.run(["umount", "--lazy", str(results)], check=True)
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    slurm: Slurm, submit: Call, small_disk: Path, results: Path, tmp_path: Path
+) -> None:
+    waits = f"setup:\n  - while [ ! -e {tmp_path}/go ]; do sleep 0.1; done\n"
+    assert submit(profile=PROFILE + waits).returncode == 0
+    with contextlib.suppress(OSError), open(small_disk / "fill", "wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    (tmp_path / "go").touch()
+    wait_until(lambda: not slurm("squeue", "-h"))
+    assert not records(results)
+    assert not list(results.rglob("*.tmp"))
+    (small_disk / "fill").unlink()
+    assert submit().stderr == "4 runs: 4 to submit\n"
     wait_until(lambda: done(results))

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from nfrepro.models import create
 from nfrepro.training.averaging import WeightAverage
+from nfrepro.training.distributed import Processes
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.recipe import ema_decay, make_optimizer
 from nfrepro.training.state import TrainingState
-from nfrepro.training.step import cut, train_step
+from nfrepro.training.step import Trainer, cut
 
 SMALL: dict[str, Any] = {"blocks": [1, 1], "width": 0.0625, "stem": "small", "num_classes": 4}
 FLOAT64 = torch.autocast("cpu", torch.bfloat16, enabled=False)
@@ -31,9 +32,10 @@ def network(name: str, **changes: Any) -> Any:
     return create(name, **SMALL | changes).double().train()
 
 
-def begin(model: nn.Module, options: TrainOptions) -> TrainingState:
+def begin(model: nn.Module, options: TrainOptions) -> Trainer:
     average = None if options.ema_decay is None else WeightAverage(model)
-    return TrainingState(model, average, make_optimizer(model, options))
+    state = TrainingState(model, average, make_optimizer(model, options))
+    return Trainer(state, options, seed=3, processes=Processes())
 
 
 def batch(step: int) -> tuple[Tensor, Tensor]:
@@ -43,9 +45,9 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
 
 
 def train(model: nn.Module, options: TrainOptions, steps: int = 4) -> tuple[TrainingState, list[Tensor]]:
-    state = begin(model, options)
-    found = [train_step(state, *batch(step), options, FLOAT64, seed=3) for step in range(steps)]
-    return state, found
+    trainer = begin(model, options)
+    found = [trainer.step(*batch(step), FLOAT64) for step in range(steps)]
+    return trainer.state, found
 
 
 def assert_same(a: nn.Module, b: nn.Module) -> None:
@@ -99,10 +101,10 @@ def test_dropout_draws_depend_on_the_part_alone() -> None:
     results = []
     for before in (1, 2):
         model = network(name, dropout=0.5, stochastic_depth=0.5, skipinit_gain=1.0)
-        state = begin(model, settings)
+        trainer = begin(model, settings)
         for step in range(2):
             torch.manual_seed(before)  # whatever was drawn meanwhile
-            train_step(state, *batch(step), settings, FLOAT64, seed=3)
+            trainer.step(*batch(step), FLOAT64)
         results.append(copy.deepcopy(model.state_dict()))
     assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])
 
@@ -113,42 +115,43 @@ def test_soft_targets_are_a_smoothed_mixture() -> None:
     for smoothing in (0.0, 0.1):
         for micro_batches in (1, 3):
             settings = options(label_smoothing=smoothing, micro_batches=micro_batches)
-            state = begin(network("nf_resnet"), settings)
+            model = network("nf_resnet")
             x, _ = batch(0)
-            logits = copy.deepcopy(state.model)(x)
+            logits = copy.deepcopy(model)(x)
             smoothed = (1 - smoothing) * targets + smoothing / 4
             loss = -(smoothed * logits.log_softmax(1)).sum(1).mean()
             right = (logits.argmax(1) == targets.argmax(1)).sum()
-            found = train_step(state, x, targets, settings, FLOAT64, seed=3)
+            found = begin(model, settings).step(x, targets, FLOAT64)
             torch.testing.assert_close(found, torch.stack([loss, right.double()]), rtol=1e-10, atol=0)
 
 
 def test_one_hot_targets_train_as_their_labels() -> None:
     settings = options()
-    by_label, by_target = begin(network("nf_resnet"), settings), begin(network("nf_resnet"), settings)
+    by_label, by_target = network("nf_resnet"), network("nf_resnet")
     x, labels = batch(0)
-    train_step(by_label, x, labels, settings, FLOAT64, seed=3)
-    train_step(by_target, x, F.one_hot(labels, 4).double(), settings, FLOAT64, seed=3)
-    assert_same(by_label.model, by_target.model)
+    begin(by_label, settings).step(x, labels, FLOAT64)
+    begin(by_target, settings).step(x, F.one_hot(labels, 4).double(), FLOAT64)
+    assert_same(by_label, by_target)
 
 
 def test_the_average_follows_the_authors_recursion() -> None:
     """From the initial weights on, with decay min(0.5, (1 + t) / (10 + t)) at step t = 0, 1, …; statistics too."""
     settings = options(ema_decay=0.5)
     model = network("bn_resnet")
-    state = begin(model, settings)
+    trainer = begin(model, settings)
     expected = {name: value.clone() for name, value in model.state_dict().items()}
     for step in range(12):
-        train_step(state, *batch(step), settings, FLOAT64, seed=3)
+        trainer.step(*batch(step), FLOAT64)
         decay = min(0.5, (1 + step) / (10 + step))
         for name, value in model.state_dict().items():
             mixed = decay * expected[name] + (1 - decay) * value
             expected[name] = mixed if value.is_floating_point() else value.clone()
     assert ema_decay(7, 0.5) < 0.5 == ema_decay(8, 0.5)
-    assert state.ema is not None
-    for name, value in state.ema.model.state_dict().items():
+    average = trainer.state.ema
+    assert average is not None
+    for name, value in average.model.state_dict().items():
         torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=1e-12)
-    assert not any(parameter.requires_grad for parameter in state.ema.model.parameters())
+    assert not any(parameter.requires_grad for parameter in average.model.parameters())
 
 
 @given(data=st.data(), size=st.integers(1, 8), micro_batches=st.integers(1, 8))

@@ -1,0 +1,80 @@
+"""The jobs that runs were submitted in: which of them are in SLURM's queue, and where their logs are."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nfrepro.evidence.status import QueuedJob
+from nfrepro.launch import scheduler
+from nfrepro.launch import submission as kept
+from nfrepro.launch.submission import Array, Submission
+from nfrepro.specs import Run
+
+
+@dataclass(frozen=True)
+class Held:
+    """A job in the queue, and the runs it was submitted for."""
+
+    job: scheduler.Job
+    runs: tuple[str, ...]
+
+
+def held(submissions: Sequence[Submission], wanted: Collection[str]) -> list[Held]:
+    """The jobs in the queue that hold any of the `wanted` run ids. Asks SLURM once, and only if there may be any.
+
+    Raises `InputError` where SLURM does not answer.
+    """
+    arrays = {
+        array.name: array
+        for submission in submissions
+        for array in submission.arrays
+        if not set(wanted).isdisjoint(run for runs in array.jobs for run in runs)
+    }
+    if not arrays:
+        return []
+    found = [Held(job, _runs(arrays[job.name], job)) for job in scheduler.jobs(list(arrays)) if job.name in arrays]
+    return [one for one in found if not set(wanted).isdisjoint(one.runs)]
+
+
+def by_run(held: Sequence[Held]) -> dict[str, list[QueuedJob]]:
+    """The jobs of each run id."""
+    jobs: dict[str, list[QueuedJob]] = defaultdict(list)
+    for one in held:
+        for name in one.runs:
+            jobs[name].append(QueuedJob(one.job.id, one.job.restarts))
+    return jobs
+
+
+def logs(results: Path, run: Run) -> list[Path]:
+    """What the jobs of `run` have written, oldest submission first; a requeued job goes on in the same file."""
+    return [
+        path
+        for submission in kept.earlier(results, run)
+        for array in submission.arrays
+        for index, runs in enumerate(array.jobs)
+        if run.id in runs and array.job_id is not None
+        for path in sorted(submission.jobs.glob(f"{_job_id(array, index)}_*_log.out"))
+    ]
+
+
+def ended_silently(submissions: Sequence[Submission], left: Collection[str]) -> int:
+    """How many jobs left no log, though all of their runs are `left` to do: in no queue, and executed by nobody."""
+    accepted = [(one.jobs, array) for one in submissions for array in one.arrays if array.job_id is not None]
+    return sum(
+        set(runs) <= set(left) and not any(folder.glob(f"{_job_id(array, index)}_*_log.out"))
+        for folder, array in accepted
+        for index, runs in enumerate(array.jobs)
+    )
+
+
+def _runs(array: Array, job: scheduler.Job) -> tuple[str, ...]:
+    """Those of the job, or none if it is a stranger with the same name."""
+    index = job.index or 0
+    # Without a job id sbatch had failed, but SLURM may have accepted the array before.
+    mine = array.job_id in (None, job.number) and index < len(array.jobs)
+    return array.jobs[index] if mine else ()
+
+
+def _job_id(array: Array, index: int) -> str:
+    return str(array.job_id) if len(array.jobs) == 1 else f"{array.job_id}_{index}"

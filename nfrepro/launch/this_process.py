@@ -1,0 +1,51 @@
+"""Executor `debug`: the runs of a sweep one after the other in this very process, where breakpoints work."""
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from nfrepro.evidence import store
+from nfrepro.launch.job import Ended, Place, execute
+from nfrepro.launch.local_queue import Event
+from nfrepro.launch.machine import Share
+from nfrepro.specs import Run
+
+
+def execute_in_turn(
+    runs: Sequence[Run],
+    results: Path,
+    share: Share,
+    checkpoint_seconds: float,
+    observe: Callable[[Event], None],
+) -> dict[str, Ended]:
+    """Executes `runs`; returns how each ended, by id. The traceback of one that fails is observed as a complaint.
+
+    On KeyboardInterrupt the run stops where it is, with its last checkpoint.
+    """
+    place = Place(results, share.devices[0], share.threads, checkpoint_seconds)
+    return {run.id: _execute(run, place, observe) for run in runs}
+
+
+def _execute(run: Run, place: Place, observe: Callable[[Event], None]) -> Ended:
+    def complain(text: str) -> None:
+        observe(Event(run, "complaint", {"text": text}))
+
+    observe(Event(run, "started", {}))
+    try:
+        ended = execute(
+            run,
+            place,
+            report=lambda progress: observe(Event(run, "progress", asdict(progress))),
+            complain=complain,
+            should_stop=lambda: False,
+        )
+    except KeyboardInterrupt:
+        complain("".join(traceback.format_exception(*sys.exc_info())))
+        raise
+    error = store.run_folder(place.results, run) / store.ERROR
+    if ended.ending == "failed" and str(error) in ended.text:
+        complain(error.read_text(encoding="utf-8"))
+    observe(Event(run, "ended", asdict(ended)))
+    return ended

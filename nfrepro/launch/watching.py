@@ -1,0 +1,46 @@
+"""Where a sweep stands, looked at again and again: its folders each time, SLURM's queue now and then."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nfrepro.errors import InputError
+from nfrepro.evidence import status, store
+from nfrepro.launch import submission as kept
+from nfrepro.launch import submitted
+from nfrepro.specs import Run
+
+SECONDS_BETWEEN_QUESTIONS = 30.0
+# A sweep that has just been started, or is between two runs, shows nothing that is queued or running.
+SECONDS_BETWEEN_RUNS = 10.0
+
+
+class Watching:
+    """`runs` of one sweep. SLURM is asked only about jobs that hold runs which are neither done nor being executed."""
+
+    def __init__(self, runs: Sequence[Run], results: Path) -> None:
+        self.runs, self.results = runs, results
+        self.complaint: str | None = None  # why SLURM's last answer, if any, is an old one
+        self._queue: Mapping[str, Sequence[status.QueuedJob]] = {}
+        self._asked: float | None = None
+
+    def rows(self) -> list[status.Row]:
+        """As of now."""
+        observed = status.observe(self.runs, self.results)
+        undone = {one.run.id for one in observed if one.stored.state not in (*store.DONE, "running", "cancelled")}
+        if undone and (self._asked is None or time.monotonic() - self._asked >= SECONDS_BETWEEN_QUESTIONS):
+            self._ask(undone)
+        return status.rows(observed, self._queue)
+
+    @property
+    def seconds_of_rest(self) -> float:
+        """So long nothing has to be queued or running until that is no coincidence."""
+        return SECONDS_BETWEEN_RUNS + (SECONDS_BETWEEN_QUESTIONS if self._queue else 0.0)
+
+    def _ask(self, undone: set[str]) -> None:
+        try:
+            self._queue = submitted.by_run(submitted.held(kept.earlier(self.results, self.runs[0]), undone))
+            self.complaint = None
+        except InputError as error:
+            self.complaint = str(error)
+        self._asked = time.monotonic()

@@ -1,0 +1,66 @@
+"""The output of one run, whoever executes it: the logs of its jobs, its evaluations, how far it is, its error."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from nfrepro.evidence import progress, store
+from nfrepro.launch import submitted
+from nfrepro.specs import Run
+
+
+class RunLog:
+    """What there is of it, and then what is new."""
+
+    def __init__(self, run: Run, results: Path) -> None:
+        self.run, self.results = run, results
+        self.folder = store.run_folder(results, run)
+        self._read: dict[Path, int] = {}  # bytes of each log
+        self._rows = 0
+        self._told: tuple[str, str] = ("", "")  # progress and error
+        self._title: Path | None = None
+
+    def news(self) -> Iterator[str]:
+        """Pieces of text, each to be followed by an end of line; a title where the file is another than before."""
+        for path in submitted.logs(self.results, self.run):
+            yield from self._piece(path, self._rest(path))
+        rows = store.read_metrics(self.folder)
+        yield from self._piece(self.folder / store.METRICS, "\n".join(map(_in_words, rows[self._rows :])))
+        self._rows = len(rows)
+        reached, error = self._told
+        self._told = (self._reached(), self._error())
+        if self._told[0] != reached:
+            yield from self._piece(self.folder / progress.PROGRESS, self._told[0])
+        if self._told[1] != error:
+            yield from self._piece(self.folder / store.ERROR, self._told[1])
+
+    def _piece(self, path: Path, text: str) -> Iterator[str]:
+        if not text:
+            return
+        if path != self._title:
+            yield f"==> {path} <=="
+            self._title = path
+        yield text.removesuffix("\n")
+
+    def _rest(self, path: Path) -> str:
+        """Whole lines only: more may be on its way."""
+        with open(path, "rb") as file:
+            file.seek(self._read.get(path, 0))
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._read[path] = self._read.get(path, 0) + len(whole + end)
+        return whole.decode(errors="replace")
+
+    def _reached(self) -> str:
+        found = progress.read(self.folder)
+        return f"{found.step}/{found.steps}  {found.text}" if found else ""
+
+    def _error(self) -> str:
+        try:
+            return (self.folder / store.ERROR).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+
+def _in_words(row: dict[str, object]) -> str:
+    return "  ".join(
+        f"{name} {value:.5g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
+    )

@@ -1,0 +1,81 @@
+"""Watching a sweep from another shell: the table again and again on a terminal, elsewhere a line for each change."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from nfrepro.evidence.status import ACTIVE, Row
+from nfrepro.evidence.store import DONE
+from nfrepro.status_table import numbers, table
+
+SECONDS_BETWEEN_LOOKS = 2.0
+FOLLOWED = (*ACTIVE, "waiting")  # by whoever wants the output of a run
+# What changes comes first where a terminal has not enough lines.
+IN_ORDER = ("running", "stalled", "requeued", "failed", "cancelled", "interrupted", "queued", "waiting")
+
+
+@dataclass(frozen=True)
+class View:
+    """What there is to see at a moment."""
+
+    rows: Sequence[Row]
+    footer: Sequence[str]
+    seconds_of_rest: float  # so long nothing has to be queued or running before the end
+
+
+def watch(look: Callable[[], View]) -> None:
+    """Shows what `look` sees until nothing is queued or running."""
+    show_all(look) if sys.stdout.isatty() else show_changes(look)
+
+
+def show_all(look: Callable[[], View]) -> None:
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        for view in views(look):
+            live.update(Text("\n".join(_that_fit(view, console.width, console.height)), no_wrap=True), refresh=True)
+
+
+def show_changes(look: Callable[[], View]) -> None:
+    before: dict[str, object] = {}
+    footer: Sequence[str] = ()
+    for view in views(look):
+        for row in view.rows:
+            told = (row.state, row.metrics, row.requeues)
+            if before.get(row.id) != told and not (row.id not in before and row.state in (*DONE, "waiting")):
+                print(f"{time.strftime('%H:%M:%S')}  {row.state:11}  {row.id}  {numbers(row)}".rstrip(), flush=True)
+            before[row.id] = told
+        if view.footer != footer:
+            print("\n".join(view.footer), flush=True)
+        footer = view.footer
+
+
+def views(look: Callable[[], View], states: Sequence[str] = ACTIVE) -> Iterator[View]:
+    """What is seen, every two seconds, as long as a run is in one of these `states`, or may be soon."""
+    active = time.monotonic()
+    while True:
+        view = look()
+        yield view
+        if any(row.state in states for row in view.rows):
+            active = time.monotonic()
+        rests = time.monotonic() - active >= view.seconds_of_rest
+        if rests or all(row.state in (*DONE, "failed", "cancelled") for row in view.rows):
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _that_fit(view: View, width: int, height: int) -> list[str]:
+    """The table and its footer in the lines of a terminal; the cursor has the last one."""
+    footer = [line[:width] for line in view.footer]
+    room = height - len(footer) - 3
+    if len(view.rows) <= room + 1:
+        return [*table(view.rows, width), *footer]
+    order = {state: place for place, state in enumerate(IN_ORDER)}
+    first = sorted(view.rows, key=lambda row: order.get(row.state, len(order)))[: max(1, room)]
+    shown = {row.id for row in first}
+    lines = table([row for row in view.rows if row.id in shown], width)
+    return [*lines, f"… and {len(view.rows) - len(shown)} more", *footer]

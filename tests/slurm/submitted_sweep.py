@@ -1,0 +1,72 @@
+"""What the tests of sweeps on a real SLURM share: how they submit, wait and look."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tiny_experiment import TINY
+
+Slurm = Callable[..., str]  # calls a command of SLURM
+
+PROFILE = "partition: main\ntimeout_min: 60\n"
+# Some seconds of training a run: long enough to be hit in the middle.
+LONG = TINY.replace("train_images: 96", "train_images: 3000").replace("epochs: 2", "epochs: 4")
+ONE_RUN = LONG.replace("seed: [0, 1]", "seed: [0]").replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]")
+TIMES = ("train_seconds", "data_seconds", "images_per_second")
+
+
+def submission_call(experiments: Path) -> list[str]:
+    line = ["sweep", "tiny", "--scale", "smoke", "--executor", "slurm", "--checkpoint-seconds", "3600"]
+    return [*line, "--cluster", str(experiments / "here.yaml")]
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 300.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.2)
+
+
+def records(results: Path) -> dict[str, Any]:
+    found = [json.loads(path.read_text()) for path in results.glob("tiny/smoke/*/run.json")]
+    return {record["id"]: record for record in found}
+
+
+def done(results: Path, runs: int = 4) -> bool:
+    return [record["status"] for record in records(results).values()] == ["completed"] * runs
+
+
+def job_of(record: dict[str, Any]) -> str:
+    environment = record["provenance"]["environment"]
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return str(environment["SLURM_JOB_ID"])
+
+
+def has_the_id_of_its_array(record: dict[str, Any]) -> bool:
+    environment = record["provenance"]["environment"]
+    return bool(environment["SLURM_JOB_ID"] == environment["SLURM_ARRAY_JOB_ID"])
+
+
+def logs(results: Path) -> str:
+    return "".join(path.read_text() for path in sorted(results.glob(".slurm/tiny/smoke/*/jobs/*_log.out")))
+
+
+def what_was_found(results: Path) -> dict[str, Any]:
+    """Everything that may not depend on when and where a run executed; the digest of its weights is part of it."""
+
+    def lasting(row: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in row.items() if key not in TIMES}
+
+    return {
+        name: (
+            lasting(record["final"]),
+            [
+                lasting(json.loads(line))
+                for line in (results / "tiny" / "smoke" / name / "metrics.jsonl").read_text().splitlines()
+            ],
+        )
+        for name, record in records(results).items()
+    }

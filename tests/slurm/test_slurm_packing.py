@@ -1,0 +1,66 @@
+"""Runs that share a job's GPU or CPUs, on a real SLURM: each is on its own, and all come back together."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import submitit
+from submitted_sweep import LONG, PROFILE, Slurm, done, job_of, logs, records, wait_until, what_was_found
+from tiny_experiment import TINY, Call, command
+
+from nfrepro.evidence import claim
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+
+def of_job(results: Path, job: str) -> list[dict[str, Any]]:
+    return [record for record in records(results).values() if job_of(record) == job]
+
+
+def test_packed_runs_are_on_their_own_and_requeued_together(
+    slurm: Slurm, submit: Call, experiments: Path, results: Path, tmp_path: Path
+) -> None:
+    (experiments / "tiny.yaml").write_text(LONG)
+    packed = PROFILE + "gpus_per_run: 1\ndevice: cpu\nruns_per_gpu: 2\n"
+    submitted = submit(profile=packed)
+    assert "4 queued in 2 jobs" in submitted.stdout, submitted.stderr
+    # All four are at it at once: the first evaluation is behind each of them, the last is not.
+    wait_until(lambda: len(list(results.glob("tiny/smoke/*/metrics.jsonl"))) == 4)
+    first, second = sorted({job_of(record) for record in records(results).values()})
+    assert slurm("squeue", "-h", "-j", first, "-o", "%C").strip() == "2"
+    slurm("scancel", f"--signal={submitit.JobEnvironment.USR_SIG}", first)
+    killed, kept = (record["id"] for record in of_job(results, second))
+    worker = claim.holder(results / "tiny" / "smoke" / killed)
+    assert worker is not None
+    os.kill(worker.process, signal.SIGKILL)
+    wait_until(lambda: not slurm("squeue", "-h"))
+    assert [(record["status"], record["executions"]) for record in of_job(results, first)] == [("completed", 2)] * 2
+    assert logs(results).count("goes back to the queue") == 1
+    assert records(results)[kept]["status"] == "completed"
+    assert records(results)[killed]["status"] == "running"
+    assert f"{killed}: interrupted: its worker process was killed by SIGKILL" in logs(results)
+    assert submit(profile=packed).stderr == "4 runs: 3 done, 1 to submit\n"
+    wait_until(lambda: done(results))
+    line, environment = command(experiments, tmp_path / "undisturbed", ["sweep", "tiny", "--scale", "smoke"])
+    subprocess.run([*line, "--threads", "1"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert what_was_found(results) == what_was_found(tmp_path / "undisturbed")
+
+
+def test_a_run_that_fails_is_recorded_once_and_stops_no_other(
+    slurm: Slurm, submit: Call, experiments: Path, results: Path
+) -> None:
+    # One arm asks for batches larger than its data set.
+    (experiments / "tiny.yaml").write_text(TINY.replace("seed: [0, 1]", "train.batch_size: [16, 200]"))
+    profile = PROFILE + "runs_per_job: 4\nruns_per_gpu: 2\n"
+    assert submit(profile=profile).returncode == 0
+    wait_until(lambda: not slurm("squeue", "-h"))
+    ended = sorted((record["status"], record["executions"]) for record in records(results).values())
+    assert ended == [("completed", 1)] * 2 + [("failed", 1)] * 2
+    assert logs(results).count("failed: InputError: batch size 200 is more than the 96 train images") == 2
+    assert "goes back to the queue" not in logs(results)
+    again = submit(profile=profile)
+    assert again.stderr == "4 runs: 2 done, 2 failed\n"
+    assert again.stdout == "nothing to submit\n"
