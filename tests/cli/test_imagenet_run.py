@@ -37,6 +37,7 @@ def folder(experiments: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return tmp_path / "imagenet"
 
 
+@pytest.mark.slow
 def test_a_run_reads_its_images_from_their_files(nfrepro: Call, folder: Path, results: Path) -> None:
     (run,) = json.loads(nfrepro("expand", "small_imagenet", "--json", *SMALL).stdout)
     assert run["config"]["data"]["crop"] == "inception"
@@ -49,6 +50,7 @@ def test_a_run_reads_its_images_from_their_files(nfrepro: Call, folder: Path, re
     assert record.with_name("propagation.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_file_fails_the_run_by_name(nfrepro: Call, folder: Path, results: Path) -> None:
     (folder / "val" / "n00000002" / "1.JPEG").write_text("not an image")
     called = nfrepro("sweep", "small_imagenet", *SMALL)
