@@ -125,6 +125,7 @@ def read_ahead(
         batch_size=None,  # a piece is read as a whole
         sampler=pieces,
         num_workers=workers,
+        multiprocessing_context="fork" if workers else None,  # at once, and without a copy of all names
         pin_memory=device.type == "cuda",
         worker_init_fn=_outlive_signals if workers else None,
         generator=torch.Generator(),  # the global one would be advanced

@@ -12,7 +12,6 @@ import json
 import os
 import queue
 import signal
-import sys
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -80,7 +79,8 @@ def _stop_on_signal(stop: threading.Event) -> None:
 
 
 def _read_runs(runs: "queue.SimpleQueue[Run | None]", stop: threading.Event) -> None:
-    for line in sys.stdin:
+    # Not from sys.stdin: processes forked to read data close that as they begin, and would wait for this thread.
+    for line in os.fdopen(os.dup(0), encoding="utf-8"):
         runs.put(Run(**json.loads(line)))
     stop.set()
     runs.put(None)

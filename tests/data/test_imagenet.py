@@ -1,6 +1,9 @@
 """A large set in folders: listed, read by worker processes, never held in memory."""
 
+import multiprocessing
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +215,24 @@ def test_another_number_of_classes(folder: Path, classes: int) -> None:
 
 def test_no_folder_at_all(bare_machine: Path) -> None:
     both_refuse("ImageNet folder imagenet: not found in data/imagenet: put train/<class>/ and val/<class>/")
+
+
+def test_a_signal_to_all_processes_costs_no_batch(folder: Path) -> None:
+    """As a scheduler sends it before a time limit: the main process stops between two steps, and saves."""
+    whole = taken()
+    batches = train_batches(load(OPTIONS), OPTIONS, 8, 1, 0, workers=2)
+    found = [next(batches)]
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(worker.pid, number)
+    assert equal(found + list(batches), whole)
+
+
+def test_workers_end_with_the_batches(folder: Path) -> None:
+    batches = train_batches(load(OPTIONS), OPTIONS, 8, 1, 0, workers=2)
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    batches.close()
+    assert not multiprocessing.active_children()
