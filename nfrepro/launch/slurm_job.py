@@ -47,8 +47,9 @@ class StopRequest:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop = True
-        # SIGTERM is the end, by scancel or by a requeue that is under way: a cancelled job must not come back.
-        self.requeue = self.requeue or number != signal.SIGTERM
+        # The last one counts. SIGTERM is the end, by scancel or by a requeue that is under way: a job that is cancelled
+        # while it saves must not come back.
+        self.requeue = number != signal.SIGTERM
 
 
 @dataclass(frozen=True)
