@@ -49,6 +49,9 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Processor threads of each run. Default: its part of the cores. Changes the last digits."),
 ]
+ProcessesOfARun = Annotated[
+    int, typer.Option("--processes", min=1, help="Processes of this machine that divide every run, each with its GPU.")
+]
 Json = Annotated[bool, typer.Option("--json", help="For programs instead of people.")]
 Model = Annotated[
     str | None, typer.Option(metavar="NAME", help="Network, say nf_resnet50; for a file that does not know its own.")
@@ -111,6 +114,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="slurm: print what sbatch would be given.")] = False,
     jobs: Jobs = None,
     threads: Threads = None,
+    processes: ProcessesOfARun = 1,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
     force: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Redo the runs whose id matches, as 'bn_*'.")
@@ -136,17 +140,22 @@ def sweep(
         for removed in store.remove_matching(results, runs, force):
             print(f"{removed}  removed, to be redone")
     if executor == "slurm":
-        if jobs is not None or threads is not None:
-            raise InputError("--jobs and --threads are not for slurm: see array_parallelism and cpus_per_run")
+        if jobs is not None or threads is not None or processes > 1:
+            raise InputError(
+                "--jobs, --threads and --processes are not for slurm: "
+                "see array_parallelism, cpus_per_run and processes_per_run"
+            )
         _sweep_on_slurm(runs, results, cluster, experiments, retry, checkpoint_seconds, dry_run)
         return
     plan = make_plan(runs, results, retry)
-    _prepare(plan.execute)
+    _prepare(plan.execute, processes)
     _lift_cancellations(plan.execute, results)
+    if plan.execute and executor == "debug" and processes > 1:
+        raise InputError("--processes is not for debug, which executes runs in this very process")
     if plan.execute and executor == "debug":
         _execute_here(plan.execute, len(runs), results, jobs, threads, checkpoint_seconds)
     elif plan.execute:
-        _execute_locally(plan.execute, len(runs), results, jobs, threads, checkpoint_seconds)
+        _execute_locally(plan.execute, len(runs), results, jobs, threads, processes, checkpoint_seconds)
     _write_table(runs, results, overrides)
     _exit_by_state(runs, results)
 
@@ -158,6 +167,7 @@ def run_one(
     scale: Scale = "laptop",
     overrides: Sets = None,
     threads: Threads = None,
+    processes: ProcessesOfARun = 1,
     checkpoint_seconds: CheckpointSeconds = 60.0,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
@@ -167,10 +177,10 @@ def run_one(
     from nfrepro.launch.plan import make_plan
 
     plan = make_plan([run], results, retry=True)
-    _prepare(plan.execute)
+    _prepare(plan.execute, processes)
     _lift_cancellations(plan.execute, results)
     if plan.execute:
-        _execute_locally(plan.execute, 1, results, 1, threads, checkpoint_seconds)
+        _execute_locally(plan.execute, 1, results, 1, threads, processes, checkpoint_seconds)
     _exit_by_state([run], results)
 
 
@@ -506,10 +516,11 @@ def _select(runs: Sequence[Run], run_id: str) -> Run:
     return chosen[0]
 
 
-def _prepare(runs: Sequence[Run]) -> None:
+def _prepare(runs: Sequence[Run], processes: int = 1) -> None:
     """Everything that the runs need is found or fetched before the first of them starts."""
     seen = set()
     for run in runs:
+        _check_processes(run, processes)
         needs = json.dumps([run.task, run.config.get("data")], sort_keys=True)
         if needs not in seen:
             seen.add(needs)
@@ -525,14 +536,28 @@ def _lift_cancellations(runs: Sequence[Run], results: Path) -> None:
         cancellation.lift(store.run_folder(results, run))
 
 
+def _check_processes(run: Run, processes: int) -> None:
+    task = TASKS[run.task]
+    try:
+        task.check_processes(task.options.model_validate(run.config), processes)
+    except InputError as error:
+        raise InputError(f"{run.id}: {error}") from None
+
+
 def _execute_locally(
-    runs: Sequence[Run], total: int, results: Path, jobs: int | None, threads: int | None, checkpoint_seconds: float
+    runs: Sequence[Run],
+    total: int,
+    results: Path,
+    jobs: int | None,
+    threads: int | None,
+    processes: int,
+    checkpoint_seconds: float,
 ) -> None:
     from nfrepro.display import make_display
     from nfrepro.launch.local_queue import execute_all
     from nfrepro.launch.machine import share_machine
 
-    share = share_machine(len(runs), jobs, threads)
+    share = share_machine(len(runs), jobs, threads, processes)
     with make_display(total, total - len(runs)) as display:
         execute_all(runs, results, share, checkpoint_seconds, display.observe, display.stopping)
 
@@ -582,7 +607,7 @@ def _sweep_on_slurm(
             return
         if silent := slurm.ended_silently(results, left):
             complain(f"{silent} earlier jobs ended before they began: cancelled, or their nodes do not see {results}")
-        _prepare(left)
+        _prepare(left, profile.processes_per_run)
         _lift_cancellations(left, results)
         submitted = slurm.submit(divide(left, results, profile, checkpoint_seconds), complain)
     jobs = sum(len(array.jobs) for array in submitted.arrays)

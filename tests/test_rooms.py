@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "nfrepro"
 GROUND = {"errors", "options", "seeding", "atomic", "allocation"}
-# Room -> rooms it may import from. Inside a job, launch executes tasks.
+# Room -> rooms it may import from. Inside a job, launch executes tasks, and joins the processes that train together.
 MAY_IMPORT = {
     "signal": set(),
     "models": {"signal"},
@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "tasks": {"signal", "models", "data", "training"},
     "specs": set(),
     "evidence": {"specs"},
-    "launch": {"specs", "evidence", "tasks"},
+    "launch": {"specs", "evidence", "tasks", "training"},
 }
 TORCH_FREE = ("specs", "evidence", "launch")
 

@@ -1,6 +1,6 @@
 """Batches of images. Which images, in which order, cropped and flipped how: a function of seed and epoch alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,9 +27,17 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 
 
 def train_batches(
-    dataset: Dataset, options: AugmentationOptions, batch_size: int, seed: int, epoch: int, first_step: int = 0
+    dataset: Dataset,
+    options: AugmentationOptions,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first_step: int = 0,
+    rows: range | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of one epoch from `first_step` on, the same as if the earlier ones had been taken too.
+
+    With `rows` only these of each batch come, as they are in the whole batch.
 
     Yields images float32 [batch_size, C, H, W], padded with black, cropped, flipped, normalised, in channels_last
     layout, and labels int64 [batch_size], both on the device of the data set. Raises InputError where the data set
@@ -38,37 +46,42 @@ def train_batches(
     steps = steps_per_epoch(len(dataset.train), batch_size)
     if not 0 <= first_step <= steps:
         raise InputError(f"first step {first_step:,} is not one of the {steps:,} steps of an epoch")
-    return _train_batches(dataset, options, batch_size, seed, epoch, range(first_step, steps))
+    rows = range(batch_size) if rows is None else rows
+    parts = [slice(step * batch_size + rows.start, step * batch_size + rows.stop) for step in range(first_step, steps)]
+    return _train_batches(dataset, options, seed, epoch, parts)
 
 
-def test_batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The test split in its fixed order, the last incomplete batch included.
+def test_batches(
+    dataset: Dataset,
+    batch_size: int,
+    rows: range | None = None,  # noqa: PT028
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The test split in its fixed order, or these `rows` of it, the last incomplete batch included.
 
     Yields images float32 [B, C, H, W], normalised, in channels_last layout, and labels int64 [B]. Raises InputError
     for a batch size below 1.
     """
     _require_positive(batch_size)
-    return _test_batches(dataset, batch_size)
+    return _test_batches(dataset, batch_size, range(len(dataset.test)) if rows is None else rows)
 
 
 def _train_batches(
-    dataset: Dataset, options: AugmentationOptions, batch_size: int, seed: int, epoch: int, steps: range
+    dataset: Dataset, options: AugmentationOptions, seed: int, epoch: int, parts: Sequence[slice]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     images, labels = dataset.train.images, dataset.train.labels
     normalisation = Normalisation.of(dataset)
     # To the device once an epoch: a copy a batch would make the device wait.
     order = epoch_order(len(labels), seed, epoch).to(images.device)
     augmentation = draw_augmentation(len(labels), options, seed, epoch).to(images.device)
-    for step in steps:
-        part = slice(step * batch_size, (step + 1) * batch_size)
+    for part in parts:
         chosen = order[part]
         yield normalisation(augmentation.apply(images[chosen], part)), labels[chosen]
 
 
-def _test_batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _test_batches(dataset: Dataset, batch_size: int, rows: range) -> Iterator[tuple[Tensor, Tensor]]:
     normalisation = Normalisation.of(dataset)
-    for start in range(0, len(dataset.test), batch_size):
-        part = slice(start, start + batch_size)
+    for start in rows[::batch_size]:
+        part = slice(start, min(start + batch_size, rows.stop))
         yield normalisation(dataset.test.images[part].permute(0, 2, 3, 1)), dataset.test.labels[part]
 
 

@@ -1,10 +1,15 @@
-"""One run, executed in this process: claim, run.json, task, run.json. The same for every executor."""
+"""One run, executed in this process: claim, run.json, task, run.json. The same for every executor.
+
+Where several processes execute a run together, the first of them does all that; the others write nothing.
+"""
 
 import errno
+import json
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,16 +18,21 @@ from nfrepro.evidence import cancellation, progress, store
 from nfrepro.evidence.claim import Claim, Claimed, ClaimLost, claim
 from nfrepro.evidence.provenance import provenance
 from nfrepro.specs import Run
-from nfrepro.tasks.job import Interrupted, Progress, Surroundings
+from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
 from nfrepro.tasks.registry import TASKS
+from nfrepro.training.distributed import ALONE, Conversation, Processes, ProcessLost
 
 # The machine is at fault, not the run: it is not marked as failed, and the next sweep continues it.
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM}
 
 Ending = Literal["completed", "diverged", "failed", "interrupted", "cancelled", "claimed"]
 
-
 CANCELLED = "the next sweep continues it"
+
+# What the processes of a run tell each other.
+BEGINS, FAILED, ENDED = "begins", "failed", "ended"
+# One that fails breaks its connections, and then says why.
+TIME_TO_EXPLAIN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class Place:
     device: str
     threads: int
     checkpoint_seconds: float
+    processes: Processes = ALONE  # which execute it together
 
 
 @dataclass(frozen=True)
@@ -50,15 +61,41 @@ def execute(
     complain: Callable[[str], None],
     should_stop: Callable[[], bool],
 ) -> Ended:
-    """Executes `run` or continues it, unless it is done or somebody else is at it. Never raises for what a run does."""
+    """Executes `run` or continues it, unless it is done or somebody else is at it. Never raises for what a run does.
+
+    To be called by all processes of `place`, which get the same answer; the first one reports and complains.
+    """
+    try:
+        words = place.processes.conversation()
+        if place.processes.rank > 0:
+            return _assist(run, place, words, should_stop)
+    except ProcessLost as error:
+        complain(str(error))
+        return Ended("interrupted", "its first process died, or cannot be reached")
+    ended = _lead(run, place, words, report, complain, should_stop)
+    with suppress(ProcessLost):
+        words.tell(ENDED, json.dumps(asdict(ended)))
+        words.tell(BEGINS, "no")
+    return ended
+
+
+def _lead(
+    run: Run,
+    place: Place,
+    words: Conversation,
+    report: Callable[[Progress], None],
+    complain: Callable[[str], None],
+    should_stop: Callable[[], bool],
+) -> Ended:
+    """What the first process of a run does, or the only one."""
     folder = store.run_folder(place.results, run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with claim(folder) as held:
             stop = _stop_or_lost(should_stop, cancellation.watched(folder), held)
             told = _also_to_others(report, folder)
-            around = Surroundings(folder, place.device, place.checkpoint_seconds, told, complain, stop)
-            return _execute_claimed(run, held, place, around)
+            around = Surroundings(folder, place.device, place.checkpoint_seconds, told, complain, stop, place.processes)
+            return _execute_claimed(run, held, place, words, around)
     except Claimed:
         return Ended("claimed", "another process is executing it")
     except ClaimLost:
@@ -67,6 +104,22 @@ def execute(
         return Ended("failed", str(error))
     except OSError as error:
         return Ended("interrupted", f"{folder}: {error.strerror or error}: mend this and start the sweep again")
+
+
+def _assist(run: Run, place: Place, words: Conversation, should_stop: Callable[[], bool]) -> Ended:
+    """What the other processes of a run do. Raises `ProcessLost`."""
+    if words.hear(BEGINS) == "yes":
+        folder = store.run_folder(place.results, run)
+        around = Surroundings(
+            folder, place.device, place.checkpoint_seconds, should_stop=should_stop, processes=place.processes
+        )
+        try:
+            _run_task(run, place, around)
+        except (Interrupted, ProcessLost):
+            pass  # the first one says why
+        except Exception as error:
+            words.tell(FAILED, json.dumps(asdict(Failure.of(error))))
+    return Ended(**json.loads(words.hear(ENDED)))
 
 
 def _also_to_others(report: Callable[[Progress], None], folder: Path) -> Callable[[Progress], None]:
@@ -91,7 +144,7 @@ def _stop_or_lost(should_stop: Callable[[], bool], cancelled: Callable[[], bool]
     return stop
 
 
-def _execute_claimed(run: Run, held: Claim, place: Place, around: Surroundings) -> Ended:
+def _execute_claimed(run: Run, held: Claim, place: Place, words: Conversation, around: Surroundings) -> Ended:
     folder = around.folder
     stored = store.read(folder)
     if stored.state in store.DONE:
@@ -99,11 +152,12 @@ def _execute_claimed(run: Run, held: Claim, place: Place, around: Surroundings) 
     store.check_config(folder, run)
     if cancellation.is_cancelled(folder):
         return Ended("cancelled", CANCELLED)
-    record = _begin(run, folder, stored.record)
+    task = TASKS[run.task]
+    task.check_processes(task.options.model_validate(run.config), place.processes.count)
+    record = _begin(run, folder, place, stored.record)
+    words.tell(BEGINS, "yes")
     try:
-        _set_threads(place.threads)
-        task = TASKS[run.task]
-        outcome = task.run(task.options.model_validate(run.config), around)
+        outcome = _run_task(run, place, around)
         finished = {
             "status": outcome.status,
             "finished": _now(),
@@ -118,11 +172,20 @@ def _execute_claimed(run: Run, held: Claim, place: Place, around: Surroundings) 
         if cancellation.is_cancelled(folder):
             return Ended("cancelled", CANCELLED)
         return Ended("interrupted", "stopped; the next sweep continues it")
+    except ProcessLost as error:
+        around.complain(str(error))
+        failure = _failure_of_another(words)
+        if failure is None:
+            return Ended("interrupted", "another of its processes died, or cannot be reached")
+        if failure.of_machine:
+            return Ended("interrupted", failure.text)
+        held.check()
+        return _failed(folder, record, failure)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+        if _is_of_machine(error):
             raise
         held.check()
-        return _failed(folder, record, error)
+        return _failed(folder, record, Failure.of(error))
     outcome.discard_unfinished()
     (folder / store.ERROR).unlink(missing_ok=True)
     progress.remove(folder)
@@ -130,7 +193,13 @@ def _execute_claimed(run: Run, held: Claim, place: Place, around: Surroundings) 
     return Ended(outcome.status, _in_words(outcome.final))
 
 
-def _begin(run: Run, folder: Path, earlier: dict[str, Any] | None) -> dict[str, Any]:
+def _run_task(run: Run, place: Place, around: Surroundings) -> Outcome:
+    _set_threads(place.threads)
+    task = TASKS[run.task]
+    return task.run(task.options.model_validate(run.config), around)
+
+
+def _begin(run: Run, folder: Path, place: Place, earlier: dict[str, Any] | None) -> dict[str, Any]:
     earlier = earlier or {}
     record = {
         "version": store.RECORD_VERSION,
@@ -145,18 +214,44 @@ def _begin(run: Run, folder: Path, earlier: dict[str, Any] | None) -> dict[str, 
         "config": run.config,
         "final": None,
         "error": None,
-        "provenance": provenance(),
+        "provenance": provenance() | {"processes": place.processes.count},
     }
     store.write_record(folder, record)
     return record
 
 
-def _failed(folder: Path, record: dict[str, Any], error: Exception) -> Ended:
-    reason = (str(error).splitlines() or [""])[0]
-    text = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-    log = store.write_error(folder, traceback.format_exc())
-    store.write_record(folder, record | {"status": "failed", "finished": _now(), "error": text})
-    return Ended("failed", f"{text} ({log})")
+@dataclass(frozen=True)
+class Failure:
+    """What a process could not do: in one line, and with its traceback."""
+
+    text: str
+    traceback: str
+    of_machine: bool
+
+    @staticmethod
+    def of(error: Exception) -> "Failure":
+        """Of the exception that is being handled."""
+        reason = (str(error).splitlines() or [""])[0]
+        text = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        return Failure(text, traceback.format_exc(), _is_of_machine(error))
+
+
+def _failure_of_another(words: Conversation) -> Failure | None:
+    """Why another process broke the connections; None where it did not say so: it is dead."""
+    try:
+        return Failure(**json.loads(words.hear(FAILED, TIME_TO_EXPLAIN)))
+    except ProcessLost:
+        return None
+
+
+def _is_of_machine(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in MACHINE_ERRORS
+
+
+def _failed(folder: Path, record: dict[str, Any], failure: Failure) -> Ended:
+    log = store.write_error(folder, failure.traceback)
+    store.write_record(folder, record | {"status": "failed", "finished": _now(), "error": failure.text})
+    return Ended("failed", f"{failure.text} ({log})")
 
 
 def _set_threads(threads: int) -> None:

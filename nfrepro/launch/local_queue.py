@@ -1,23 +1,17 @@
 """The local queue: worker processes that execute the runs of a sweep, some at once. One failing run stops no other."""
 
-import contextlib
-import json
-import os
 import queue
-import signal
 import subprocess
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import nfrepro
 from nfrepro.evidence import store
 from nfrepro.launch.job import Ended
+from nfrepro.launch.local_workers import Inbox, Worker
 from nfrepro.launch.machine import Share
 from nfrepro.specs import Run
 
@@ -34,19 +28,6 @@ class Event:
     run: Run
     kind: str
     content: dict[str, Any]
-
-
-@dataclass(eq=False)
-class Worker:
-    """A worker process and the run it is at."""
-
-    number: int
-    process: "subprocess.Popen[str]"
-    run: Run | None = None
-
-
-# What workers say, in the order it arrived; None: the worker has died.
-Inbox: TypeAlias = "queue.SimpleQueue[tuple[Worker, dict[str, Any] | None]]"
 
 
 @dataclass
@@ -73,26 +54,28 @@ def execute_all(
 ) -> dict[str, Ended]:
     """Executes `runs`; returns how each ended, by id.
 
-    A worker that dies costs the run it was at, nothing else. Runs that another sweep executes are waited for, where
-    `waits_for` says so. Once `should_stop` says so, all workers save and stop; runs that had not begun are missing from
-    what is returned. On KeyboardInterrupt `on_stop` is called, all workers save and stop, and the exception goes on;
-    a second one kills them.
+    A worker that dies costs the run it was at, nothing else; so does one of several processes of a worker. Runs that
+    another sweep executes are waited for, where `waits_for` says so. Once `should_stop` says so, all workers save and
+    stop; runs that had not begun are missing from what is returned. On KeyboardInterrupt `on_stop` is called, all
+    workers save and stop, and the exception goes on; a second one kills them.
     """
     sweep = Sweep(deque(runs), waits_for)
     inbox: Inbox = queue.SimpleQueue()
-    workers = {
-        number: _start_worker(number, results, share, checkpoint_seconds, inbox)
-        for number in range(min(share.workers, len(runs)))
-    }
+
+    def start(number: int) -> Worker:
+        return Worker(number, results, share, checkpoint_seconds, inbox)
+
+    workers = {number: start(number) for number in range(min(share.workers, len(runs)))}
     looked = time.monotonic()
     try:
         while len(sweep.ended) < len(runs) and not should_stop():
             for worker in workers.values():
-                if worker.run is None and sweep.waiting:
-                    _give(worker, sweep.waiting.popleft())
-            dead = _receive(inbox, sweep, observe)
-            if dead is not None:
-                workers[dead.number] = _start_worker(dead.number, results, share, checkpoint_seconds, inbox)
+                worker.kill_stragglers()
+                if worker.is_free and sweep.waiting:
+                    worker.give(sweep.waiting.popleft())
+            gone = _receive(inbox, sweep, observe)
+            if gone is not None:
+                workers[gone.number] = start(gone.number)
             if sweep.elsewhere and time.monotonic() - looked > SECONDS_BETWEEN_LOOKS_AT_OTHERS:
                 _look_at_others(sweep, results, observe)
                 looked = time.monotonic()
@@ -105,84 +88,21 @@ def execute_all(
     return sweep.ended
 
 
-def _start_worker(
-    number: int,
-    results: Path,
-    share: Share,
-    checkpoint_seconds: float,
-    inbox: Inbox,
-) -> Worker:
-    command = [sys.executable, "-m", "nfrepro.launch.worker", "--results", str(results)]
-    command += ["--device", share.devices[number], "--threads", str(share.threads)]
-    command += ["--checkpoint-seconds", str(checkpoint_seconds)]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=_environment(share),
-        start_new_session=True,  # Ctrl-C reaches this process only, which then stops the workers in order
-    )
-    worker = Worker(number, process)
-    threading.Thread(target=_listen, args=(worker, inbox), daemon=True).start()
-    threading.Thread(target=_listen_to_errors, args=(worker, inbox), daemon=True).start()
-    return worker
-
-
-def _environment(share: Share) -> dict[str, str]:
-    package_parent = str(Path(nfrepro.__file__).parents[1])
-    path = os.pathsep.join(part for part in (package_parent, os.environ.get("PYTHONPATH")) if part)
-    # Threads that wait spinning slow each other down more than tenfold as soon as anything else wants a core.
-    patience = {"OMP_WAIT_POLICY": "PASSIVE"} if share.threads > 1 else {}
-    return {**patience, **os.environ, "OMP_NUM_THREADS": str(share.threads), "PYTHONPATH": path}
-
-
-def _listen(worker: Worker, inbox: Inbox) -> None:
-    assert worker.process.stdout is not None
-    for line in worker.process.stdout:
-        inbox.put((worker, json.loads(line)))
-    inbox.put((worker, None))
-
-
-def _listen_to_errors(worker: Worker, inbox: Inbox) -> None:
-    assert worker.process.stderr is not None
-    for line in worker.process.stderr:
-        inbox.put((worker, {"kind": "complaint", "text": line.rstrip()}))
-
-
-def _give(worker: Worker, run: Run) -> None:
-    assert worker.process.stdin is not None
-    worker.run = run
-    with contextlib.suppress(BrokenPipeError):  # it has died; its listener says so
-        worker.process.stdin.write(json.dumps(asdict(run)) + "\n")
-        worker.process.stdin.flush()
-
-
 def _receive(inbox: Inbox, sweep: Sweep, observe: Callable[[Event], None]) -> Worker | None:
-    """Handles what has arrived, waiting a moment where nothing has. Returns a worker that has died, if one has."""
+    """Handles what has arrived, waiting a moment where nothing has. Returns a worker that is gone, if one is."""
     try:
-        worker, message = inbox.get(timeout=SECONDS_BETWEEN_LOOKS)
+        worker, rank, message = inbox.get(timeout=SECONDS_BETWEEN_LOOKS)
     except queue.Empty:
         return None
     run = worker.run
-    if message is None:
-        worker.run = None
-        if run is not None:
-            how = _how_it_died(worker.process.wait())
-            _end(sweep, run, Ended("interrupted", f"its worker process {how}"), observe)
-        return worker
-    if run is None:
-        return None  # it is between two runs and only complains
-    if message["kind"] != "ended":
+    if message is None or message["kind"] == "ended":
+        ended = worker.hear(rank, message)
+        if run is not None and ended is not None:
+            _end_or_wait(sweep, run, ended, observe)
+        return worker if worker.is_gone else None
+    # Between two runs a worker only complains. Of several processes the first one tells how a run goes.
+    if run is not None and (rank == 0 or message["kind"] == "complaint"):
         observe(Event(run, message["kind"], message))
-        return None
-    worker.run = None
-    if message["ending"] == "claimed" and sweep.waits_for(run):
-        sweep.elsewhere.append(run)
-        observe(Event(run, "claimed", message))
-    else:
-        _end(sweep, run, Ended(message["ending"], message["text"]), observe)
     return None
 
 
@@ -191,6 +111,14 @@ def _hear_out(workers: Sequence[Worker], inbox: Inbox, sweep: Sweep, observe: Ca
     deadline = time.monotonic() + SECONDS_TO_HEAR
     while any(worker.run is not None for worker in workers) and time.monotonic() < deadline:
         _receive(inbox, sweep, observe)
+
+
+def _end_or_wait(sweep: Sweep, run: Run, ended: Ended, observe: Callable[[Event], None]) -> None:
+    if ended.ending == "claimed" and sweep.waits_for(run):
+        sweep.elsewhere.append(run)
+        observe(Event(run, "claimed", asdict(ended)))
+    else:
+        _end(sweep, run, ended, observe)
 
 
 def _end(sweep: Sweep, run: Run, ended: Ended, observe: Callable[[Event], None]) -> None:
@@ -211,30 +139,16 @@ def _look_at_others(sweep: Sweep, results: Path, observe: Callable[[Event], None
             sweep.waiting.append(run)
 
 
-def _how_it_died(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = str(-code)
-    return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-
-
 def _stop(workers: Sequence[Worker], seconds: float) -> None:
     """Lets every worker save and end; kills those that take too long, or all on a second Ctrl-C."""
     for worker in workers:
-        assert worker.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            worker.process.stdin.close()
+        worker.ask_to_stop()
     deadline = time.monotonic() + seconds
     try:
         for worker in workers:
-            worker.process.wait(max(0.0, deadline - time.monotonic()))
+            worker.wait(deadline)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         pass
     finally:
         for worker in workers:
-            if worker.process.poll() is None:
-                worker.process.kill()
-                worker.process.wait()
+            worker.kill()

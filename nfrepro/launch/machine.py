@@ -5,28 +5,41 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from nfrepro.errors import InputError
+
 
 @dataclass(frozen=True)
 class Share:
     """Workers, and what each of them gets."""
 
-    devices: tuple[str, ...]  # one entry a worker
-    threads: int  # of each worker
+    devices: tuple[str, ...]  # one entry a process; those of a worker follow each other
+    threads: int  # of each process
+    processes: int = 1  # of each worker: they divide every run that it executes
 
     @property
     def workers(self) -> int:
-        return len(self.devices)
+        return len(self.devices) // self.processes
+
+    def devices_of(self, worker: int) -> tuple[str, ...]:
+        """One entry a process of the worker of that number, from 0."""
+        return self.devices[worker * self.processes : (worker + 1) * self.processes]
 
 
-def share_machine(runs: int, jobs: int | None, threads: int | None) -> Share:
-    """How to execute `runs` runs: `jobs` at once, or as many as there are GPUs, or else physical cores.
+def share_machine(runs: int, jobs: int | None, threads: int | None, processes: int = 1) -> Share:
+    """How to execute `runs` runs, each by so many processes: `jobs` at once, or as many as GPUs, or else physical
+    cores, suffice for.
 
-    Each gets `threads` threads, or its part of the cores.
+    Each run gets `threads` threads, or its part of the cores. Raises `InputError` where a run needs more GPUs than
+    there are.
     """
     gpus, cores = count_gpus(), count_cores()
-    workers = max(1, min(jobs if jobs is not None else gpus or cores, runs))
-    devices = tuple(f"cuda:{worker % gpus}" if gpus else "cpu" for worker in range(workers))
-    return Share(devices, max(1, cores // workers) if threads is None else threads)
+    if gpus and processes > gpus:
+        raise InputError(f"--processes {processes}: each needs a GPU of its own, and this machine has {gpus}")
+    at_once = jobs if jobs is not None else (gpus or cores) // processes
+    workers = max(1, min(at_once, runs))
+    devices = tuple(f"cuda:{number % gpus}" if gpus else "cpu" for number in range(workers * processes))
+    of_a_run = cores // workers if threads is None else threads
+    return Share(devices, max(1, of_a_run // processes), processes)
 
 
 def count_cores() -> int:

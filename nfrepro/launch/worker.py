@@ -1,7 +1,8 @@
 """A worker of the local queue: `python -m nfrepro.launch.worker`.
 
 Reads runs from standard input, one JSON line each, and executes them one after the other; writes events to standard
-output, one JSON line each.
+output, one JSON line each. torchrun's variables say whether it does so together with other processes, which read the
+same runs.
 
 Standard input closed means stop: so a worker also stops, at its next step, when the queue that started it is gone.
 """
@@ -13,14 +14,16 @@ import queue
 import signal
 import sys
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
 from nfrepro.allocation import keep_freed_memory
+from nfrepro.errors import InputError
 from nfrepro.launch.job import Place, execute
 from nfrepro.specs import Run
+from nfrepro.training.distributed import ProcessLost, joined
 
 
 def main() -> None:
@@ -32,8 +35,12 @@ def main() -> None:
     runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
     threading.Thread(target=_read_runs, args=(runs, stop), daemon=True).start()
     place = _place()
-    while (run := runs.get()) is not None and not stop.is_set():
-        _execute(run, place, stop, events)
+    try:
+        with joined(place.device) as processes:
+            while (run := runs.get()) is not None and not stop.is_set():
+                _execute(run, replace(place, processes=processes), stop, events)
+    except (InputError, ProcessLost) as error:
+        sys.exit(f"process {os.environ.get('RANK')} of a worker: {error}")
 
 
 def _execute(run: Run, place: Place, stop: threading.Event, events: TextIO) -> None:

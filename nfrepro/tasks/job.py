@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from nfrepro.training.distributed import ALONE, Processes
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -26,6 +28,7 @@ class Surroundings:
     report: Callable[[Progress], None] = lambda progress: None
     complain: Callable[[str], None] = lambda text: None
     should_stop: Callable[[], bool] = lambda: False
+    processes: Processes = ALONE  # that execute the run together; those of rank above 0 write nothing
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from nfrepro.errors import InputError
 from nfrepro.options import TaskOptions
 from nfrepro.tasks.job import Outcome, Surroundings
 from nfrepro.tasks.options import GainTask, LayerMomentsTask, NetworkPropertiesTask, ProbeTask, TrainTask
@@ -18,6 +19,15 @@ class Task:
     module: str  # has `run(options, surroundings) -> Outcome`
     # Before any run starts: makes sure that what these options need is here; may fetch it. Raises InputError.
     prepare: Callable[[Any, Callable[[str], None]], None]
+    # Whether several processes may execute a run together; then the module has `check_processes(options, count)`.
+    divides: bool = False
+
+    def check_processes(self, options: TaskOptions, count: int) -> None:
+        """Raises `InputError` where so many processes cannot execute a run together."""
+        if count > 1 and not self.divides:
+            raise InputError(f"a run of this task cannot be divided among {count} processes")
+        if count > 1:
+            importlib.import_module(self.module).check_processes(options, count)
 
     def run(self, options: TaskOptions, surroundings: Surroundings) -> Outcome:
         """Executes one run to its end. Raises `Interrupted` when asked to stop."""
@@ -38,7 +48,7 @@ def _needs_nothing(options: Any, report: Callable[[str], None]) -> None:
 
 
 TASKS: dict[str, Task] = {
-    "train": Task(TrainTask, "nfrepro.tasks.train", _find_data),
+    "train": Task(TrainTask, "nfrepro.tasks.train", _find_data, divides=True),
     "probe": Task(ProbeTask, "nfrepro.tasks.probe", _find_data),
     "gain": Task(GainTask, "nfrepro.tasks.gain", _needs_nothing),
     "layer_moments": Task(LayerMomentsTask, "nfrepro.tasks.layer_moments", _needs_nothing),

@@ -19,6 +19,7 @@ from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.training_probe import TrainingProbe
 from nfrepro.training import checkpoint, loop, observer
+from nfrepro.training.step import check_division
 
 
 def run(task: TrainTask, around: Surroundings) -> Outcome:
@@ -31,7 +32,8 @@ def run(task: TrainTask, around: Surroundings) -> Outcome:
     model = initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
     try:
         setup = loop.TrainingSetup(dataset, task.data, task.train, task.seed)
-        result = loop.fit(model, setup, _around_the_loop(around, device, _probe(task, dataset, around)))
+        with around.processes.connected(device.type):
+            result = loop.fit(model, setup, _around_the_loop(around, device, _probe(task, dataset, around)))
     except observer.Stopped:
         raise Interrupted from None
     return Outcome(
@@ -40,6 +42,13 @@ def run(task: TrainTask, around: Surroundings) -> Outcome:
         _provenance(dataset, task, device),
         discard_unfinished=partial(checkpoint.remove, around.folder),
     )
+
+
+def check_processes(task: TrainTask, count: int) -> None:
+    """Raises `InputError` where a run cannot be divided among so many processes."""
+    with torch.device("meta"):
+        model = build(task.model, num_classes=2, in_channels=3)
+    check_division(model, task.train, count)
 
 
 @lru_cache(maxsize=1)
@@ -61,7 +70,8 @@ def _probe(task: TrainTask, dataset: Dataset, around: Surroundings) -> TrainingP
         return None
     x = image_batch(dataset, task.probe.images, dataset.pixels, task.seed)
     x = x.to(dataset.train.images.device).to(memory_format=torch.channels_last)
-    return TrainingProbe(x, frozenset(task.probe.steps), around.folder, around.complain)
+    folder = around.folder if around.processes.rank == 0 else None
+    return TrainingProbe(x, frozenset(task.probe.steps), folder, around.complain)
 
 
 def _around_the_loop(around: Surroundings, device: torch.device, probe: TrainingProbe | None) -> observer.Surroundings:
@@ -73,7 +83,8 @@ def _around_the_loop(around: Surroundings, device: torch.device, probe: Training
         report=lambda progress: around.report(_in_words(progress)),
         complain=around.complain,
         should_stop=around.should_stop,
-        write_metrics=partial(write_metrics, around.folder),
+        write_metrics=partial(write_metrics, around.folder) if around.processes.rank == 0 else lambda rows: None,
+        processes=around.processes,
         **probing,
     )
 
@@ -107,6 +118,7 @@ def _final_numbers(result: loop.Outcome, model: nn.Module) -> dict[str, Any]:
         "diverged_at_step": result.step if result.status == "diverged" else None,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "train_seconds": round(result.train_seconds, 3),
+        "data_seconds": round(result.data_seconds, 3),
         "images_per_second": round(result.images_per_second, 1),
         "weights_sha256": _weights_digest(model),
     }

@@ -16,15 +16,17 @@ TABLE = "propagation.csv"
 
 @dataclass(frozen=True)
 class TrainingProbe:
-    """Measures on `x` [N, C, H, W] after each of `steps`, and writes into `folder`."""
+    """Measures on `x` [N, C, H, W] after each of `steps`, and writes into `folder`; None: another process does."""
 
     x: Tensor
     steps: frozenset[int]
-    folder: Path
+    folder: Path | None
     complain: Callable[[str], None]
 
     def measure(self, model: nn.Module, step: int) -> None:
         """Adds the rows of `step`, or replaces those that an interrupted execution of the run left."""
+        if self.folder is None:
+            return
         try:
             rows = propagation(model, self.x)
         except InputError as error:  # an overflow: training itself will say that it diverged

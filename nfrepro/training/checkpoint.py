@@ -34,15 +34,25 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 def load_newest(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
     """The newest state that is whole, on the CPU; None where there is none. A damaged file is reported and left out."""
+    content = read_newest(folder, report)
+    return None if content is None else parse(content)
+
+
+def read_newest(folder: Path, report: Callable[[str], None]) -> bytes | None:
+    """What `load_newest` makes a state of."""
     for path in _newest_first(folder):
         content = path.read_bytes()
         match = _NAME.fullmatch(path.name)
-        if match is None or hashlib.sha256(content).hexdigest()[:16] != match[2]:
-            report(f"{path}: checksum does not match, falling back to the checkpoint before it")
-            continue
-        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return state
+        if match is not None and hashlib.sha256(content).hexdigest()[:16] == match[2]:
+            return content
+        report(f"{path}: checksum does not match, falling back to the checkpoint before it")
     return None
+
+
+def parse(content: bytes) -> dict[str, Any]:
+    """The state in the content of a checkpoint, on the CPU."""
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state
 
 
 def remove(folder: Path) -> None:

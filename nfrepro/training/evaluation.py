@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nfrepro.training.distributed import ALONE, Processes
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -19,8 +21,14 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], autocast: torch.autocast) -> Evaluation:
-    """`model` in evaluation mode over all `batches` of (images [N, C, H, W], labels [N]); its mode is restored."""
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    autocast: torch.autocast,
+    processes: Processes = ALONE,
+) -> Evaluation:
+    """`model` in evaluation mode over all `batches` of (images [N, C, H, W], labels [N]) that the processes have; its
+    mode is restored. Raises `ProcessLost`."""
     was_training = model.training
     model.eval()
     loss, top1, top5, images = 0.0, 0, 0, 0
@@ -34,4 +42,6 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], autocas
         top5 += int(best.sum())
         images += len(labels)
     model.train(was_training)
+    loss, *counts = processes.totals([loss, top1, top5, images])
+    top1, top5, images = (int(count) for count in counts)
     return Evaluation(loss / images, 100.0 * top1 / images, 100.0 * top5 / images, images)

@@ -1,26 +1,25 @@
 """The training loop. Interrupted and resumed, it ends with the same bits as undisturbed (on a CPU)."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import nn
 
 from nfrepro.data.batches import steps_per_epoch, test_batches, train_batches
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.training import checkpoint
-from nfrepro.training.clipping import clip_gradients, clipped_parameters
+from nfrepro.training.averaging import WeightAverage
+from nfrepro.training.distributed import Processes
 from nfrepro.training.evaluation import Evaluation, evaluate
 from nfrepro.training.observer import Diverged, Observer, Surroundings, images_per_second
 from nfrepro.training.options import TrainOptions
-from nfrepro.training.recipe import ema_decay, learning_rate, make_optimizer
+from nfrepro.training.recipe import learning_rate, make_optimizer
 from nfrepro.training.state import Sums, TrainingState
+from nfrepro.training.step import Trainer
 
 EVALUATION_BATCH = 500
 
@@ -55,16 +54,18 @@ class Outcome:
     step: int  # optimiser steps done; for a diverged run the step (from 1) whose loss was not finite
     metrics: list[dict[str, Any]]
     train_seconds: float
+    data_seconds: float  # of these, waiting for batches
     images_per_second: float
 
 
 def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome:
     """Trains `model` in place, from its start or from the newest checkpoint; model and data are on `around.device`.
 
-    Writes checkpoints and metrics to `around`. Raises `Stopped` when asked to stop, and `InputError` where the data
-    are not those the checkpoint was made with.
+    Writes checkpoints and metrics to `around`. Raises `Stopped` when asked to stop, `ProcessLost`, and `InputError`
+    where the data are not those the checkpoint was made with.
     """
     state = _start_or_continue(model, setup, around)
+    trainer = Trainer(state, setup.options, setup.seed, around.processes)
     observer = Observer(state, setup.options, setup.steps_per_epoch, setup.dataset.fingerprint, around)
     observer.report()
     model.train()
@@ -72,9 +73,9 @@ def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome
         observer.probe()
     try:
         for epoch in range(state.step // setup.steps_per_epoch, setup.options.epochs):
-            _train_epoch(state, setup, epoch, observer)
+            _train_epoch(trainer, setup, epoch, observer)
             if (epoch + 1) % setup.options.evaluate_every == 0 or epoch + 1 == setup.options.epochs:
-                _evaluate(state, setup)
+                _evaluate(state, setup, around.processes)
                 around.write_metrics(state.metrics)
                 observer.report(evaluated=True)
             observer.after_epoch()
@@ -84,73 +85,58 @@ def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome
 
 
 def _start_or_continue(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> TrainingState:
-    decay = setup.options.ema_decay
-    ema = None if decay is None else AveragedModel(model, use_buffers=True, avg_fn=_warmed_up_average(decay))
-    state = TrainingState(model, ema, make_optimizer(model, setup.options), Sums.empty(around.device))
-    saved = checkpoint.load_newest(around.folder, around.complain)
-    if saved is not None:
+    processes = around.processes
+    # Drawn from one seed, but perhaps by processors that round differently.
+    processes.copy_of_first([value for _, value in sorted(model.state_dict().items())])
+    ema = None if setup.options.ema_decay is None else WeightAverage(model)
+    state = TrainingState(model, ema, make_optimizer(model, setup.options))
+    # All continue from the file that the first one finds; a shared file system may show others something older.
+    content = processes.bytes_of_first(
+        checkpoint.read_newest(around.folder, around.complain) if processes.rank == 0 else None
+    )
+    if content is not None:
+        saved = checkpoint.parse(content)
         found = setup.dataset.fingerprint
         if saved["fingerprint"] != found:
             raise InputError(
                 f"{around.folder}: its checkpoint was made with other data (fingerprint {saved['fingerprint']}, "
                 f"now {found}): restore the data, or start the run anew with --force"
             )
-        state.restore(saved)
+        state.restore(saved, processes.count)
     around.write_metrics(state.metrics)
     return state
 
 
-def _warmed_up_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        if not averaged.is_floating_point():
-            return current
-        return torch.lerp(current, averaged, ema_decay(int(count), decay))
-
-    return average
-
-
-def _train_epoch(state: TrainingState, setup: TrainingSetup, epoch: int, observer: Observer) -> None:
+def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: Observer) -> None:
     """What is left of the epoch."""
     observer.start_clock()
+    state, batch_size = trainer.state, setup.options.batch_size
     first_step = state.step - epoch * setup.steps_per_epoch
-    batch_size = setup.options.batch_size
-    for x, labels in train_batches(setup.dataset, setup.data, batch_size, setup.seed, epoch, first_step):
-        loss = _train_step(state, x, labels, setup)
-        observer.after_step(loss)
+    rows = trainer.processes.share(batch_size)
+    batches = train_batches(setup.dataset, setup.data, batch_size, setup.seed, epoch, first_step, rows)
+    for x, targets in observer.timed(batches):
+        for group in state.optimizer.param_groups:
+            group["lr"] = setup.learning_rate(state.step)
+        observer.after_step(trainer.step(x, targets, setup.autocast))
 
 
-def _train_step(state: TrainingState, x: Tensor, labels: Tensor, setup: TrainingSetup) -> Tensor:
-    """One optimiser step on images [N, C, H, W]. Returns the loss, detached."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = setup.learning_rate(state.step)
-    with setup.autocast:
-        logits = state.model(x)
-    logits = logits.float()
-    loss = F.cross_entropy(logits, labels, label_smoothing=setup.options.label_smoothing)
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if setup.options.clip_factor is not None:
-        clip_gradients(clipped_parameters(state.model), setup.options.clip_factor)
-    state.optimizer.step()
-    if state.ema is not None:
-        state.ema.update_parameters(state.model)
-    state.sums.add(loss.detach(), logits.detach(), labels)
-    state.step += 1
-    return loss.detach()
-
-
-def _evaluate(state: TrainingState, setup: TrainingSetup) -> None:
+def _evaluate(state: TrainingState, setup: TrainingSetup, processes: Processes) -> None:
     """Adds a row of metrics and starts new sums. Raises `Diverged` where the test loss is not finite."""
-    result = evaluate(state.model, test_batches(setup.dataset, EVALUATION_BATCH), setup.autocast)
+    rows = processes.share(len(setup.dataset.test))
+
+    def evaluated(model: nn.Module) -> Evaluation:
+        return evaluate(model, test_batches(setup.dataset, EVALUATION_BATCH, rows), setup.autocast, processes)
+
+    result = evaluated(state.model)
     if not math.isfinite(result.loss):
         raise Diverged(state.step)
     row = _metrics_row(state, result, setup)
     if state.ema is not None:
-        average = evaluate(state.ema, test_batches(setup.dataset, EVALUATION_BATCH), setup.autocast)
+        average = evaluated(state.ema.model)
         finite = average.loss if math.isfinite(average.loss) else None
         row |= {"ema_test_loss": finite, "ema_test_top1": average.top1, "ema_test_top5": average.top5}
     state.metrics.append(row)
-    state.sums = Sums.empty(state.sums.loss.device)
+    state.sums = Sums()
 
 
 def _metrics_row(state: TrainingState, result: Evaluation, setup: TrainingSetup) -> dict[str, Any]:
@@ -163,8 +149,8 @@ def _metrics_row(state: TrainingState, result: Evaluation, setup: TrainingSetup)
         "epoch": state.step // setup.steps_per_epoch,
         "step": state.step,
         "lr": setup.learning_rate(state.step - 1),
-        "train_loss": sums.loss.item() / sums.steps,
-        "train_top1": 100.0 * sums.correct.item() / sums.images,
+        "train_loss": sums.loss / sums.steps,
+        "train_top1": 100.0 * sums.correct / sums.images,
         "test_loss": result.loss,
         "test_top1": result.top1,
         "test_top5": result.top5,
@@ -177,4 +163,4 @@ def _outcome(
     status: Literal["completed", "diverged"], step: int, state: TrainingState, setup: TrainingSetup
 ) -> Outcome:
     rate = images_per_second(state, setup.options)
-    return Outcome(status, step, state.metrics, state.train_seconds, rate)
+    return Outcome(status, step, state.metrics, state.train_seconds, state.data_seconds, rate)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nfrepro.errors import InputError
 from nfrepro.launch import machine
 
 
@@ -29,6 +30,43 @@ def test_share(
     monkeypatch.setattr(machine, "count_cores", lambda: cores)
     assert machine.share_machine(runs, jobs, None) == machine.Share(devices, threads)
     assert machine.share_machine(runs, jobs, 3) == machine.Share(devices, 3)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cores", "runs", "jobs", "processes", "devices", "threads"),
+    [
+        (0, 8, 15, None, 2, ("cpu",) * 8, 1),
+        (0, 8, 1, None, 2, ("cpu", "cpu"), 4),
+        (0, 2, 15, None, 4, ("cpu",) * 4, 1),
+        (0, 8, 15, 2, 2, ("cpu",) * 4, 2),
+        (8, 32, 15, None, 4, tuple(f"cuda:{number}" for number in range(8)), 4),
+        (3, 16, 15, 2, 2, ("cuda:0", "cuda:1", "cuda:2", "cuda:0"), 4),
+    ],
+)
+def test_a_worker_of_several_processes_has_a_device_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: int,
+    cores: int,
+    runs: int,
+    jobs: int | None,
+    processes: int,
+    devices: tuple[str, ...],
+    threads: int,
+) -> None:
+    monkeypatch.setattr(machine, "count_gpus", lambda: gpus)
+    monkeypatch.setattr(machine, "count_cores", lambda: cores)
+    share = machine.share_machine(runs, jobs, None, processes)
+    assert share == machine.Share(devices, threads, processes)
+    of_each = [share.devices_of(worker) for worker in range(share.workers)]
+    assert tuple(device for some in of_each for device in some) == devices
+    assert all(len(some) == processes and (gpus == 0 or len(set(some)) == processes) for some in of_each)
+    assert machine.share_machine(runs, jobs, 6, processes).threads == max(1, 6 // processes)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "count_gpus", lambda: 2)
+    with pytest.raises(InputError, match="--processes 4: each needs a GPU of its own, and this machine has 2"):
+        machine.share_machine(1, None, None, 4)
 
 
 def test_this_machine_has_a_core() -> None:

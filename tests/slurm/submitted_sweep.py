@@ -14,7 +14,7 @@ PROFILE = "partition: main\ntimeout_min: 60\n"
 # Some seconds of training a run: long enough to be hit in the middle.
 LONG = TINY.replace("train_images: 96", "train_images: 3000").replace("epochs: 2", "epochs: 4")
 TWO_RUNS = TINY.replace("seed: [0, 1]", "seed: [0]")
-TIMES = ("train_seconds", "images_per_second")
+TIMES = ("train_seconds", "data_seconds", "images_per_second")
 
 
 def submission_call(experiments: Path) -> list[str]:

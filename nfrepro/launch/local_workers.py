@@ -1,0 +1,160 @@
+"""Workers of the local queue: processes that execute one run at a time, each alone or several of them together."""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import nfrepro
+from nfrepro.launch.job import Ended
+from nfrepro.launch.machine import Share
+from nfrepro.specs import Run
+
+# Of processes that execute a run together: once one has ended its part or died, the others get so long to notice.
+SECONDS_TO_FOLLOW = 60.0
+
+# What processes of workers say, by their rank, in the order it arrived; None: the process is gone.
+Inbox: TypeAlias = "queue.SimpleQueue[tuple[Worker, int, dict[str, Any] | None]]"
+
+
+class Worker:
+    """The processes, and the run they are at."""
+
+    def __init__(self, number: int, results: Path, share: Share, checkpoint_seconds: float, inbox: Inbox) -> None:
+        self.number = number
+        self.run: Run | None = None
+        port = _free_port() if share.processes > 1 else 0
+        self.processes = []
+        for rank, device in enumerate(share.devices_of(number)):
+            command = [sys.executable, "-m", "nfrepro.launch.worker", "--results", str(results)]
+            command += ["--device", device, "--threads", str(share.threads)]
+            command += ["--checkpoint-seconds", str(checkpoint_seconds)]
+            self.processes.append(_start(command, _environment(share, rank, port)))
+            for listen in (self._listen, self._listen_to_errors):
+                threading.Thread(target=listen, args=(rank, self.processes[rank], inbox), daemon=True).start()
+        self._busy: set[int] = set()  # ranks that are at the run
+        self._gone: set[int] = set()
+        self._ended: Ended | None = None  # as the first process has it
+        self._fault: str | None = None
+        self._deadline: float | None = None
+
+    @property
+    def is_free(self) -> bool:
+        return self.run is None and not self._gone
+
+    @property
+    def is_gone(self) -> bool:
+        return len(self._gone) == len(self.processes)
+
+    def give(self, run: Run) -> None:
+        """Has all processes execute `run`."""
+        self.run, self._ended, self._fault = run, None, None
+        self._busy = set(range(len(self.processes)))
+        for process in self.processes:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # it has died; its listener says so
+                process.stdin.write(json.dumps(asdict(run)) + "\n")
+                process.stdin.flush()
+
+    def hear(self, rank: int, message: dict[str, Any] | None) -> Ended | None:
+        """Takes from a process that it has ended its part of the run, or is gone. How the run ended, once all have."""
+        if message is None:
+            self._gone.add(rank)
+            if rank in self._busy:
+                self._fault = self._fault or self._how_it_died(rank)
+            self.ask_to_stop()
+        elif rank == 0:
+            self._ended = Ended(message["ending"], message["text"])
+        self._busy.discard(rank)
+        some_stay = 0 < len(self._gone) < len(self.processes)
+        self._deadline = time.monotonic() + SECONDS_TO_FOLLOW if self._busy or some_stay else None
+        if self.run is None or self._busy:
+            return None
+        self.run = None
+        if self._fault is not None and (self._ended is None or self._ended.ending == "interrupted"):
+            return Ended("interrupted", self._fault)
+        return self._ended
+
+    def kill_stragglers(self) -> None:
+        """Kills the processes that do not follow the others."""
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self.kill()
+
+    def ask_to_stop(self) -> None:
+        """Lets every process save and end."""
+        for process in self.processes:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+
+    def wait(self, deadline: float) -> None:
+        """Raises `TimeoutExpired` where a process lives at `deadline`, of the monotonic clock."""
+        for process in self.processes:
+            process.wait(max(0.0, deadline - time.monotonic()))
+
+    def kill(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def _listen(self, rank: int, process: "subprocess.Popen[str]", inbox: Inbox) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            inbox.put((self, rank, json.loads(line)))
+        inbox.put((self, rank, None))
+
+    def _listen_to_errors(self, rank: int, process: "subprocess.Popen[str]", inbox: Inbox) -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            inbox.put((self, rank, {"kind": "complaint", "text": line.rstrip()}))
+
+    def _how_it_died(self, rank: int) -> str:
+        which = "its worker process" if len(self.processes) == 1 else f"process {rank} of its {len(self.processes)}"
+        code = self.processes[rank].wait()
+        if code >= 0:
+            return f"{which} ended with exit status {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = str(-code)
+        return f"{which} was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def _start(command: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,  # Ctrl-C reaches the queue only, which then stops the workers in order
+    )
+
+
+def _environment(share: Share, rank: int, port: int) -> dict[str, str]:
+    package_parent = str(Path(nfrepro.__file__).parents[1])
+    path = os.pathsep.join(part for part in (package_parent, os.environ.get("PYTHONPATH")) if part)
+    # Threads that wait spinning slow each other down more than tenfold as soon as anything else wants a core.
+    patience = {"OMP_WAIT_POLICY": "PASSIVE"} if share.threads > 1 else {}
+    # torchrun's variables; those of somebody who has started this very process with it count no more.
+    together = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(share.processes)}
+    together |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return {**patience, **os.environ, **together, "OMP_NUM_THREADS": str(share.threads), "PYTHONPATH": path}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port

@@ -1,0 +1,188 @@
+"""The processes that train one run together, and what they say to one another. No torch until there are several.
+
+Every process takes its share of each batch; sums over the processes then make one step of the whole batch. The first of
+them, of rank 0, reads and writes files; the others write nothing.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from nfrepro.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.distributed.distributed_c10d import Store
+
+# The longest that processes wait for each other, say while the first one reads a checkpoint. One that is killed is
+# noticed at once where its connections break.
+TIMEOUT = timedelta(minutes=15)
+# The first process serves what the processes say: so long it waits for the others to have heard the last of it.
+SECONDS_TO_LEAVE = 10.0
+
+
+class ProcessLost(Exception):
+    """Another process of the run has died, or cannot be reached."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among the `count` that train one run together. By default it is alone."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0  # among those on this machine
+    store: "Store | None" = field(default=None, repr=False, compare=False)
+
+    def share(self, rows: int) -> range:
+        """This process's part of so many rows; all together they are all rows, in order."""
+        return range(self.rank * rows // self.count, (self.rank + 1) * rows // self.count)
+
+    @contextmanager
+    def connected(self, device: str) -> Iterator[None]:
+        """The connections for one run: whatever breaks them breaks no other run. Raises `ProcessLost`."""
+        if self.count == 1:
+            yield
+            return
+        import torch.distributed as dist
+        from torch.distributed.distributed_c10d import PrefixStore
+
+        assert self.store is not None
+        with talking():
+            store = PrefixStore(f"connections-{self._number('connections')}", self.store)
+            # Flags and numbers always go by gloo: they do not wait for a GPU.
+            backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
+            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.count, timeout=TIMEOUT)
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+    def add_up(self, x: "Tensor") -> "Tensor":
+        """`x` becomes the sum over the processes."""
+        if self.count > 1:
+            import torch.distributed as dist
+
+            with talking():
+                dist.all_reduce(x)
+        return x
+
+    def totals(self, numbers: Sequence[float]) -> list[float]:
+        """The sum over the processes of each number."""
+        if self.count == 1:
+            return list(numbers)
+        import torch
+
+        found: list[float] = self.add_up(torch.tensor(numbers, dtype=torch.float64)).tolist()
+        return found
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is true in any process."""
+        return self.totals([flag])[0] > 0
+
+    def copy_of_first(self, tensors: Sequence["Tensor"]) -> None:
+        """Makes `tensors` those of the first process, in place."""
+        if self.count > 1:
+            import torch.distributed as dist
+
+            with talking():
+                for tensor in tensors:
+                    dist.broadcast(tensor, 0)
+
+    def bytes_of_first(self, content: bytes | None) -> bytes | None:
+        """What the first process has; the others' `content` does not count."""
+        if self.count == 1:
+            return content
+        import torch
+
+        size = torch.tensor(-1 if content is None else len(content))
+        self.copy_of_first([size])
+        if size < 0:
+            return None
+        buffer = torch.empty(int(size), dtype=torch.uint8)
+        if self.rank == 0 and content:
+            buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        self.copy_of_first([buffer])
+        return buffer.numpy().tobytes()
+
+    def conversation(self) -> "Conversation":
+        """A new one, the same in all processes; each of them has to ask for as many."""
+        return Conversation(self, self._number("conversations"))
+
+    def _number(self, what: str) -> int:
+        return 0 if self.store is None else self.store.add(f"{what}-of-{self.rank}", 1)
+
+
+ALONE = Processes()
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What the processes tell each other about one run, also when the connections between them are broken."""
+
+    processes: Processes
+    number: int
+
+    def tell(self, topic: str, text: str) -> None:
+        """Says it to whoever listens, now or later; alone to nobody."""
+        if self.processes.store is not None:
+            with talking():
+                self.processes.store.set(f"{self.number}/{topic}", text)
+
+    def hear(self, topic: str, patience: timedelta = TIMEOUT) -> str:
+        """What was told, as soon as it is. Raises `ProcessLost` where nothing is in time."""
+        assert self.processes.store is not None
+        key = f"{self.number}/{topic}"
+        with talking():
+            self.processes.store.wait([key], patience)
+            return self.processes.store.get(key).decode()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Processes]:
+    """The processes that torchrun's variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT speak of.
+
+    Without WORLD_SIZE, or with 1, this process is alone. Of several on `device` "cuda", each gets a GPU of its own.
+    Raises `InputError` for variables that make no sense, `ProcessLost` where the processes do not find each other.
+    """
+    count = _variable("WORLD_SIZE", 1)
+    if count == 1:
+        yield Processes()
+        return
+    import torch
+    from torch.distributed.rendezvous import rendezvous
+
+    rank, local_rank = _variable("RANK"), _variable("LOCAL_RANK")
+    if device.startswith("cuda"):
+        torch.cuda.set_device(local_rank % torch.cuda.device_count() if device == "cuda" else device)
+    with talking():
+        store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    yield Processes(rank, count, local_rank, store)
+    if rank > 0:
+        with talking():
+            store.add("left", 1)
+    else:
+        deadline = time.monotonic() + SECONDS_TO_LEAVE
+        while store.add("left", 0) < count - 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+@contextmanager
+def talking() -> Iterator[None]:
+    """What torch says of broken connections and timeouts, as `ProcessLost`."""
+    try:
+        yield
+    except RuntimeError as error:  # torch's own errors are of this kind, and gloo's are nothing else
+        raise ProcessLost((str(error).splitlines() or [""])[0]) from error
+
+
+def _variable(name: str, default: int | None = None) -> int:
+    text = os.environ.get(name, default)
+    try:
+        return int(text)  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        raise InputError(f"environment variable {name}: expected a number, found {text!r} (see torchrun)") from None

@@ -1,0 +1,108 @@
+"""One optimiser step: on a whole batch at once, or accumulated over its micro-batches, or over several processes."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nfrepro.errors import InputError
+from nfrepro.seeding import stream_seed
+from nfrepro.training.batch_norm import RunningStatistics, has_batch_norm
+from nfrepro.training.clipping import clip_gradients, clipped_parameters
+from nfrepro.training.distributed import Processes
+from nfrepro.training.gradients import GradientSum
+from nfrepro.training.options import TrainOptions
+from nfrepro.training.recipe import ema_decay
+from nfrepro.training.state import TrainingState
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows that go through the network at once: micro-batch `number` of the batch, or its rows from `first` on."""
+
+    number: int
+    first: int
+    rows: slice  # of the tensors at hand
+
+
+def check_division(model: nn.Module, options: TrainOptions, processes: int) -> None:
+    """Raises `InputError` where a run cannot be divided among so many processes and stay the same."""
+    if options.batch_size % processes:
+        raise InputError(f"batch_size: {options.batch_size} does not divide by {processes} processes")
+    if options.micro_batches % processes and has_batch_norm(model):
+        raise InputError(
+            f"BatchNorm's statistics are those of a micro-batch: set train.micro_batches to a multiple of {processes}"
+        )
+
+
+def cut(options: TrainOptions, rows: range) -> list[Part]:
+    """The `rows` of a batch, cut where one micro-batch ends and the next begins."""
+    size = options.batch_size // options.micro_batches
+    starts = [rows.start, *range((rows.start // size + 1) * size, rows.stop, size)]
+    ends = [*starts[1:], rows.stop]
+    return [
+        Part(start // size, start % size, slice(start - rows.start, end - rows.start))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+class Trainer:
+    """Makes optimiser steps on this process's rows of each batch; with the other processes on those of all.
+
+    Raises `InputError` where the run does not divide among them.
+    """
+
+    def __init__(self, state: TrainingState, options: TrainOptions, seed: int, processes: Processes) -> None:
+        check_division(state.model, options, processes.count)
+        self.state, self.options, self.seed, self.processes = state, options, seed, processes
+        self.parts = cut(options, processes.share(options.batch_size))
+        self.gradients = GradientSum(state.model.parameters(), processes)
+        # Otherwise draws go on from step to step, and their generator is part of the checkpoint.
+        self.seeds_parts = options.micro_batches > 1 or processes.count > 1
+
+    def step(self, x: Tensor, targets: Tensor, autocast: torch.autocast) -> Tensor:
+        """One step at the optimiser's learning rate, on images [N, C, H, W] and labels [N] or targets [N, classes].
+
+        Returns this process's part of the mean loss and its number of images classified right, float64 [2], without
+        waiting for the device. Raises `ProcessLost`.
+        """
+        state, options = self.state, self.options
+        statistics = RunningStatistics(state.model, options.micro_batches, self.processes)
+        state.optimizer.zero_grad(set_to_none=True)
+        found = torch.zeros(2, dtype=torch.float64, device=x.device)
+        for part in self.parts:
+            if self.seeds_parts:
+                _seed_dropout(x.device, self.seed, state.step, part)
+            with statistics.of_a_part(), autocast:
+                logits = state.model(x[part.rows])
+            if part is self.parts[-1]:
+                self.gradients.before_last_backward()
+            found += _backward(logits, targets[part.rows], options)
+        self.gradients.finish()
+        statistics.average()
+        if options.clip_factor is not None:
+            clip_gradients(clipped_parameters(state.model), options.clip_factor)
+        state.optimizer.step()
+        if state.ema is not None and options.ema_decay is not None:
+            state.ema.update(state.model, ema_decay(state.step, options.ema_decay))
+        state.step += 1
+        return found
+
+
+def _backward(logits: Tensor, targets: Tensor, options: TrainOptions) -> Tensor:
+    """Adds the gradient of this part of the mean loss over the batch. Returns that part of the loss, and the count."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    share = len(logits) / options.batch_size
+    loss = F.cross_entropy(logits, targets, label_smoothing=options.label_smoothing) * share
+    loss.backward()  # type: ignore[no-untyped-call]
+    labels = targets if targets.ndim == 1 else targets.argmax(1)
+    correct = (logits.detach().argmax(1) == labels).sum()
+    return torch.stack([loss.detach().double(), correct.double()])
+
+
+def _seed_dropout(device: torch.device, seed: int, step: int, part: Part) -> None:
+    """Makes what dropout and stochastic depth draw a function of the part, not of what was drawn before."""
+    numbers = (part.number, part.first) if part.first else (part.number,)
+    generator = torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
+    generator.manual_seed(stream_seed("dropout", seed, step, *numbers))

@@ -1,0 +1,159 @@
+"""Runs that several processes execute together: they end together, whatever happens to one of them."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pair
+import pytest
+from test_local_queue import alive, records, start, wait_until, what_was_found, worker_processes
+from tiny_experiment import TINY, Call
+
+from nfrepro.evidence import claim, store
+from nfrepro.launch.job import Place, execute
+from nfrepro.specs import Run, expand, load_experiment
+from nfrepro.tasks.registry import SCHEMAS
+
+# Some seconds of training: long enough to be hit in the middle.
+LONG = TINY.replace("train_images: 96", "train_images: 2400").replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]")
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[pair.Pair]:
+    processes = pair.Pair()
+    yield processes
+    processes.close()
+
+
+@pytest.fixture
+def run(experiments: Path) -> Run:
+    return expand(load_experiment("tiny", experiments), "smoke", SCHEMAS)[0]
+
+
+def execute_together(processes: Any, run: Run, results: Path, accident: str | None = None, rank: int = 0) -> Any:
+    """Executes `run`; in the process of that rank the accident happens at step 5. What was said, and in what time."""
+    from nfrepro.training import step
+
+    original, lost, steps = step.Trainer.step, False, 0
+
+    def broken(trainer: Any, *arguments: Any) -> Any:
+        nonlocal lost, steps
+        steps += 1
+        if steps == 5 and accident == "raises":
+            raise ValueError(f"accident in process {processes.rank}")
+        if steps == 5 and accident == "raises in the backward pass":
+
+            def fail(gradient: Any) -> None:
+                raise ValueError(f"accident in process {processes.rank}")
+
+            next(trainer.state.model.parameters()).register_hook(fail)
+        if steps == 5 and accident == "loses its claim":
+            (store.run_folder(results, run) / "claim").unlink()
+            time.sleep(0.5)
+        return original(trainer, *arguments)
+
+    begun = time.monotonic()
+    place = Place(results, "cpu", 1, 60.0, processes)
+    claim.SECONDS_BETWEEN_BEATS = 0.05
+    step.Trainer.step = broken if processes.rank == rank else original  # type: ignore[method-assign]
+    try:
+        ended = execute(run, place, lambda progress: None, lambda text: None, lambda: False)
+    finally:
+        step.Trainer.step = original  # type: ignore[method-assign]
+    return ended, time.monotonic() - begun
+
+
+def test_both_get_the_same_answer(two: pair.Pair, run: Run, results: Path) -> None:
+    answers = [ended for ended, _ in two(execute_together, run, results)]
+    assert answers[0] == answers[1]
+    assert answers[0].ending == "completed"
+    record = json.loads((store.run_folder(results, run) / "run.json").read_text())
+    assert record["provenance"]["processes"] == 2
+    assert record["executions"] == 1
+    again = [ended for ended, _ in two(execute_together, run, results)]
+    assert [ended.text for ended in again] == ["was done before"] * 2
+
+
+@pytest.mark.parametrize("accident", ["raises", "raises in the backward pass"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_one_cannot_do_fails_the_run(two: pair.Pair, run: Run, results: Path, accident: str, rank: int) -> None:
+    (first, seconds), (second, _) = two(execute_together, run, results, accident, rank)
+    assert first == second
+    assert first.ending == "failed"
+    assert first.text.startswith(f"ValueError: accident in process {rank}")
+    assert f"accident in process {rank}" in (store.run_folder(results, run) / "error.txt").read_text()
+    assert seconds < 120  # far below the time that processes wait for each other
+    (after, _), _ = two(execute_together, run, results)  # the same processes, with new connections
+    assert after.ending == "completed"
+
+
+def test_a_lost_claim_ends_both(two: pair.Pair, run: Run, results: Path) -> None:
+    answers = [ended for ended, _ in two(execute_together, run, results, "loses its claim")]
+    assert [ended.ending for ended in answers] == ["claimed"] * 2
+    assert not list(store.run_folder(results, run).glob("checkpoint-*.pt"))
+
+
+def test_what_somebody_else_executes_neither_does(two: pair.Pair, run: Run, results: Path) -> None:
+    folder = store.run_folder(results, run)
+    folder.mkdir(parents=True)
+    with claim.claim(folder):
+        answers = [ended for ended, _ in two(execute_together, run, results)]
+    assert [ended.ending for ended in answers] == ["claimed"] * 2
+
+
+def test_runs_that_do_not_divide_are_refused_before_anything_starts(
+    nfrepro: Call, experiments: Path, results: Path
+) -> None:
+    refused = nfrepro("sweep", "tiny", "--scale", "smoke", "--processes", "3")
+    assert refused.returncode == 2
+    assert "batch_size: 16 does not divide by 3 processes" in refused.stderr
+    text = TINY.replace("name: nf_resnet", "name: bn_resnet").replace("  model.alpha: [0.2, 1.0]\n", "")
+    (experiments / "tiny.yaml").write_text(text)
+    normalised = nfrepro("sweep", "tiny", "--scale", "smoke", "--processes", "2")
+    assert normalised.returncode == 2
+    assert "set train.micro_batches to a multiple of 2" in normalised.stderr
+    assert not results.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_costs_its_run_only(experiments: Path, results: Path, rank: int) -> None:
+    (experiments / "tiny.yaml").write_text(LONG)
+    call = ("sweep", "tiny", "--scale", "smoke", "--jobs", "1", "--checkpoint-seconds", "0.1")
+    sweep = start(experiments, results, *call, "--processes", "2")
+    wait_until(lambda: list(results.glob("*/*/*/checkpoint-*.pt")), 300)
+    os.kill(worker_processes(sweep.pid)[rank], signal.SIGKILL)
+    output, _ = sweep.communicate(timeout=300)
+    assert sweep.returncode == 1, output
+    assert f"process {rank} of its 2 was killed by SIGKILL" in output
+    assert output.splitlines()[-1] == "2 runs: 1 completed, 1 interrupted"
+    again = start(experiments, results, *call)  # by one process
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert sorted(record["executions"] for record in records(results).values()) == [1, 2]
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_the_next_call_continues_with_the_same_bits(
+    experiments: Path, results: Path, tmp_path: Path
+) -> None:
+    (experiments / "tiny.yaml").write_text(LONG.replace("seed: [0, 1]", "seed: [0]"))
+    call = ("sweep", "tiny", "--scale", "smoke", "--processes", "2", "--threads", "2", "--checkpoint-seconds", "0.1")
+    sweep = start(experiments, results, *call)
+    wait_until(lambda: list(results.glob("*/*/*/checkpoint-*.pt")), 300)
+    workers = worker_processes(sweep.pid)
+    assert len(workers) == 2
+    sweep.send_signal(signal.SIGINT)
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 130, output
+    assert not any(alive(pid) for pid in workers)
+    for folder in (results, tmp_path / "undisturbed"):
+        finished = start(experiments, folder, *call)
+        output, _ = finished.communicate(timeout=300)
+        assert finished.returncode == 0, output
+    assert what_was_found(results) == what_was_found(tmp_path / "undisturbed")
+    assert [record["executions"] for record in records(results).values()] == [2]
