@@ -107,31 +107,32 @@ def _execute_in_workers(runs: Sequence[Run], submission: Submission, request: St
 
 
 def _execute_together(runs: Sequence[Run], submission: Submission, request: StopRequest) -> dict[str, Ended]:
-    """Runs of several processes each, one after the other: what every task of the job does.
-
-    The first task alone listens to signals: it stops the others at the same step, and knows whether to requeue.
-    """
+    """Runs of several processes each, one after the other: what every task of the job does."""
     keep_freed_memory()
     _export_ranks()
     cluster, ended = submission.cluster, {}
-    with joined(cluster.runs_on) as processes:
-        place = Place(
-            submission.results, cluster.runs_on, cluster.cpus_per_process, submission.checkpoint_seconds, processes
-        )
+    device, threads = cluster.runs_on, cluster.cpus_per_process
+    with joined(device) as processes:
+        place = Place(submission.results, device, threads, submission.checkpoint_seconds, processes)
         for run in runs:
-            if processes.rank == 0:
-                _wait_for_earlier_start(run, submission.results, request)
-            ended[run.id] = execute(
-                run,
-                place,
-                report=lambda progress, run=run: _observe(Event(run, "progress", asdict(progress))),
-                complain=lambda text, run=run: _observe(Event(run, "complaint", {"text": text})),
-                should_stop=request.is_set if processes.rank == 0 else lambda: False,
-            )
+            ended[run.id] = _execute_a_part(run, place, request)
             _observe(Event(run, "ended", asdict(ended[run.id])))
             if ended[run.id].ending == "interrupted":
                 break
     return ended
+
+
+def _execute_a_part(run: Run, place: Place, request: StopRequest) -> Ended:
+    """This process's part of `run`. The first one alone heeds signals: it stops all, and knows whether to requeue."""
+    if place.processes.rank == 0:
+        _wait_for_earlier_start(run, place.results, request)
+    return execute(
+        run,
+        place,
+        report=lambda progress: _observe(Event(run, "progress", asdict(progress))),
+        complain=lambda text: _observe(Event(run, "complaint", {"text": text})),
+        should_stop=request.is_set if place.processes.rank == 0 else lambda: False,
+    )
 
 
 def _export_ranks() -> None:

@@ -17,6 +17,7 @@ from submitted_sweep import (
     TWO_RUNS,
     Slurm,
     done,
+    evaluated,
     has_the_id_of_its_array,
     job_of,
     logs,
@@ -72,7 +73,7 @@ def test_whatever_happens_results_are_those_of_an_undisturbed_sweep(
     (experiments / "tiny.yaml").write_text(LONG)
     assert submit(profile=PROFILE + "array_parallelism: 4\n").returncode == 0
     # The first evaluation is behind each of them, the last is not.
-    wait_until(lambda: len(list(results.glob("tiny/smoke/*/metrics.jsonl"))) == 4)
+    wait_until(lambda: evaluated(results) == 4)
     running = sorted(records(results).values(), key=has_the_id_of_its_array, reverse=True)
     signalled, requeued, killed, cancelled = map(job_of, running)
     chosen = submitit.JobEnvironment.USR_SIG
@@ -102,7 +103,7 @@ def test_a_dead_node_and_a_more_important_job_cost_no_run(
     (experiments / "tiny.yaml").write_text(LONG.replace("seed: [0, 1]", "seed: [0]"))
     # A job has all GPUs of its node: one node dies, the other is wanted by partition `high`.
     assert submit(profile=PROFILE + "gpus_per_run: 2\nprocesses_per_run: 1\ndevice: cpu\n").returncode == 0
-    wait_until(lambda: len(list(results.glob("tiny/smoke/*/metrics.jsonl"))) == 2)
+    wait_until(lambda: evaluated(results) == 2)
     record = next(iter(records(results).values()))
     job, old = job_of(record), claim.holder(results / "tiny" / "smoke" / record["id"])
     node = slurm("squeue", "-h", "-j", job, "-o", "%N").strip()
@@ -123,7 +124,7 @@ def test_requeues_are_limited(slurm: Slurm, submit: Call, experiments: Path, res
     (experiments / "tiny.yaml").write_text(LONG.replace("seed: [0, 1]", "seed: [0]"))
     profile = PROFILE + "runs_per_job: 2\nmax_requeues: 0\n"
     assert submit(profile=profile).returncode == 0
-    wait_until(lambda: list(results.glob("tiny/smoke/*/metrics.jsonl")))
+    wait_until(lambda: evaluated(results) == 1)
     (record,) = records(results).values()
     slurm("scancel", f"--signal={submitit.JobEnvironment.USR_SIG}", job_of(record))
     wait_until(lambda: not slurm("squeue", "-h"))
