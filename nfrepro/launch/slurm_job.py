@@ -12,20 +12,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
 import submitit
 
+from nfrepro.allocation import keep_freed_memory
 from nfrepro.evidence import store
-from nfrepro.evidence.claim import holder, scheduler_job
+from nfrepro.evidence.claim import holder, is_claimed, scheduler_job
 from nfrepro.launch import submission as kept
-from nfrepro.launch.job import Ended
+from nfrepro.launch.job import Ended, Place, execute
 from nfrepro.launch.local_queue import Event, execute_all
 from nfrepro.launch.machine import Share, count_gpus
 from nfrepro.launch.submission import Submission
 from nfrepro.specs import Run
+from nfrepro.training.distributed import joined
+
+SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class StopRequest:
@@ -47,8 +51,9 @@ class StopRequest:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop = True
-        # SIGTERM is the end, by scancel or by a requeue that is under way: a cancelled job must not come back.
-        self.requeue = self.requeue or number != signal.SIGTERM
+        # The last one counts. SIGTERM is the end, by scancel or by a requeue that is under way: a job that is cancelled
+        # while it saves must not come back.
+        self.requeue = number != signal.SIGTERM
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,10 @@ class RunsOfAJob:
         submission = kept.read(Path(self.submission))
         runs = [run for run in submission.runs if run.id in self.runs]
         _check_device(submission)
-        ended = _execute_in_workers(runs, submission, request)
+        several = submission.cluster.processes_per_run > 1
+        ended = (_execute_together if several else _execute_in_workers)(runs, submission, request)
         endings = {run.id: ended[run.id].ending if run.id in ended else "interrupted" for run in runs}
-        if "interrupted" in endings.values():
+        if "interrupted" in endings.values() and _is_first_task():
             if request.requeue:
                 _requeue(submission.cluster.max_requeues)
             sys.exit(1)
@@ -98,6 +104,55 @@ def _execute_in_workers(runs: Sequence[Run], submission: Submission, request: St
         # An earlier start of this very job may live on for some seconds; whoever else is at it will end it.
         waits_for=lambda run: _is_claimed_by_this_job(store.run_folder(submission.results, run)),
     )
+
+
+def _execute_together(runs: Sequence[Run], submission: Submission, request: StopRequest) -> dict[str, Ended]:
+    """Runs of several processes each, one after the other: what every task of the job does."""
+    keep_freed_memory()
+    _export_ranks()
+    cluster, ended = submission.cluster, {}
+    device, threads = cluster.runs_on, cluster.cpus_per_process
+    with joined(device) as processes:
+        place = Place(submission.results, device, threads, submission.checkpoint_seconds, processes)
+        for run in runs:
+            ended[run.id] = _execute_a_part(run, place, request)
+            _observe(Event(run, "ended", asdict(ended[run.id])))
+            if ended[run.id].ending == "interrupted":
+                break
+    return ended
+
+
+def _execute_a_part(run: Run, place: Place, request: StopRequest) -> Ended:
+    """This process's part of `run`. The first one alone heeds signals: it stops all, and knows whether to requeue."""
+    if place.processes.rank == 0:
+        _wait_for_earlier_start(run, place.results, request)
+    return execute(
+        run,
+        place,
+        report=lambda progress: _observe(Event(run, "progress", asdict(progress))),
+        complain=lambda text: _observe(Event(run, "complaint", {"text": text})),
+        should_stop=request.is_set if place.processes.rank == 0 else lambda: False,
+    )
+
+
+def _export_ranks() -> None:
+    """torchrun's variables. Where nodes do not know each other by name, `setup` has exported MASTER_ADDR."""
+    address = os.environ.get("MASTER_ADDR")
+    submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    if address is not None:
+        os.environ["MASTER_ADDR"] = address
+
+
+def _is_first_task() -> bool:
+    return int(submitit.JobEnvironment().global_rank) == 0
+
+
+def _wait_for_earlier_start(run: Run, results: Path, request: StopRequest) -> None:
+    folder = store.run_folder(results, run)
+    if is_claimed(folder) and _is_claimed_by_this_job(folder):
+        _observe(Event(run, "claimed", {}))
+    while is_claimed(folder) and _is_claimed_by_this_job(folder) and not request.is_set():
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def _is_claimed_by_this_job(folder: Path) -> bool:

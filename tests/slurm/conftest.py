@@ -45,6 +45,7 @@ def nothing_left_behind(slurm: Slurm) -> Iterator[None]:
     yield
     slurm("up")
     for job in set(slurm("squeue", "-h", "-o", "%A").split()):
+        slurm("scancel", "--full", "--signal=KILL", job)  # at once, if it runs
         slurm("scancel", job)
     wait_until(lambda: not slurm("squeue", "-h"))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import submitit
-from submitted_sweep import LONG, PROFILE, Slurm, done, job_of, logs, records, wait_until, what_was_found
+from submitted_sweep import LONG, PROFILE, Slurm, done, evaluated, job_of, logs, records, wait_until, what_was_found
 from tiny_experiment import TINY, Call, command
 
 from nfrepro.evidence import claim
@@ -28,7 +28,7 @@ def test_packed_runs_are_on_their_own_and_requeued_together(
     submitted = submit(profile=packed)
     assert "4 queued in 2 jobs" in submitted.stdout, submitted.stderr
     # All four are at it at once: the first evaluation is behind each of them, the last is not.
-    wait_until(lambda: len(list(results.glob("tiny/smoke/*/metrics.jsonl"))) == 4)
+    wait_until(lambda: evaluated(results) == 4)
     first, second = sorted({job_of(record) for record in records(results).values()})
     assert slurm("squeue", "-h", "-j", first, "-o", "%C").strip() == "2"
     slurm("scancel", f"--signal={submitit.JobEnvironment.USR_SIG}", first)

@@ -13,10 +13,11 @@ import pytest
 import submitit
 from submitted_sweep import (
     LONG,
-    ONE_RUN,
     PROFILE,
+    TWO_RUNS,
     Slurm,
     done,
+    evaluated,
     has_the_id_of_its_array,
     job_of,
     logs,
@@ -72,7 +73,7 @@ def test_whatever_happens_results_are_those_of_an_undisturbed_sweep(
     (experiments / "tiny.yaml").write_text(LONG)
     assert submit(profile=PROFILE + "array_parallelism: 4\n").returncode == 0
     # The first evaluation is behind each of them, the last is not.
-    wait_until(lambda: len(list(results.glob("tiny/smoke/*/metrics.jsonl"))) == 4)
+    wait_until(lambda: evaluated(results) == 4)
     running = sorted(records(results).values(), key=has_the_id_of_its_array, reverse=True)
     signalled, requeued, killed, cancelled = map(job_of, running)
     chosen = submitit.JobEnvironment.USR_SIG
@@ -100,9 +101,9 @@ def test_a_dead_node_and_a_more_important_job_cost_no_run(
     slurm: Slurm, submit: Call, experiments: Path, results: Path
 ) -> None:
     (experiments / "tiny.yaml").write_text(LONG.replace("seed: [0, 1]", "seed: [0]"))
-    # A job fills a node: one dies, the other is wanted by partition `high`.
-    assert submit(profile=PROFILE + "cpus_per_run: 2\n").returncode == 0
-    wait_until(lambda: len(list(results.glob("tiny/smoke/*/metrics.jsonl"))) == 2)
+    # A job has all GPUs of its node: one node dies, the other is wanted by partition `high`.
+    assert submit(profile=PROFILE + "gpus_per_run: 2\nprocesses_per_run: 1\ndevice: cpu\n").returncode == 0
+    wait_until(lambda: evaluated(results) == 2)
     record = next(iter(records(results).values()))
     job, old = job_of(record), claim.holder(results / "tiny" / "smoke" / record["id"])
     node = slurm("squeue", "-h", "-j", job, "-o", "%N").strip()
@@ -123,7 +124,7 @@ def test_requeues_are_limited(slurm: Slurm, submit: Call, experiments: Path, res
     (experiments / "tiny.yaml").write_text(LONG.replace("seed: [0, 1]", "seed: [0]"))
     profile = PROFILE + "runs_per_job: 2\nmax_requeues: 0\n"
     assert submit(profile=profile).returncode == 0
-    wait_until(lambda: list(results.glob("tiny/smoke/*/metrics.jsonl")))
+    wait_until(lambda: evaluated(results) == 1)
     (record,) = records(results).values()
     slurm("scancel", f"--signal={submitit.JobEnvironment.USR_SIG}", job_of(record))
     wait_until(lambda: not slurm("squeue", "-h"))
@@ -172,8 +173,11 @@ def test_without_a_controller_nothing_is_submitted(slurm: Slurm, submit: Call, r
     wait_until(lambda: done(results))
 
 
-def test_a_submission_of_several_arrays_keeps_to_its_parallelism(slurm: Slurm, submit: Call, results: Path) -> None:
-    assert submit(profile=PROFILE + "max_array_size: 2\narray_parallelism: 1\n").returncode == 0
+def test_a_submission_of_several_arrays_keeps_to_its_parallelism(
+    slurm: Slurm, submit: Call, experiments: Path, results: Path
+) -> None:
+    (experiments / "tiny.yaml").write_text(TWO_RUNS)
+    assert submit(profile=PROFILE + "max_array_size: 1\narray_parallelism: 1\n").returncode == 0
     waiting = slurm("squeue", "-h", "-o", "%E").split()
     assert any(dependency.startswith("afterany:") for dependency in waiting)
     at_once = []
@@ -181,14 +185,14 @@ def test_a_submission_of_several_arrays_keeps_to_its_parallelism(slurm: Slurm, s
         at_once.append(states.count("RUNNING"))
         time.sleep(0.1)
     assert max(at_once) == 1
-    assert done(results)
+    assert done(results, runs=2)
 
 
 def test_at_its_time_limit_a_job_saves_and_comes_back(
     slurm: Slurm, submit: Call, experiments: Path, results: Path
 ) -> None:
-    (experiments / "tiny.yaml").write_text(ONE_RUN.replace("epochs: 4", "epochs: 1000"))
-    limited = PROFILE.replace("60", "1") + "seconds_to_save: 20\n"
+    (experiments / "tiny.yaml").write_text(TWO_RUNS.replace("epochs: 2", "epochs: 100000"))
+    limited = PROFILE.replace("60", "1") + "seconds_to_save: 20\nruns_per_job: 2\n"
     assert submit(profile=limited).returncode == 0
     wait_until(lambda: "goes back to the queue, for the 1. time" in logs(results))
     (folder,) = results.glob("tiny/smoke/*")
@@ -212,8 +216,9 @@ def small_disk(results: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_leaves_nothing_half_written(
-    slurm: Slurm, submit: Call, small_disk: Path, results: Path, tmp_path: Path
+    slurm: Slurm, submit: Call, experiments: Path, small_disk: Path, results: Path, tmp_path: Path
 ) -> None:
+    (experiments / "tiny.yaml").write_text(TWO_RUNS)
     waits = f"setup:\n  - while [ ! -e {tmp_path}/go ]; do sleep 0.1; done\n"
     assert submit(profile=PROFILE + waits).returncode == 0
     with contextlib.suppress(OSError), open(small_disk / "fill", "wb", buffering=0) as file:
@@ -224,5 +229,5 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert not records(results)
     assert not list(results.rglob("*.tmp"))
     (small_disk / "fill").unlink()
-    assert submit().stderr == "4 runs: 4 to submit\n"
-    wait_until(lambda: done(results))
+    assert submit().stderr == "2 runs: 2 to submit\n"
+    wait_until(lambda: done(results, runs=2))
