@@ -11,11 +11,33 @@ from nfrepro.options import Options
 class AugmentationOptions(Options):
     """Random changes to a training image; test images are never changed."""
 
-    # Zero pixels put around the image before a random crop back to its size; 0 = no crop.
+    # padded: a random crop of the image's size out of the image in a black frame; inception: a random rectangle of 0.08
+    # to 1 of the area and aspect 3/4 to 4/3, resized to a square, bicubic (authors' dataset.py).
+    crop: Literal["padded", "inception"] = "padded"
+
+    # Of the padded crop: zero pixels put around the image before a random crop back to its size; 0 = no crop.
     crop_padding: int = Field(default=4, ge=0, le=64)
 
     # Mirror left-right with probability 1/2.
     flip: bool = True
+
+    # RandAugment (arXiv 1909.13719): changes applied one after the other to each image, of torchvision's 14; 0 = off.
+    randaugment_layers: int = Field(default=0, ge=0, le=8)
+
+    # RandAugment: strength of each change, the number of one of torchvision's 31 bins.
+    randaugment_magnitude: int = Field(default=10, ge=0, le=30)
+
+    # Mixes each image and its target with another's: mixup (arXiv 1710.09412), cutmix (arXiv 1905.04899), or half: the
+    # first half of a batch by mixup, the second by cutmix (authors' experiment_nf_regnets.py). half needs batches that
+    # divide by 4, the others by 2; with copies, so many times more.
+    mixing: Literal["none", "mixup", "cutmix", "half"] = "none"
+
+    # MixUp: the weight of the image itself is drawn from Beta(mixup_alpha, mixup_alpha) (authors: 0.2).
+    mixup_alpha: float = Field(default=0.2, gt=0)
+
+    # Differently augmented copies of an image in a batch (arXiv 2105.13343). An epoch has the same number of steps for
+    # any `copies`, and so visits 1/copies of the images. The batch divides by it.
+    copies: int = Field(default=1, ge=1)
 
 
 class StoredImagesOptions(AugmentationOptions):
@@ -42,17 +64,14 @@ class CIFAR10Options(StoredImagesOptions):
     name: Literal["cifar10"] = "cifar10"
 
 
-class ImageFolderOptions(StoredImagesOptions):
-    """Your own images: `<folder>/train/<class>/*.jpg` and `<folder>/test/<class>/*.jpg` (or `val`), read as RGB."""
-
-    # Which data set.
-    name: Literal["image_folder"] = "image_folder"
+class FolderOptions(StoredImagesOptions):
+    """What the data sets read from folders of images have in common."""
 
     # Folder below a data root ($NFREPRO_DATA, ./data): a name or a relative path, say `flowers` or `mine/flowers`.
     folder: str = Field(max_length=200)
 
-    # Side of the square image in pixels: the shorter side is resized to it, then the centre is cut out.
-    pixels: int = Field(ge=1, le=1024)
+    # Side of the square test images in pixels; null = that of the training images.
+    test_pixels: int | None = Field(default=None, ge=1, le=1024)
 
     @field_validator("folder")
     @classmethod
@@ -65,6 +84,39 @@ class ImageFolderOptions(StoredImagesOptions):
                 "'_', '-', '.', ' ' and '/', no leading '/' or '.' and no '..'"
             )
         return folder
+
+
+class ImageFolderOptions(FolderOptions):
+    """Your own images: `<folder>/train/<class>/*.jpg` and `<folder>/test/<class>/*.jpg` (or `val`), read as RGB."""
+
+    # Which data set.
+    name: Literal["image_folder"] = "image_folder"
+
+    # Side of the square image in pixels: the shorter side is resized to it, then the centre is cut out.
+    pixels: int = Field(ge=1, le=1024)
+
+
+class ImageNetOptions(FolderOptions):
+    """ImageNet, or any set too large for the memory: `<folder>/train/<class>/*.JPEG` and `<folder>/val/<class>/*.JPEG`.
+
+    Decoded anew in every epoch, by worker processes. Test images are the authors': the centre, less a margin of 32
+    pixels all told, resized (bicubic) to `test_pixels`.
+    """
+
+    # Which data set.
+    name: Literal["imagenet"] = "imagenet"
+
+    # As for an image folder.
+    folder: str = Field(default="imagenet", max_length=200)
+
+    # Number of class folders.
+    classes: int = Field(default=1000, ge=2, le=100_000)
+
+    # Side of the square training images in pixels.
+    pixels: int = Field(default=224, ge=1, le=1024)
+
+    # With `padded` the shorter side is resized to `pixels` and the centre cut out before the crop.
+    crop: Literal["padded", "inception"] = "inception"
 
 
 class SyntheticOptions(AugmentationOptions):
@@ -93,5 +145,6 @@ class SyntheticOptions(AugmentationOptions):
 
 
 DataOptions = Annotated[
-    FashionMNISTOptions | CIFAR10Options | ImageFolderOptions | SyntheticOptions, Field(discriminator="name")
+    FashionMNISTOptions | CIFAR10Options | ImageFolderOptions | ImageNetOptions | SyntheticOptions,
+    Field(discriminator="name"),
 ]

@@ -11,6 +11,8 @@ from torch import Tensor
 from nfrepro.models.activation_names import KnownActivation
 from nfrepro.signal import gain, moments
 
+GammaSource = Literal["published", "exact", "none"]
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -32,8 +34,10 @@ class Activation:
     def elementwise(self) -> bool:
         return self.exact_gain is None
 
-    def gamma(self, source: Literal["published", "exact"]) -> float:
-        """The authors' constant, or the exact one by quadrature; they differ by 0.1 % at most (glu: 0.12 %)."""
+    def gamma(self, source: GammaSource) -> float:
+        """The authors' constant, the exact one by quadrature, or 1; the first two differ by 0.12 % at most."""
+        if source == "none":
+            return 1.0
         if source == "published":
             return self.published_gain
         return _gain(self.function) if self.exact_gain is None else self.exact_gain()
@@ -44,9 +48,7 @@ class Activation:
         found = _moments(self.function)
         return 1.0 / (found.mean**2 + found.variance)
 
-    def gammas(
-        self, source: Literal["published", "exact"], at: Literal["activation", "weights"]
-    ) -> tuple[float, float]:
+    def gammas(self, source: GammaSource, at: Literal["activation", "weights"]) -> tuple[float, float]:
         """gamma after the last activation, and in the weights of convolutions that no activation feeds; one is 1."""
         gamma = self.gamma(source)
         return (gamma, 1.0) if at == "activation" else (1.0, gamma)

@@ -9,6 +9,7 @@ from nfrepro.errors import InputError
 from nfrepro.models import nf_resnet, nfnet, regnet, resnet
 from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.convolutions import FLOOR, Standardization
+from nfrepro.models.efficientnet_options import EfficientNetOptions
 from nfrepro.models.nfnet_options import VARIANTS as NFNET_VARIANTS
 from nfrepro.models.nfnet_options import NFNetOptions
 from nfrepro.models.options import (
@@ -41,14 +42,14 @@ def describe(options: Options, *, in_channels: int = 3, pixels: int | None = Non
     Without `pixels` images have no end.
 
     Raises `InputError` for what no theory here predicts: post-activation with a branch (`order: v1`), activations that
-    are not elementwise. `why_inexact` names what it predicts approximately, too.
+    are not elementwise, EfficientNets. `why_inexact` names what it predicts approximately, too.
     """
-    family = getattr(options, "name", None)
-    if family not in _DESCRIPTIONS:
-        raise InputError(f"no prediction of signal propagation for {type(options).__name__}")
     for reason in _REASONS:
         if not reason.predictable and reason.applies(options):
             raise InputError(f"no prediction of signal propagation: {reason.text}")
+    family = getattr(options, "name", None)
+    if family not in _DESCRIPTIONS:
+        raise InputError(f"no prediction of signal propagation for {type(options).__name__}")
     if in_channels < 1 or (pixels is not None and pixels < 1):
         raise InputError(f"in_channels and pixels must be at least 1, not {in_channels} and {pixels}")
     return replace(_DESCRIPTIONS[family](options, in_channels), pixels=pixels)
@@ -81,6 +82,11 @@ def _has_squeeze_excite(options: Options) -> bool:
 
 _NOT_MONOTONE = ("silu", "gelu", "gelu_erf")
 _REASONS = (
+    _Reason(
+        lambda options: isinstance(options, EfficientNetOptions),
+        "efficientnet: sums over the 9 or 25 inputs of a depthwise convolution are not Gaussian",
+        predictable=False,
+    ),
     _Reason(
         lambda options: getattr(options, "order", None) == "v1",
         "order v1: sums of activated signals and Gaussian branches are not Gaussian",

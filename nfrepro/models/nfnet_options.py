@@ -52,8 +52,9 @@ class NFNetOptions(Options):
     alpha: float = Field(default=0.2, ge=0)
     # Learnable scalar at the end of each branch, by its initial value; null: none (SkipInit; 0 in the code).
     skipinit_gain: float | None = 0.0
-    # The constant that makes the activation variance preserving: published (sampled by the authors) or exact.
-    gamma: Literal["published", "exact"] = "published"
+    # The constant that makes the activation variance preserving: published (sampled by the authors), exact, or none,
+    # which is 1 (an ablation).
+    gamma: Literal["published", "exact", "none"] = "published"
     # activation: after every activation (code; timm's dm_nfnet); weights: in every standardized weight, so in the first
     # and in the final convolution too, and not after the last activation (timm's own nfnet).
     gamma_at: Literal["activation", "weights"] = "activation"

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from nfrepro.models.activation_names import ActivationName
+from nfrepro.models.efficientnet_options import EfficientNetOptions
 from nfrepro.models.nfnet_options import NFNetOptions
 from nfrepro.models.regnet_options import BNRegNetOptions, NFRegNetOptions
 from nfrepro.options import Options
@@ -76,8 +77,9 @@ class NFResNetOptions(ResNetOptions):
     # scaled_ws: Scaled Weight Standardization (paper section 4.2); ws: without 1 / sqrt(N) and gamma; he: not
     # standardized, He initialisation (weight variance 1 / (fan-in E g(z)^2): 2 / fan-in for ReLU), no gamma (figure 2).
     convolution: Literal["scaled_ws", "ws", "he"] = "scaled_ws"
-    # The constant that makes the activation variance preserving: published (sampled by the authors) or exact.
-    gamma: Literal["published", "exact"] = "published"
+    # The constant that makes the activation variance preserving: published (sampled by the authors), exact, or none,
+    # which is 1 (an ablation).
+    gamma: Literal["published", "exact", "none"] = "published"
     # activation: after every activation (code); weights: in every standardized weight, so in the stem too and not after
     # the last activation (the paper's equation; timm).
     gamma_at: Literal["activation", "weights"] = "activation"
@@ -147,7 +149,8 @@ ModelOptions = Annotated[
     | FixUpResNetOptions
     | NFRegNetOptions
     | BNRegNetOptions
-    | NFNetOptions,
+    | NFNetOptions
+    | EfficientNetOptions,
     Field(discriminator="name"),
 ]
 
@@ -162,12 +165,13 @@ FAMILIES: dict[str, type[Options]] = {
     "nf_regnet": NFRegNetOptions,
     "bn_regnet": BNRegNetOptions,
     "nfnet": NFNetOptions,
+    "efficientnet": EfficientNetOptions,
 }
 
 
 def split_name(name: str) -> tuple[str, dict[str, Any]]:
     """The family in a name and the option it implies: `nf_resnet50` has depth 50, `nfnet_f0` variant f0."""
-    if match := re.fullmatch(r"([a-z_]+_regnet|nfnet)_([bf]\d+)", name):
+    if match := re.fullmatch(r"([a-z_]+_regnet|nfnet|efficientnet)_([bf]\d+)", name):
         return match[1], {"variant": match[2]}
     if match := re.fullmatch(r"([a-z_]+?)(\d+)", name):
         return match[1], {"depth": int(match[2])}

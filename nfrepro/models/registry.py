@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from nfrepro.errors import InputError, did_you_mean
+from nfrepro.models.efficientnet import EfficientNet
 from nfrepro.models.nf_resnet import NFResNet
 from nfrepro.models.nfnet import NFNet
 from nfrepro.models.options import FAMILIES, split_name
@@ -26,6 +27,7 @@ BUILDERS: dict[str, Callable[[Any, int, int], nn.Module]] = {
     "nf_regnet": NFRegNet,
     "bn_regnet": BNRegNet,
     "nfnet": NFNet,
+    "efficientnet": EfficientNet,
 }
 
 

@@ -76,8 +76,9 @@ class NFRegNetOptions(RegNetOptions):
     alpha: float = Field(default=0.2, ge=0)
     # Learnable scalar at the end of each branch, by its initial value; null: none (SkipInit; 0 in the code).
     skipinit_gain: float | None = 0.0
-    # The constant that makes the activation variance preserving: published (sampled by the authors) or exact.
-    gamma: Literal["published", "exact"] = "published"
+    # The constant that makes the activation variance preserving: published (sampled by the authors), exact, or none,
+    # which is 1 (an ablation).
+    gamma: Literal["published", "exact", "none"] = "published"
     # activation: after every activation (code); weights: in every standardized weight, so in the stem and in the final
     # convolution too, and not after the last activation (timm).
     gamma_at: Literal["activation", "weights"] = "activation"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nfrepro.models import nfnet_options, regnet_options
+from nfrepro.models import efficientnet_options, nfnet_options, regnet_options
 from nfrepro.models.options import split_name
 
 # Of the networks without a table of variants (code: experiment.py).
@@ -13,6 +13,7 @@ VARIANTS: dict[str, Mapping[Any, Any]] = {
     "nf_regnet": regnet_options.VARIANTS,
     "bn_regnet": regnet_options.VARIANTS,
     "nfnet": nfnet_options.VARIANTS,
+    "efficientnet": efficientnet_options.VARIANTS,
 }
 
 

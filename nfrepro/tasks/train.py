@@ -107,6 +107,7 @@ def _final_numbers(result: loop.Outcome, model: nn.Module) -> dict[str, Any]:
         "diverged_at_step": result.step if result.status == "diverged" else None,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "train_seconds": round(result.train_seconds, 3),
+        "data_seconds": round(result.data_seconds, 3),
         "images_per_second": round(result.images_per_second, 1),
         "weights_sha256": _weights_digest(model),
     }

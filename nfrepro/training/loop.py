@@ -1,26 +1,24 @@
 """The training loop. Interrupted and resumed, it ends with the same bits as undisturbed (on a CPU)."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import nn
 
 from nfrepro.data.batches import steps_per_epoch, test_batches, train_batches
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.training import checkpoint
-from nfrepro.training.clipping import clip_gradients, clipped_parameters
+from nfrepro.training.averaging import WeightAverage
 from nfrepro.training.evaluation import Evaluation, evaluate
 from nfrepro.training.observer import Diverged, Observer, Surroundings, images_per_second
 from nfrepro.training.options import TrainOptions
-from nfrepro.training.recipe import ema_decay, learning_rate, make_optimizer
+from nfrepro.training.recipe import learning_rate, make_optimizer
 from nfrepro.training.state import Sums, TrainingState
+from nfrepro.training.step import train_step
 
 EVALUATION_BATCH = 500
 
@@ -55,6 +53,7 @@ class Outcome:
     step: int  # optimiser steps done; for a diverged run the step (from 1) whose loss was not finite
     metrics: list[dict[str, Any]]
     train_seconds: float
+    data_seconds: float  # of these, waiting for batches
     images_per_second: float
 
 
@@ -84,9 +83,8 @@ def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome
 
 
 def _start_or_continue(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> TrainingState:
-    decay = setup.options.ema_decay
-    ema = None if decay is None else AveragedModel(model, use_buffers=True, avg_fn=_warmed_up_average(decay))
-    state = TrainingState(model, ema, make_optimizer(model, setup.options), Sums.empty(around.device))
+    ema = None if setup.options.ema_decay is None else WeightAverage(model)
+    state = TrainingState(model, ema, make_optimizer(model, setup.options))
     saved = checkpoint.load_newest(around.folder, around.complain)
     if saved is not None:
         found = setup.dataset.fingerprint
@@ -100,43 +98,17 @@ def _start_or_continue(model: nn.Module, setup: TrainingSetup, around: Surroundi
     return state
 
 
-def _warmed_up_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        if not averaged.is_floating_point():
-            return current
-        return torch.lerp(current, averaged, ema_decay(int(count), decay))
-
-    return average
-
-
 def _train_epoch(state: TrainingState, setup: TrainingSetup, epoch: int, observer: Observer) -> None:
     """What is left of the epoch."""
     observer.start_clock()
     first_step = state.step - epoch * setup.steps_per_epoch
-    batch_size = setup.options.batch_size
-    for x, labels in train_batches(setup.dataset, setup.data, batch_size, setup.seed, epoch, first_step):
-        loss = _train_step(state, x, labels, setup)
-        observer.after_step(loss)
-
-
-def _train_step(state: TrainingState, x: Tensor, labels: Tensor, setup: TrainingSetup) -> Tensor:
-    """One optimiser step on images [N, C, H, W]. Returns the loss, detached."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = setup.learning_rate(state.step)
-    with setup.autocast:
-        logits = state.model(x)
-    logits = logits.float()
-    loss = F.cross_entropy(logits, labels, label_smoothing=setup.options.label_smoothing)
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if setup.options.clip_factor is not None:
-        clip_gradients(clipped_parameters(state.model), setup.options.clip_factor)
-    state.optimizer.step()
-    if state.ema is not None:
-        state.ema.update_parameters(state.model)
-    state.sums.add(loss.detach(), logits.detach(), labels)
-    state.step += 1
-    return loss.detach()
+    batches = train_batches(
+        setup.dataset, setup.data, setup.options.batch_size, setup.seed, epoch, first_step=first_step
+    )
+    for x, targets in observer.timed(batches):
+        for group in state.optimizer.param_groups:
+            group["lr"] = setup.learning_rate(state.step)
+        observer.after_step(train_step(state, x, targets, setup.options, setup.autocast, setup.seed))
 
 
 def _evaluate(state: TrainingState, setup: TrainingSetup) -> None:
@@ -146,11 +118,11 @@ def _evaluate(state: TrainingState, setup: TrainingSetup) -> None:
         raise Diverged(state.step)
     row = _metrics_row(state, result, setup)
     if state.ema is not None:
-        average = evaluate(state.ema, test_batches(setup.dataset, EVALUATION_BATCH), setup.autocast)
+        average = evaluate(state.ema.model, test_batches(setup.dataset, EVALUATION_BATCH), setup.autocast)
         finite = average.loss if math.isfinite(average.loss) else None
         row |= {"ema_test_loss": finite, "ema_test_top1": average.top1, "ema_test_top5": average.top5}
     state.metrics.append(row)
-    state.sums = Sums.empty(state.sums.loss.device)
+    state.sums = Sums()
 
 
 def _metrics_row(state: TrainingState, result: Evaluation, setup: TrainingSetup) -> dict[str, Any]:
@@ -163,8 +135,8 @@ def _metrics_row(state: TrainingState, result: Evaluation, setup: TrainingSetup)
         "epoch": state.step // setup.steps_per_epoch,
         "step": state.step,
         "lr": setup.learning_rate(state.step - 1),
-        "train_loss": sums.loss.item() / sums.steps,
-        "train_top1": 100.0 * sums.correct.item() / sums.images,
+        "train_loss": sums.loss / sums.steps,
+        "train_top1": 100.0 * sums.correct / sums.images,
         "test_loss": result.loss,
         "test_top1": result.top1,
         "test_top5": result.top5,
@@ -177,4 +149,4 @@ def _outcome(
     status: Literal["completed", "diverged"], step: int, state: TrainingState, setup: TrainingSetup
 ) -> Outcome:
     rate = images_per_second(state, setup.options)
-    return Outcome(status, step, state.metrics, state.train_seconds, rate)
+    return Outcome(status, step, state.metrics, state.train_seconds, state.data_seconds, rate)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,21 +69,34 @@ class Observer:
     ) -> None:
         self.state, self.options, self.around = state, options, around
         self.steps_per_epoch, self.fingerprint = steps_per_epoch, fingerprint
-        self.unseen: list[Tensor] = []
+        self.unseen: list[Tensor] = []  # of each step since the last look, what `train_step` found
         self.newest_loss: float | None = None
         self.clock = self.reported = self.saved = time.perf_counter()
+        self.waited = 0.0  # for batches, since the clock was started
 
     def start_clock(self) -> None:
         """What passed since the last look was not training."""
-        self.clock = time.perf_counter()
+        self.clock, self.waited = time.perf_counter(), 0.0
 
-    def after_step(self, loss: Tensor) -> None:
-        """Raises `Diverged` for a loss that is not finite, `Stopped` when asked to; reports and saves now and then.
+    def timed(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same batches; counts the time that training waits for them."""
+        iterator = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            batch = next(iterator, None)
+            self.waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
 
-        After the last step of an epoch it only looks: the evaluation comes first.
+    def after_step(self, found: Tensor) -> None:
+        """Takes what `train_step` found; reports and saves now and then.
+
+        Raises `Diverged` for a loss that is not finite, `Stopped` when asked to. After the last step of an epoch
+        it only looks: the evaluation comes first.
         """
         last_of_epoch = self.state.step % self.steps_per_epoch == 0
-        self.unseen.append(loss)
+        self.unseen.append(found)
         probed = self.state.step in self.around.probe_steps
         at_once = 1 if self.around.device.type == "cpu" else GPU_STEPS_BETWEEN_LOOKS
         if len(self.unseen) < at_once and not last_of_epoch and not probed:
@@ -127,15 +140,21 @@ class Observer:
         self.start_clock()
 
     def _look(self) -> None:
-        losses = torch.stack(self.unseen).tolist()
+        found = torch.stack(self.unseen).tolist()
         self.unseen = []
-        self.newest_loss = losses[-1]
+        self.newest_loss = found[-1][0]
         now = time.perf_counter()
         self.state.train_seconds += now - self.clock
-        self.clock = now
-        for step, value in enumerate(losses, start=self.state.step - len(losses) + 1):
-            if not math.isfinite(value):
+        self.state.data_seconds += self.waited
+        self.clock, self.waited = now, 0.0
+        sums = self.state.sums
+        for step, (loss, correct) in enumerate(found, start=self.state.step - len(found) + 1):
+            if not math.isfinite(loss):
                 raise Diverged(step)
+            sums.loss += loss
+            sums.correct += int(correct)
+            sums.images += self.options.batch_size
+            sums.steps += 1
 
     def _between_steps(self) -> None:
         now = time.perf_counter()

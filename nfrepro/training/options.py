@@ -12,25 +12,33 @@ from nfrepro.options import Options
 
 
 class TrainOptions(Options):
-    """SGD with Nesterov momentum; linear warm-up, then cosine to zero."""
+    """SGD with Nesterov momentum; linear warm-up, then a cosine."""
 
     # Passes over the training images.
     epochs: int = Field(default=90, ge=1)
     # Images per optimiser step.
     batch_size: int = Field(default=1024, ge=1)
+    # Consecutive parts into which each batch is cut, so that it needs less memory; their gradients add up to one step.
+    # Networks without BatchNorm train the same; BatchNorm normalises with the statistics of a part (ghost statistics).
+    micro_batches: int = Field(default=1, ge=1)
     # Peak learning rate at 256 images a batch. The rate used is lr * batch_size / 256.
     lr: float = Field(default=0.1, gt=0)
     # Epochs of linear warm-up from 0, counted inside `epochs`.
     warmup_epochs: float = Field(default=5.0, ge=0)
+    # Learning rate that the cosine ends at, in units of the rate used: not scaled by the batch (authors' NF-RegNets:
+    # 0.001).
+    final_lr: float = Field(default=0.0, ge=0)
     # Nesterov momentum.
     momentum: float = Field(default=0.9, ge=0, lt=1)
     # Coupled L2 decay: added to the gradient of convolution and classifier weights; not of gains, biases, BatchNorm's
     # parameters or SkipInit scalars.
     weight_decay: float = Field(default=1e-4, ge=0)
+    # true: decay of all parameters, also of gains, biases, BatchNorm's parameters and SkipInit scalars.
+    decay_all: bool = False
     # Adaptive gradient clipping: the gradient of an output unit has at most this share of the norm of its weights; not
     # the classifier's (arXiv 2102.06171: 0.01 for batches of 1024 to 4096, 0.01 to 0.16 tried). null: no clipping.
     clip_factor: float | None = Field(default=None, gt=0)
-    # Softmax cross entropy against (1 - s) * one-hot + s / classes.
+    # Softmax cross entropy against (1 - s) * target + s / classes; the target is one-hot, or of mixed images a mixture.
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     # float32, or bfloat16 autocast with float32 weights. Part of the identity: never chosen by the machine.
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -44,6 +52,18 @@ class TrainOptions(Options):
     def _warmup_ends_before_training(self) -> "TrainOptions":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be less than epochs ({self.epochs})")
+        return self
+
+    @model_validator(mode="after")
+    def _micro_batches_are_equal(self) -> "TrainOptions":
+        if self.batch_size % self.micro_batches:
+            raise ValueError(f"batch_size ({self.batch_size}) must divide by micro_batches ({self.micro_batches})")
+        return self
+
+    @model_validator(mode="after")
+    def _cosine_falls(self) -> "TrainOptions":
+        if self.final_lr > self.peak_lr:
+            raise ValueError(f"final_lr ({self.final_lr:g}) must be at most the peak rate ({self.peak_lr:g})")
         return self
 
     @property

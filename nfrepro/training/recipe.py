@@ -14,11 +14,15 @@ def learning_rate(step: int, steps_per_epoch: int, options: TrainOptions) -> flo
     warmup = round(options.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return options.peak_lr * step / warmup
-    return options.peak_lr * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+    falling = options.peak_lr - options.final_lr
+    return options.final_lr + falling * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weights of convolutions and of the classifier decay; gains, biases, BatchNorm and SkipInit scalars do not."""
+def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool = False) -> list[dict[str, object]]:
+    """Weights of convolutions and of the classifier decay; gains, biases, BatchNorm and SkipInit scalars do not, unless
+    `decay_all`."""
+    if decay_all:
+        return [{"params": list(model.parameters()), "weight_decay": weight_decay}]
     decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
     parameters = list(model.parameters())
     return [
@@ -30,7 +34,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
 def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.SGD:
     """SGD with Nesterov momentum and coupled decay; the loop sets the learning rate of every step."""
     return torch.optim.SGD(
-        parameter_groups(model, options.weight_decay),
+        parameter_groups(model, options.weight_decay, options.decay_all),
         lr=options.peak_lr,
         momentum=options.momentum,
         nesterov=options.momentum > 0,
@@ -38,5 +42,6 @@ def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.SGD:
 
 
 def ema_decay(step: int, decay: float) -> float:
-    """Decay of the weight average at `step`, warmed up so that early weights are forgotten (code: ema.py)."""
+    """Decay of the weight average at optimiser step `step` (from 0), warmed up so that early weights are forgotten
+    (code: utils.py, tf1_ema)."""
     return min(decay, (1 + step) / (10 + step))

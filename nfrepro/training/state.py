@@ -4,29 +4,19 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import nn
+
+from nfrepro.training.averaging import WeightAverage
 
 
 @dataclass
 class Sums:
-    """Sums over the steps since the last evaluation; on the device until somebody looks."""
+    """Sums over the steps since the last evaluation, as far as somebody has looked."""
 
-    loss: Tensor
-    correct: Tensor
+    loss: float = 0.0
+    correct: int = 0
     images: int = 0
     steps: int = 0
-
-    @classmethod
-    def empty(cls, device: torch.device) -> "Sums":
-        loss = torch.zeros((), dtype=torch.float64, device=device)
-        return cls(loss, correct=torch.zeros((), dtype=torch.int64, device=device))
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self.loss += loss
-        self.correct += (logits.argmax(1) == labels).sum()
-        self.images += len(labels)
-        self.steps += 1
 
 
 @dataclass
@@ -34,12 +24,17 @@ class TrainingState:
     """A run in training, after `step` optimiser steps."""
 
     model: nn.Module
-    ema: AveragedModel | None
+    ema: WeightAverage | None
     optimizer: torch.optim.SGD
-    sums: Sums
+    sums: Sums = field(default_factory=Sums)
     step: int = 0
     train_seconds: float = 0.0
+    data_seconds: float = 0.0  # of these, waiting for batches
     metrics: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
     def to_checkpoint(self, fingerprint: str) -> dict[str, Any]:
         """Tensors, numbers, strings and containers of them; `fingerprint` is that of the data."""
@@ -47,30 +42,29 @@ class TrainingState:
             "fingerprint": fingerprint,
             "threads": torch.get_num_threads(),
             "model": self.model.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
+            "ema": None if self.ema is None else self.ema.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "sums": asdict(self.sums),
             "step": self.step,
             "train_seconds": self.train_seconds,
+            "data_seconds": self.data_seconds,
             "metrics": self.metrics,
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.sums.loss.is_cuda else [],
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Makes this state, and the process's generators, what they were when `saved` was made."""
-        device = self.sums.loss.device
         self.model.load_state_dict(saved["model"])
         if self.ema is not None:
-            self.ema.load_state_dict(saved["ema"])
+            self.ema.model.load_state_dict(saved["ema"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        sums = saved["sums"]
-        self.sums = Sums(sums["loss"].to(device), sums["correct"].to(device), sums["images"], sums["steps"])
+        self.sums = Sums(**saved["sums"])
         self.step = saved["step"]
-        self.train_seconds = saved["train_seconds"]
+        self.train_seconds, self.data_seconds = saved["train_seconds"], saved["data_seconds"]
         self.metrics = saved["metrics"]
         # The order of a sum, and so its last bit, depends on the number of threads.
         torch.set_num_threads(saved["threads"])
         torch.set_rng_state(saved["rng"])
-        if saved["cuda_rng"]:
-            torch.cuda.set_rng_state_all(saved["cuda_rng"])
+        if saved["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(saved["cuda_rng"], self.device)

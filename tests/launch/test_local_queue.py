@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tiny_experiment import TINY, Call, command
 
-TIMES = ("train_seconds", "images_per_second")
+TIMES = ("train_seconds", "data_seconds", "images_per_second")
 pytestmark = pytest.mark.slow
 
 # Long enough (about 1,500 steps of a few milliseconds) to be hit in the middle.

@@ -180,6 +180,7 @@ NF_SWITCHES: list[dict[str, Any]] = [
     {"convolution": "ws"},
     {"gamma_at": "weights"},
     {"gamma": "exact", "activation": "silu"},
+    {"gamma": "none", "activation": "silu"},
     {"beta": "off"},
     {"beta": "no_reset"},
     {"skipinit_gain": None},
@@ -215,6 +216,7 @@ def nf_resnet_by_formula(model: Any, x: Tensor, options: dict[str, Any]) -> Tens
     activation = ACTIVATIONS[options.get("activation", "relu")]
     kind = options.get("convolution", "scaled_ws")
     gamma = activation.gamma(options.get("gamma", "published")) if kind == "scaled_ws" else 1.0
+    gamma = 1.0 if options.get("gamma") == "none" else gamma
     in_weights = options.get("gamma_at") == "weights"
 
     def act(value: Tensor) -> Tensor:
@@ -343,7 +345,7 @@ def test_only_networks_without_normalization_fold() -> None:
 @pytest.mark.parametrize(
     ("family", "options"),
     [(family, {"stem": stem}) for family in RESNETS for stem in ("imagenet", "small", "small_stride2")]
-    + [("nf_regnet_b0", {}), ("bn_regnet_b0", {})],
+    + [("nf_regnet_b0", {}), ("bn_regnet_b0", {}), ("efficientnet_b0", {"width": 0.25})],
 )
 def test_features_are_what_is_declared(family: str, options: dict[str, Any]) -> None:
     model: Any = create(family, **(small(family) if family in RESNETS else {}), **options)

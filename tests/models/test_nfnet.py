@@ -109,16 +109,23 @@ def test_the_stem_keeps_unit_variance() -> None:
     assert sum(variances) / len(variances) == pytest.approx(1.0, abs=0.15)
 
 
-@pytest.mark.parametrize("gamma_at", ["activation", "weights"])
-def test_network_is_its_formula(gamma_at: str) -> None:
+@pytest.mark.parametrize(
+    ("gamma_at", "source", "gamma"),
+    [
+        ("activation", "published", 1.7881293296813965),
+        ("weights", "published", 1.7881293296813965),
+        ("activation", "none", 1.0),
+    ],
+)
+def test_network_is_its_formula(gamma_at: str, source: str, gamma: float) -> None:
     # Every scale on activations, squeeze-excite and pool written out, at an even size; SiLU, where x / beta inside the
     # activation would differ.
     torch.manual_seed(0)
-    model = nfnet(4, **SMALL, activation="silu", alpha=0.5, squeeze_excite_gain=1.5, gamma_at=gamma_at).double().eval()
+    constants: dict[str, Any] = {"alpha": 0.5, "squeeze_excite_gain": 1.5, "gamma": source, "gamma_at": gamma_at}
+    model = nfnet(4, **SMALL, activation="silu", **constants).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.3)
-    gamma = 1.7881293296813965
     scaled = gamma_at == "weights"
 
     def act(x: Tensor) -> Tensor:

@@ -137,11 +137,14 @@ def test_average_pool_of_transition_blocks_leaves_a_quarter_of_white_noise() -> 
     assert mean_variance(shortcut) == pytest.approx(0.25, rel=0.05)
 
 
-@pytest.mark.parametrize("activation", ["relu", "silu", "tanh"])
-def test_block_is_its_formula(activation: Any) -> None:
+@pytest.mark.parametrize(
+    ("activation", "source"), [("relu", "exact"), ("silu", "published"), ("tanh", "published"), ("silu", "none")]
+)
+def test_block_is_its_formula(activation: Any, source: str) -> None:
     # Scales on activations, squeeze-excite and pool written out; an odd size, so that the last windows are half empty.
     torch.manual_seed(0)
-    model = nf_regnet(width=0.25, activation=activation, skipinit_gain=0.75, alpha=0.5, squeeze_excite_gain=1.5)
+    constants: dict[str, Any] = {"skipinit_gain": 0.75, "alpha": 0.5, "squeeze_excite_gain": 1.5, "gamma": source}
+    model = nf_regnet(width=0.25, activation=activation, **constants)
     model.double().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -153,7 +156,7 @@ def test_block_is_its_formula(activation: Any) -> None:
         "tanh": torch.tanh,
     }
     act = activations[activation]
-    gamma = model.gamma_after_activation
+    gamma = 1.0 if source == "none" else model.gamma_after_activation
 
     def branch(block: Any, entering: Tensor) -> Tensor:
         out = block.conv1(gamma * act(block.conv0(entering)))

@@ -24,7 +24,7 @@ Slurm = Callable[..., str]  # calls a command of SLURM
 PROFILE = "partition: main\ntimeout_min: 60\n"
 # Some seconds of training a run: long enough to be hit in the middle.
 LONG = TINY.replace("train_images: 96", "train_images: 4000").replace("epochs: 2", "epochs: 6")
-TIMES = ("train_seconds", "images_per_second")
+TIMES = ("train_seconds", "data_seconds", "images_per_second")
 
 
 @pytest.fixture(autouse=True)

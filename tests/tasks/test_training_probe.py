@@ -21,7 +21,7 @@ from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.train import run
 from nfrepro.training.recipe import learning_rate
 
-TIMES = ("train_seconds", "images_per_second")
+TIMES = ("train_seconds", "data_seconds", "images_per_second")
 PROBE = {"steps": [0, 1, 4, 6, 12, 100], "images": 8}
 NF = {"name": "nf_resnet", "blocks": [2, 1], "width": 0.0625, "stem": "small", "skipinit_gain": 0.5}
 BN = {"name": "bn_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"}

@@ -1,12 +1,15 @@
 """The loop: against a plain loop written out here, divergence, and interruption at every single step."""
 
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from nfrepro.data.batches import train_batches
 from nfrepro.data.sources import load
@@ -15,9 +18,10 @@ from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.train import initial_model, run
+from nfrepro.training import loop
 from nfrepro.training.recipe import learning_rate
 
-TIMES = ("train_seconds", "images_per_second")
+TIMES = ("train_seconds", "data_seconds", "images_per_second")
 
 
 def task(**changes: Any) -> TrainTask:
@@ -107,8 +111,9 @@ def test_it_learns(tmp_path: Path) -> None:
         {"train": {"precision": "bfloat16"}},
         {"train": {"ema_decay": 0.9, "evaluate_every": 2}},
         {"model": {"name": "bn_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"}},
+        {"train": {"micro_batches": 2, "ema_decay": 0.9}, "model": {"dropout": 0.5, "stochastic_depth": 0.5}},
     ],
-    ids=["float32", "bfloat16", "ema", "bn"],
+    ids=["float32", "bfloat16", "ema", "bn", "micro_batches"],
 )
 def test_stopped_at_any_step_it_ends_with_the_same_bits(tmp_path: Path, changes: dict[str, Any]) -> None:
     options = task(**changes)
@@ -162,7 +167,19 @@ def test_divergence_is_a_result_with_its_step(tmp_path: Path) -> None:
 
 def test_throughput_is_images_over_time(tmp_path: Path) -> None:
     final = execute(task(), tmp_path / "run").final
+    assert 0 < final["data_seconds"] <= final["train_seconds"]
     assert final["images_per_second"] == pytest.approx(12 * 16 / final["train_seconds"], rel=0.02)
+
+
+def test_time_spent_waiting_for_batches_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_batches(*arguments: Any, **options: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in train_batches(*arguments, **options):
+            time.sleep(0.02)
+            yield batch
+
+    monkeypatch.setattr(loop, "train_batches", slow_batches)
+    final = execute(task(), tmp_path / "run").final
+    assert 12 * 0.02 <= final["data_seconds"] <= final["train_seconds"]
 
 
 def test_seeds_and_arms(tmp_path: Path) -> None:

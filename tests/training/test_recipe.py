@@ -43,6 +43,18 @@ def test_the_schedule_rises_then_falls_and_never_exceeds_its_peak(
     assert all(math.isfinite(rate) and rate >= 0 for rate in rates)
 
 
+def test_the_cosine_ends_at_the_final_rate_of_the_authors_formula() -> None:
+    options = TrainOptions(epochs=360, final_lr=0.001)  # NF-RegNets (code: optim.py, WarmupCosineDecay)
+    steps, warmup, total = 1251, 5 * 1251, 360 * 1251
+    for step in (warmup, warmup + 12345, total - 1):
+        expected = 0.5 * (0.4 - 0.001) * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) + 0.001
+        assert learning_rate(step, steps, options) == pytest.approx(expected, rel=1e-12)
+    assert learning_rate(total - 1, steps, options) == pytest.approx(0.001, rel=1e-6)
+    assert learning_rate(steps, steps, options) == learning_rate(steps, steps, PAPER)
+    with pytest.raises(ValueError, match=r"final_lr \(0.5\) must be at most the peak rate \(0.4\)"):
+        TrainOptions(final_lr=0.5)
+
+
 def test_weights_decay_and_nothing_else_does() -> None:
     for family in ("nf_resnet", "bn_resnet"):
         model = create(family, blocks=[1, 1], width=0.125)
@@ -54,6 +66,13 @@ def test_weights_decay_and_nothing_else_does() -> None:
         assert {name for name in names.values() if "conv" in name and name.endswith("weight")} <= decayed
         assert "linear.weight" in decayed
         assert all("gain" in name or name.endswith("bias") or "norm" in name for name in free)
+
+
+def test_all_decays_on_request() -> None:
+    model = create("nf_resnet", blocks=[1, 1], width=0.125)
+    optimizer = make_optimizer(model, TrainOptions(decay_all=True, weight_decay=0.01))
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] == 0.01 for p in group["params"]}
+    assert decayed == {id(parameter) for parameter in model.parameters()}
 
 
 def test_the_optimiser_is_nesterov_with_coupled_decay() -> None:

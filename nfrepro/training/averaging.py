@@ -1,0 +1,25 @@
+"""The exponential moving average of a network's weights (code: utils.py, tf1_ema)."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """Average of the parameters and floating buffers of `model`, from their values now on; other buffers are copies.
+
+    torch's AveragedModel begins with the weights after the first step, and makes a GPU wait for every tensor.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, decay: float) -> None:
+        """average = decay * average + (1 - decay) * current."""
+        averaged, current = self.model.state_dict(), model.state_dict()
+        floating = [name for name, value in current.items() if value.is_floating_point()]
+        torch._foreach_lerp_([averaged[name] for name in floating], [current[name] for name in floating], 1.0 - decay)
+        for name in current.keys() - set(floating):
+            averaged[name].copy_(current[name])

@@ -1,0 +1,172 @@
+"""One optimiser step: micro-batches against whole batches, ghost statistics, soft targets and the weight average."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from nfrepro.models import create
+from nfrepro.training.averaging import WeightAverage
+from nfrepro.training.options import TrainOptions
+from nfrepro.training.recipe import ema_decay, make_optimizer
+from nfrepro.training.state import TrainingState
+from nfrepro.training.step import cut, train_step
+
+SMALL: dict[str, Any] = {"blocks": [1, 1], "width": 0.0625, "stem": "small", "num_classes": 4}
+FLOAT64 = torch.autocast("cpu", torch.bfloat16, enabled=False)
+
+
+def options(**changes: Any) -> TrainOptions:
+    settings: dict[str, Any] = {"epochs": 1, "batch_size": 12, "lr": 4.0, "warmup_epochs": 0.0}
+    return TrainOptions.model_validate(settings | changes)
+
+
+def network(name: str, **changes: Any) -> Any:
+    torch.manual_seed(0)
+    return create(name, **SMALL | changes).double().train()
+
+
+def begin(model: nn.Module, options: TrainOptions) -> TrainingState:
+    average = None if options.ema_decay is None else WeightAverage(model)
+    return TrainingState(model, average, make_optimizer(model, options))
+
+
+def batch(step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(12, 3, 8, 8, generator=generator, dtype=torch.float64)
+    return x, torch.randint(4, (12,), generator=generator)
+
+
+def train(model: nn.Module, options: TrainOptions, steps: int = 4) -> tuple[TrainingState, list[Tensor]]:
+    state = begin(model, options)
+    found = [train_step(state, *batch(step), options, FLOAT64, seed=3) for step in range(steps)]
+    return state, found
+
+
+def assert_same(a: nn.Module, b: nn.Module) -> None:
+    for (name, mine), other in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("micro_batches", [2, 3, 12])
+@pytest.mark.parametrize("name", ["nf_resnet", "skipinit_resnet", "fixup_resnet"])
+def test_without_batch_norm_micro_batches_change_nothing(name: str, micro_batches: int) -> None:
+    settings = {"clip_factor": 0.05, "ema_decay": 0.9, "weight_decay": 1e-2}
+    whole, found = train(network(name), options(**settings))
+    cut, parts = train(network(name), options(**settings, micro_batches=micro_batches))
+    assert_same(whole.model, cut.model)
+    assert whole.ema is not None
+    assert cut.ema is not None
+    assert_same(whole.ema.model, cut.ema.model)
+    torch.testing.assert_close(torch.stack(parts), torch.stack(found), rtol=1e-10, atol=1e-12)
+    assert not torch.equal(whole.model.linear.weight, network(name).linear.weight)  # type: ignore[union-attr]
+
+
+def test_batch_norm_has_the_statistics_of_a_part() -> None:
+    """Against the sum over the parts written out, each with a copy of the network as it was before the step."""
+    settings = options(micro_batches=3, ema_decay=0.9)
+    reference = network("bn_resnet")
+    optimizer = make_optimizer(reference, settings)
+    trained, _ = train(network("bn_resnet"), settings)
+    for step in range(4):
+        x, labels = batch(step)
+        optimizer.zero_grad()
+        after = []
+        for part in range(3):
+            alone = copy.deepcopy(reference)
+            rows = slice(4 * part, 4 * part + 4)
+            loss = F.cross_entropy(alone(x[rows]), labels[rows], label_smoothing=0.1) / 3
+            gradients = torch.autograd.grad(loss, list(alone.parameters()))
+            for parameter, gradient in zip(reference.parameters(), gradients, strict=True):
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            after.append(dict(alone.named_buffers()))
+        for name, buffer in reference.named_buffers():
+            values = torch.stack([buffers[name] for buffers in after])
+            buffer.copy_(values.mean(0) if buffer.is_floating_point() else values[0])
+        optimizer.step()
+    assert_same(trained.model, reference)
+    whole, _ = train(network("bn_resnet"), options())
+    assert not torch.allclose(whole.model.linear.weight, reference.linear.weight, rtol=1e-3)  # type: ignore[union-attr]
+
+
+def test_dropout_draws_depend_on_the_part_alone() -> None:
+    name, settings = "nf_resnet", options(micro_batches=2)
+    results = []
+    for before in (1, 2):
+        model = network(name, dropout=0.5, stochastic_depth=0.5, skipinit_gain=1.0)
+        state = begin(model, settings)
+        for step in range(2):
+            torch.manual_seed(before)  # whatever was drawn meanwhile
+            train_step(state, *batch(step), settings, FLOAT64, seed=3)
+        results.append(copy.deepcopy(model.state_dict()))
+    assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])
+
+
+def test_soft_targets_are_a_smoothed_mixture() -> None:
+    targets = torch.rand(12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    targets /= targets.sum(1, keepdim=True)
+    for smoothing in (0.0, 0.1):
+        for micro_batches in (1, 3):
+            settings = options(label_smoothing=smoothing, micro_batches=micro_batches)
+            state = begin(network("nf_resnet"), settings)
+            x, _ = batch(0)
+            logits = copy.deepcopy(state.model)(x)
+            smoothed = (1 - smoothing) * targets + smoothing / 4
+            loss = -(smoothed * logits.log_softmax(1)).sum(1).mean()
+            right = (logits.argmax(1) == targets.argmax(1)).sum()
+            found = train_step(state, x, targets, settings, FLOAT64, seed=3)
+            torch.testing.assert_close(found, torch.stack([loss, right.double()]), rtol=1e-10, atol=0)
+
+
+def test_one_hot_targets_train_as_their_labels() -> None:
+    settings = options()
+    by_label, by_target = begin(network("nf_resnet"), settings), begin(network("nf_resnet"), settings)
+    x, labels = batch(0)
+    train_step(by_label, x, labels, settings, FLOAT64, seed=3)
+    train_step(by_target, x, F.one_hot(labels, 4).double(), settings, FLOAT64, seed=3)
+    assert_same(by_label.model, by_target.model)
+
+
+def test_the_average_follows_the_authors_recursion() -> None:
+    """From the initial weights on, with decay min(0.5, (1 + t) / (10 + t)) at step t = 0, 1, …; statistics too."""
+    settings = options(ema_decay=0.5)
+    model = network("bn_resnet")
+    state = begin(model, settings)
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    for step in range(12):
+        train_step(state, *batch(step), settings, FLOAT64, seed=3)
+        decay = min(0.5, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            mixed = decay * expected[name] + (1 - decay) * value
+            expected[name] = mixed if value.is_floating_point() else value.clone()
+    assert ema_decay(7, 0.5) < 0.5 == ema_decay(8, 0.5)
+    assert state.ema is not None
+    for name, value in state.ema.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=1e-12)
+    assert not any(parameter.requires_grad for parameter in state.ema.model.parameters())
+
+
+@given(data=st.data(), size=st.integers(1, 8), micro_batches=st.integers(1, 8))
+def test_rows_are_cut_where_micro_batches_are(data: st.DataObject, size: int, micro_batches: int) -> None:
+    total = size * micro_batches
+    start = data.draw(st.integers(0, total - 1))
+    stop = data.draw(st.integers(start + 1, total))
+    settings = options(batch_size=total, micro_batches=micro_batches, lr=1.0)
+    found = []
+    for part in cut(settings, range(start, stop)):
+        rows = list(range(start, stop))[part.rows]
+        assert rows
+        assert {row // size for row in rows} == {part.number}
+        assert rows[0] % size == part.first
+        found += rows
+    assert found == list(range(start, stop))
+
+
+def test_batches_divide_into_micro_batches() -> None:
+    with pytest.raises(ValueError, match=r"batch_size \(12\) must divide by micro_batches \(5\)"):
+        options(micro_batches=5)
