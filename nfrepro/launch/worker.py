@@ -12,6 +12,7 @@ import json
 import os
 import queue
 import signal
+import sys
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
