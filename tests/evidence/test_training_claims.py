@@ -137,7 +137,7 @@ def test_a_clear_effect_decides_a_claim_either_way(results: Path, name: str, sca
     assert judged(results, name, scale, mirrored(WORLDS[name])).verdict == "contradicted"
 
 
-@pytest.mark.parametrize("name", set(WORLDS) - {"C23", "C31", "C36", "C43"})
+@pytest.mark.parametrize("name", sorted(WORLDS.keys() - {"C23", "C31", "C36", "C43"}))
 def test_without_an_effect_no_claim_is_supported(results: Path, name: str) -> None:
     assert judged(results, name, "laptop", lambda row: 80).verdict in ("inconclusive", "contradicted")
 
