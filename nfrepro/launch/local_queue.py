@@ -112,7 +112,7 @@ def _start_worker(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=_environment(share),
+        env=worker_environment(share.threads),
         start_new_session=True,  # Ctrl-C reaches this process only, which then stops the workers in order
     )
     worker = Worker(number, process)
@@ -121,12 +121,13 @@ def _start_worker(
     return worker
 
 
-def _environment(share: Share) -> dict[str, str]:
+def worker_environment(threads: int) -> dict[str, str]:
+    """Of a process of this package with so many threads."""
     package_parent = str(Path(nfrepro.__file__).parents[1])
     path = os.pathsep.join(part for part in (package_parent, os.environ.get("PYTHONPATH")) if part)
     # Threads that wait spinning slow each other down more than tenfold as soon as anything else wants a core.
-    patience = {"OMP_WAIT_POLICY": "PASSIVE"} if share.threads > 1 else {}
-    return {**patience, **os.environ, "OMP_NUM_THREADS": str(share.threads), "PYTHONPATH": path}
+    patience = {"OMP_WAIT_POLICY": "PASSIVE"} if threads > 1 else {}
+    return {**patience, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
 
 
 def _listen(worker: Worker, inbox: Inbox) -> None:

@@ -5,6 +5,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from nfrepro.evidence.provenance import processor
+
 
 @dataclass(frozen=True)
 class Share:
@@ -43,6 +45,15 @@ def count_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def device_name(device: str) -> str:
+    """Of the GPU that torch calls so, or of the processor."""
+    if not device.startswith("cuda"):
+        return processor()
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def _siblings(processor: int) -> str:
