@@ -158,7 +158,7 @@ def dry_run(
         raise InputError(f"{name}: its runs are of the task {runs[0].task}; a dry run is of training")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise InputError(f"--device {device}: there is: cpu, cuda, cuda:NUMBER, auto")
-    from nfrepro.cost_display import trial_header, trial_row
+    from nfrepro.cost_display import count, trial_header, trial_row
     from nfrepro.display import Waiting
     from nfrepro.launch import measurements
     from nfrepro.launch.dry_run import Order, try_shape
@@ -168,7 +168,7 @@ def dry_run(
     share = share_machine(len(runs), None, threads)
     order = Order(share.devices[0] if device == "auto" else device, share.threads, steps, limit_seconds)
     shapes = find_shapes(runs)
-    print(f"{order.device}, {order.threads} threads; {steps} steps; rates in images/s", flush=True)
+    print(f"{order.device}, {count(order.threads, 'thread')}; {count(steps, 'step')}; rates in images/s", flush=True)
     print(trial_header(shapes), flush=True)
     good = True
     for number, shape in enumerate(shapes, start=1):
