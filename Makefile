@@ -18,7 +18,7 @@ ON_CLUSTER = $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)' $(if $(DRY_
 OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm lint sweep status watch logs cancel figures claims bench slurm-up slurm-down clean
+.PHONY: help setup test test-slurm lint sweep plan dry-run status watch logs cancel figures claims bench slurm-up slurm-down clean
 
 # The cluster of `make slurm-up`, if it is there and this machine has no other.
 NFREPRO_SLURM ?= /tmp/nfrepro-slurm-$(shell id -un)
@@ -50,6 +50,12 @@ sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it (EXEC
 	if [ $(EXECUTOR) != slurm ] && [ $$status -le 1 ] && [ -f analysis/$(EXP).py ]; then \
 	  $(VENV)/bin/python analysis/$(EXP).py $(OPTIONS) || status=$$?; fi; \
 	exit $$status
+
+plan: $(INSTALLED)  ## what is left of EXP at SCALE, and what it costs: hours, memory, disk (EXECUTOR=slurm: as jobs)
+	@$(NFREPRO) plan $(EXP) $(OPTIONS) $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)')
+
+dry-run: $(INSTALLED)  ## a few real steps of every shape of EXP at SCALE: does it fit, how fast is it?
+	@$(NFREPRO) dry-run $(EXP) $(OPTIONS)
 
 status: $(INSTALLED)  ## where every run of EXP at SCALE stands
 	@$(NFREPRO) status $(EXP) $(OPTIONS)

@@ -31,6 +31,12 @@ def locate(options: DataOptions, fetch: bool = True, report: Callable[[str], Non
     return place
 
 
+def is_here(options: DataOptions) -> bool:
+    """Whether the data set, or a part of it, is on this machine; nothing is checked or fetched."""
+    source = SOURCES[type(options)]
+    return isinstance(source, MadeSource) or _first_place(source.files(options)) is not None
+
+
 def find(files: Files) -> Path:
     """The first place that holds the data set or a part of it; nothing is checked or fetched.
 

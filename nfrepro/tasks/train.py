@@ -24,10 +24,7 @@ from nfrepro.training.step import check_division
 
 def run(task: TrainTask, around: Surroundings) -> Outcome:
     """Trains to the end, or on from where it was stopped. The headline is the last evaluation, never the best."""
-    device = torch.device(around.device)
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
+    device = training_device(around.device)
     dataset = _load_once(task.data).to(device)
     model = initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
     try:
@@ -49,6 +46,15 @@ def check_processes(task: TrainTask, count: int) -> None:
     with torch.device("meta"):
         model = build(task.model, num_classes=2, in_channels=3)
     check_division(model, task.train, count)
+
+
+def training_device(name: str) -> torch.device:
+    """The device of that name, set up to repeat its results."""
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+    return device
 
 
 @lru_cache(maxsize=1)
