@@ -18,14 +18,12 @@ from nfrepro.evidence import cancellation, progress, store
 from nfrepro.evidence.claim import Claim, Claimed, ClaimLost, claim
 from nfrepro.evidence.provenance import provenance
 from nfrepro.specs import Run
-from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
+from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings, loader_workers
 from nfrepro.tasks.registry import TASKS
 from nfrepro.training.distributed import ALONE, Conversation, Processes, ProcessLost
 
 # The machine is at fault, not the run: it is not marked as failed, and the next sweep continues it.
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM}
-# Processes that read data for a run, where its data set does not lie in memory.
-MAX_WORKERS = 8
 
 Ending = Literal["completed", "diverged", "failed", "interrupted", "cancelled", "claimed"]
 
@@ -126,7 +124,7 @@ def _around(run: Run, place: Place, should_stop: Callable[[], bool]) -> Surround
         place.device,
         place.checkpoint_seconds,
         should_stop=should_stop,
-        workers=min(MAX_WORKERS, place.threads),
+        workers=loader_workers(place.threads),
         processes=place.processes,
     )
 

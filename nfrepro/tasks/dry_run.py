@@ -10,26 +10,29 @@ import torch
 from torch import Tensor
 
 from nfrepro.data.batches import train_batches
+from nfrepro.data.loader_rate import loader_rate
 from nfrepro.data.location import is_here
 from nfrepro.data.sizes import image_sizes
 from nfrepro.data.sources import Dataset, ImageSet, load
 from nfrepro.seeding import stream_seed
+from nfrepro.tasks.job import loader_workers
 from nfrepro.tasks.memory import PeakMemory, available_bytes, total_bytes
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.train import initial_model, training_device
 from nfrepro.tasks.work import count_work
 from nfrepro.training.averaging import WeightAverage
+from nfrepro.training.distributed import Processes
 from nfrepro.training.loop import TrainingSetup
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.recipe import make_optimizer
 from nfrepro.training.state import TrainingState
-from nfrepro.training.step import train_step
+from nfrepro.training.step import Trainer
 
 # Images of a batch that a CPU tries first; every kind of mixing takes four.
 FIRST_IMAGES = 4
 # Share of the time and of the free memory that the first trial may promise a whole batch.
 PROMISED_SHARE = 0.7
-# The loader is timed for so long at least: its first batches may have been prepared beforehand.
+# The loader is timed for so long at least.
 LOADER_SECONDS = 1.0
 
 
@@ -95,19 +98,20 @@ def _try(bench: Bench, rows: int) -> Trial:
     model = initial_model(task, setup.dataset).to(bench.device).to(memory_format=torch.channels_last)
     ema = None if setup.options.ema_decay is None else WeightAverage(model)
     state = TrainingState(model.train(), ema, make_optimizer(model, setup.options))
+    trainer = Trainer(state, setup.options, setup.seed, Processes())
     batch = next(_batches(setup))
-    losses = [_steps(state, setup, [batch])]
-    model_seconds, loss = _timed(lambda: _steps(state, setup, [batch] * steps))
+    losses = [_steps(trainer, setup, [batch])]
+    model_seconds, loss = _timed(lambda: _steps(trainer, setup, [batch] * steps))
     losses.append(loss)
-    joint_seconds, loader_rate = None, None
+    joint_seconds, found = None, None
     if bench.dataset is not None:
         batches = _batches(setup)
-        losses.append(_steps(state, setup, [next(batches)]))
-        joint_seconds, loss = _timed(lambda: _steps(state, setup, islice(batches, steps)))
+        losses.append(_steps(trainer, setup, [next(batches)]))
+        joint_seconds, loss = _timed(lambda: _steps(trainer, setup, islice(batches, steps)))
         losses.append(loss)
-        loader_rate = _loader_rate(setup, steps)
+        found = loader_rate(setup.dataset, task.data, setup.options.batch_size, LOADER_SECONDS, _workers())
     finite = all(map(math.isfinite, losses))
-    return Trial(rows, steps, model_seconds, joint_seconds, loader_rate, finite, bench.memory.bytes())
+    return Trial(rows, steps, model_seconds, joint_seconds, found, finite, bench.memory.bytes())
 
 
 def _setup(task: TrainTask, rows: int, dataset: Dataset) -> TrainingSetup:
@@ -143,31 +147,24 @@ def _batches(setup: TrainingSetup) -> Iterator[tuple[Tensor, Tensor]]:
     """Epoch after epoch, without end."""
     epoch = 0
     while True:
-        yield from train_batches(setup.dataset, setup.data, setup.options.batch_size, setup.seed, epoch)
+        yield from train_batches(
+            setup.dataset, setup.data, setup.options.batch_size, setup.seed, epoch, workers=_workers()
+        )
         epoch += 1
 
 
-def _steps(state: TrainingState, setup: TrainingSetup, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+def _steps(trainer: Trainer, setup: TrainingSetup, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
     """A step on each batch. Returns the sum of their losses, and so waits for the device."""
-    losses = []
+    losses, state = [], trainer.state
     for x, targets in batches:
         for group in state.optimizer.param_groups:
             group["lr"] = setup.learning_rate(state.step)
-        losses.append(train_step(state, x, targets, setup.options, setup.autocast, setup.seed)[0])
+        losses.append(trainer.step(x, targets, setup.autocast)[0])
     return float(torch.stack(losses).sum())
 
 
-def _loader_rate(setup: TrainingSetup, steps: int) -> float:
-    """Images a second of the loader alone."""
-    batches = _batches(setup)
-    next(batches)
-    begun, count = time.perf_counter(), 0
-    while count < steps or time.perf_counter() - begun < LOADER_SECONDS:
-        x, _ = next(batches)
-        count += 1
-    if x.is_cuda:
-        torch.cuda.synchronize(x.device)
-    return count * setup.options.batch_size / (time.perf_counter() - begun)
+def _workers() -> int:
+    return loader_workers(torch.get_num_threads())
 
 
 def _timed(action: Callable[[], float]) -> tuple[float, float]:

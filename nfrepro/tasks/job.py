@@ -32,6 +32,11 @@ class Surroundings:
     processes: Processes = ALONE  # that execute the run together; those of rank above 0 write nothing
 
 
+def loader_workers(threads: int) -> int:
+    """Processes that read data for a process of so many threads, where its data set does not lie in memory."""
+    return min(8, threads)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a task found. `final` are the numbers of the table: flat, JSON."""
