@@ -8,6 +8,7 @@ JOBS     ?=
 SET      ?=
 RETRY    ?=
 FORCE    ?=
+RUN      ?=
 PYTHON   ?= python3
 
 VENV     := .venv
@@ -17,7 +18,7 @@ ON_CLUSTER = $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)' $(if $(DRY_
 OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm lint sweep status figures claims bench slurm-up slurm-down clean
+.PHONY: help setup test test-slurm lint sweep plan dry-run status watch logs cancel figures claims bench slurm-up slurm-down clean
 
 # The cluster of `make slurm-up`, if it is there and this machine has no other.
 NFREPRO_SLURM ?= /tmp/nfrepro-slurm-$(shell id -un)
@@ -30,7 +31,7 @@ endif
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
-	@echo 'variables: EXP=$(EXP) SCALE=$(SCALE) EXECUTOR=$(EXECUTOR) CLUSTER=$(CLUSTER) DRY_RUN=1 JOBS= SET="key=value …" RETRY=1 FORCE=pattern'
+	@echo 'variables: EXP=$(EXP) SCALE=$(SCALE) EXECUTOR=$(EXECUTOR) CLUSTER=$(CLUSTER) DRY_RUN=1 JOBS= SET="key=value …" RETRY=1 FORCE=pattern RUN=hash'
 
 setup: $(INSTALLED)  ## make .venv and install the project into it
 
@@ -50,8 +51,23 @@ sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it (EXEC
 	  $(VENV)/bin/python analysis/$(EXP).py $(OPTIONS) || status=$$?; fi; \
 	exit $$status
 
+plan: $(INSTALLED)  ## what is left of EXP at SCALE, and what it costs: hours, memory, disk (EXECUTOR=slurm: as jobs)
+	@$(NFREPRO) plan $(EXP) $(OPTIONS) $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)')
+
+dry-run: $(INSTALLED)  ## a few real steps of every shape of EXP at SCALE: does it fit, how fast is it?
+	@$(NFREPRO) dry-run $(EXP) $(OPTIONS)
+
 status: $(INSTALLED)  ## where every run of EXP at SCALE stands
 	@$(NFREPRO) status $(EXP) $(OPTIONS)
+
+watch: $(INSTALLED)  ## the same again and again, until nothing of it is queued or running
+	@$(NFREPRO) status $(EXP) $(OPTIONS) --watch
+
+logs: $(INSTALLED)  ## what RUN of EXP at SCALE has put out, and what comes
+	@$(NFREPRO) logs $(EXP) $(RUN) $(OPTIONS) --follow
+
+cancel: $(INSTALLED)  ## stop what is queued or running of EXP at SCALE, or RUN of it; make sweep continues it
+	@$(NFREPRO) cancel $(EXP) $(RUN) $(OPTIONS)
 
 figures: $(INSTALLED)  ## draw every figure anew from results/
 	@set -e; for script in analysis/*.py; do \

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nfrepro.errors import InputError
-from nfrepro.evidence.figures import MARKERS, PALETTE, new_figure, save_figure
+from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, new_figure, save_figure
 from nfrepro.evidence.propagation_curves import read_curves, unfinished
-from nfrepro.evidence.propagation_figure import LINE_STYLES, PANELS
+from nfrepro.evidence.propagation_figure import PANELS
 from nfrepro.evidence.script import Analysis, run_script
 
 EXPERIMENT = "signal_in_training"

@@ -76,4 +76,9 @@ SUBJECTS: dict[str, Callable[[], Iterator[str]]] = {
     "models": _lazy("nfrepro.bench_models", "bench_models"),
     "models_compiled": _lazy("nfrepro.bench_models", "bench_compiled_models"),
     "propagation": _lazy("nfrepro.bench_propagation", "bench_propagation"),
+    "launch": _lazy("nfrepro.bench_launch", "bench_launch"),
+}
+# The same, small: to see that they work.
+QUICK: dict[str, Callable[[], Iterator[str]]] = {
+    "launch": _lazy("nfrepro.bench_launch", "bench_launch_quickly"),
 }

@@ -5,6 +5,7 @@ or call; 130: stopped.
 """
 
 import json
+import re
 import shutil
 import signal
 import sys
@@ -99,6 +100,94 @@ def expand_experiment(
         return
     for run in runs:
         print(run.id)
+
+
+@app.command()
+def plan(
+    name: ExperimentName,
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Plan for this profile in experiments/clusters, or a .yaml file.")
+    ] = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
+    tflops: Annotated[
+        float | None, typer.Option(min=1e-6, help="10^12 operations a second of a device, where nothing is measured.")
+    ] = None,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """What is left to run and what it will cost: hours, memory, disk. Starts and writes nothing."""
+    runs = _expand(name, scale, overrides, experiments)
+    from nfrepro import planning
+    from nfrepro.cost_display import plan_lines
+    from nfrepro.display import Counter
+    from nfrepro.launch.cluster import load_cluster
+    from nfrepro.launch.machine import device_name, share_machine
+    from nfrepro.launch.plan import make_plan
+    from nfrepro.launch.shapes import find_shapes
+
+    profile = None if cluster is None else load_cluster(cluster, experiments)
+    if profile is None:
+        share = share_machine(len(runs), jobs, threads)
+        machine = planning.Machine.here(share, device_name(share.devices[0]))
+    elif jobs is not None or threads is not None:
+        raise InputError("--jobs and --threads are not for a cluster: see array_parallelism and cpus_per_run")
+    else:
+        machine = planning.Machine.of(profile)
+    shapes = find_shapes(runs) if runs[0].task == "train" else []
+    with Counter(len(shapes), "shapes") as counter:
+        found = planning.plan_cost(
+            make_plan(runs, results, False), runs, results, machine, profile, tflops, counter.advance
+        )
+    if as_json:
+        _print_json(asdict(found))
+        return
+    for line in plan_lines(found):
+        print(line)
+
+
+@app.command("dry-run")
+def dry_run(
+    name: ExperimentName,
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:NUMBER; auto is a GPU if there is one.")] = "auto",
+    threads: Threads = None,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps timed, after one that is not.")] = 3,
+    limit_seconds: Annotated[float, typer.Option(min=1, help="Longest time for one shape, from its start.")] = 120.0,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+) -> None:
+    """A few real steps of every shape of run: does it fit, how fast is it, is the loss finite? Feeds plan."""
+    runs = _expand(name, scale, overrides, experiments)
+    if runs[0].task != "train":
+        raise InputError(f"{name}: its runs are of the task {runs[0].task}; a dry run is of training")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise InputError(f"--device {device}: there is: cpu, cuda, cuda:NUMBER, auto")
+    from nfrepro.cost_display import count, trial_header, trial_row
+    from nfrepro.display import Waiting
+    from nfrepro.launch import measurements
+    from nfrepro.launch.dry_run import Order, try_shape
+    from nfrepro.launch.machine import share_machine
+    from nfrepro.launch.shapes import find_shapes
+
+    share = share_machine(len(runs), None, threads)
+    order = Order(share.devices[0] if device == "auto" else device, share.threads, steps, limit_seconds)
+    shapes = find_shapes(runs)
+    print(f"{order.device}, {count(order.threads, 'thread')}; {count(steps, 'step')}; rates in images/s", flush=True)
+    print(trial_header(shapes), flush=True)
+    good = True
+    for number, shape in enumerate(shapes, start=1):
+        with Waiting(f"[{number}/{len(shapes)}] {shape.label}") as waiting:
+            found = try_shape(shape, order, waiting.show)
+        measurements.keep(found, results, shape.runs[0])
+        print(trial_row(found, shapes), flush=True)
+        good = good and found.status in ("measured", "slow")
+    if not good:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -290,41 +379,50 @@ def collect(
 
 @app.command()
 def claims(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Claims, say C01. Default: all.")] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="Claims to show in detail, say C01. Default: all, in short."),
+    ] = None,
     scale: Scale = "laptop",
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
     """Verdicts on the paper's claims, from stored results. Runs and writes nothing."""
+    from nfrepro.evidence import claim_lines
+    from nfrepro.evidence.claim_checks import check_runs, check_scale
     from nfrepro.evidence.claim_verdicts import judge
-    from nfrepro.evidence.claims import check_scale, load_claims, select_claims
+    from nfrepro.evidence.claims import select_claims
+    from nfrepro.evidence.claims_file import load_claims
 
     stated = load_claims(experiments, SCHEMAS)
-    check_scale(stated, experiments, scale)
     wanted = select_claims(stated, ids or [])
+    check_scale(stated, experiments, scale)
+    check_runs(stated, experiments, scale, SCHEMAS)
     verdicts = [found for found in judge(stated, results, scale) if found.claim in wanted]
     if as_json:
         _print_json([found.report() for found in verdicts])
         return
     for found in verdicts:
-        print("\n".join(found.lines()))
-    plural = "" if len(verdicts) == 1 else "s"
-    print(f"{len(verdicts)} claim{plural} at scale {scale}: {_tally([found.verdict for found in verdicts])}")
+        print("\n".join(claim_lines.details(found) if ids else claim_lines.overview(found)))
+    print(claim_lines.tally(verdicts, scale))
 
 
 @app.command()
 def bench(
     subject: Annotated[
-        str, typer.Argument(help="What to measure: specs, models, models_compiled, propagation (need timm).")
+        str, typer.Argument(help="What to measure: specs, launch; models, models_compiled, propagation (need timm).")
     ] = "specs",
+    quick: Annotated[bool, typer.Option("--quick", help="launch: a short trial, whose numbers mean nothing.")] = False,
 ) -> None:
     """Measures speed on this machine: medians and ratios of interleaved repetitions."""
     from nfrepro import bench as benchmarks
 
     if subject not in benchmarks.SUBJECTS:
         raise InputError(f"bench {subject}: unknown; there is: {', '.join(benchmarks.SUBJECTS)}")
-    for line in benchmarks.SUBJECTS[subject]():
+    if quick and subject not in benchmarks.QUICK:
+        raise InputError(f"bench {subject}: has no --quick, which is for {', '.join(benchmarks.QUICK)}")
+    for line in (benchmarks.QUICK if quick else benchmarks.SUBJECTS)[subject]():
         print(line, flush=True)
 
 

@@ -178,6 +178,27 @@ class Counter:
             print(f"{self.done:,}/{self.total:,} {self.things}  {left} left", file=sys.stderr, flush=True)
 
 
+class Waiting:
+    """What is being waited for, on standard error, as long as it lasts and only on a terminal."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.status = Console(stderr=True).status(what) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> "Waiting":
+        if self.status is not None:
+            self.status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.status is not None:
+            self.status.stop()
+
+    def show(self, text: str) -> None:
+        if self.status is not None:
+            self.status.update(Text(f"{self.what}  {text}"))
+
+
 def ending_in_words(event: Event) -> str:
     """`completed: top1 87.10 %, 31 s of training`."""
     ending, text = event.content["ending"], event.content["text"]

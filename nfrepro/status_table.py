@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from nfrepro.evidence.status import Row
 
 SEPARATOR = "  "
-SHORTEST_NAME = 24
+WANTED_OF_A_NAME = 32  # a column goes rather than more of a run's name
+SHORTEST_NAME = 16
 # Left out first where a terminal is too narrow for all.
 LEAST_WANTED = ("rate", "requeues", "host")
 
@@ -22,13 +23,13 @@ def table(rows: Sequence[Row], width: int | None = None) -> list[str]:
         columns["run"] = _without_common_words(columns["run"])
         for name in LEAST_WANTED:
             others = _width({**columns, "run": []}) - len("run")
-            if others + min(SHORTEST_NAME, _longest("run", columns["run"])) > width:
+            if others + min(WANTED_OF_A_NAME, _longest("run", columns["run"])) > width:
                 columns.pop(name, None)
         room = width - _width({**columns, "run": []}) + len("run")
         columns["run"] = [_shortened(name, max(SHORTEST_NAME, room)) for name in columns["run"]]
     lines = [_line(columns, list(columns))]
     lines += [_line(columns, [cells[index] for cells in columns.values()]) for index in range(len(rows))]
-    return [line[:width] for line in lines]
+    return [line[:width].rstrip() for line in lines]
 
 
 def numbers(row: Row) -> str:

@@ -1,6 +1,7 @@
-"""What a reader gives: a data set as NumPy arrays. No torch."""
+"""What a reader gives: a data set as NumPy arrays, or the names of its files. No torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,3 +25,22 @@ class Arrays:
     label: str
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class NamedFiles:
+    """`names`: bytes [N], relative to the folder of the set; `labels`: int64 [N], the index of the class."""
+
+    names: NDArray[np.bytes_]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """Both splits by name, in `folder`."""
+
+    folder: Path
+    train: NamedFiles
+    test: NamedFiles
+    classes: tuple[str, ...]
+    label: str

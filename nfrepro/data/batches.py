@@ -1,21 +1,17 @@
-"""Batches of images. Which images, in which order, cropped and flipped how: a function of seed and epoch alone."""
+"""Batches of images. Which images, in which order, changed how: a function of seed and epoch alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from nfrepro.data.options import AugmentationOptions
-from nfrepro.data.sources import Dataset
+from nfrepro.data import mixing
+from nfrepro.data.augmentation import Epoch, augment, draw_epoch
+from nfrepro.data.image_files import ImageFiles, TestReader, TrainReader, read_ahead
+from nfrepro.data.options import AugmentationOptions, batch_multiple
+from nfrepro.data.sources import Dataset, ImageSet
 from nfrepro.errors import InputError
-from nfrepro.seeding import stream_seed
-
-
-def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """The order in which an epoch visits `count` images: int64 [count], on the CPU."""
-    return torch.randperm(count, generator=_generator("order", seed, epoch))
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -34,26 +30,35 @@ def train_batches(
     epoch: int,
     first_step: int = 0,
     rows: range | None = None,
+    workers: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of one epoch from `first_step` on, the same as if the earlier ones had been taken too.
 
-    With `rows` only these of each batch come, as they are in the whole batch.
+    Yields images float32 [B, C, H, W], cropped, flipped, changed, normalised, mixed, in channels_last layout, and
+    labels int64 [B], or where images are mixed float32 [B, classes] with rows that sum to 1; both on the device of the
+    data set. B is `batch_size`; with `rows` only these of each batch come, as they are in the whole batch. `workers`
+    processes read images that lie in files, 0: this one does; that changes no batch.
 
-    Yields images float32 [batch_size, C, H, W], padded with black, cropped, flipped, normalised, in channels_last
-    layout, and labels int64 [batch_size], both on the device of the data set. Raises InputError where the data set
-    is smaller than a batch or has no step `first_step` (the number of steps itself is allowed: nothing is left).
+    Raises InputError where the data set is smaller than a batch or has no step `first_step` (the number of steps itself
+    is allowed: nothing is left), the batch has no such rows, or does not divide as `options` demand.
     """
     steps = steps_per_epoch(len(dataset.train), batch_size)
     if not 0 <= first_step <= steps:
         raise InputError(f"first step {first_step:,} is not one of the {steps:,} steps of an epoch")
+    multiple = batch_multiple(options)
+    if batch_size % multiple:
+        raise InputError(f"batch size {batch_size:,} does not divide by {multiple:,}, as mixing and copies demand")
     rows = range(batch_size) if rows is None else rows
-    parts = [slice(step * batch_size + rows.start, step * batch_size + rows.stop) for step in range(first_step, steps)]
-    return _train_batches(dataset, options, seed, epoch, parts)
+    if not (0 <= rows.start < rows.stop <= batch_size and rows.step == 1):
+        raise InputError(f"{rows} are no consecutive rows of a batch of {batch_size:,}")
+    batches = Batches(options, batch_size, range(first_step, steps), rows)
+    return _train_batches(dataset, batches, draw_epoch(len(dataset.train), options, seed, epoch), workers)
 
 
 def test_batches(
     dataset: Dataset,
     batch_size: int,
+    workers: int = 0,  # noqa: PT028
     rows: range | None = None,  # noqa: PT028
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The test split in its fixed order, or these `rows` of it, the last incomplete batch included.
@@ -62,27 +67,83 @@ def test_batches(
     for a batch size below 1.
     """
     _require_positive(batch_size)
-    return _test_batches(dataset, batch_size, range(len(dataset.test)) if rows is None else rows)
+    return _test_batches(dataset, batch_size, workers, range(len(dataset.test)) if rows is None else rows)
 
 
-def _train_batches(
-    dataset: Dataset, options: AugmentationOptions, seed: int, epoch: int, parts: Sequence[slice]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    images, labels = dataset.train.images, dataset.train.labels
-    normalisation = Normalisation.of(dataset)
-    # To the device once an epoch: a copy a batch would make the device wait.
-    order = epoch_order(len(labels), seed, epoch).to(images.device)
-    augmentation = draw_augmentation(len(labels), options, seed, epoch).to(images.device)
+@dataclass(frozen=True)
+class Batches:
+    """Which rows of which steps of an epoch are wanted."""
+
+    options: AugmentationOptions
+    batch_size: int
+    steps: range
+    rows: range
+
+    @property
+    def needed(self) -> range:
+        """The rows of a batch that `rows` are made of: with their partners, where images are mixed."""
+        if self.options.mixing == "none":
+            return self.rows
+        group = mixing.pair_rows(self.options.copies)
+        return range(self.rows.start // group * group, -(-self.rows.stop // group) * group)
+
+    def in_epoch(self, step: int) -> range:
+        """`needed` of a step, counted through the epoch."""
+        first = step * self.batch_size
+        return range(first + self.needed.start, first + self.needed.stop)
+
+
+def _train_batches(dataset: Dataset, batches: Batches, epoch: Epoch, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    split, mixed = dataset.train, batches.options.mixing != "none"
+    normalisation = Normalisation.of(dataset, split.pixels)
+    parts = [batches.in_epoch(step) for step in batches.steps]
+    for part, images in zip(parts, _augmented(split, epoch, parts, workers), strict=True):
+        x = normalisation(images.permute(0, 2, 3, 1))
+        labels = split.labels[_images(epoch, part, split.device)]
+        yield _mixed(x, labels, dataset.num_classes, batches, epoch, part) if mixed else (x, labels)
+
+
+def _augmented(split: ImageSet | ImageFiles, epoch: Epoch, parts: Sequence[range], workers: int) -> Iterator[Tensor]:
+    """uint8 [B, C, H, W] for each of `parts`, on the device of the split."""
+    if isinstance(split, ImageFiles):
+        yield from read_ahead(TrainReader(split.to("cpu"), epoch), parts, workers, split.device)
+        return
     for part in parts:
-        chosen = order[part]
-        yield normalisation(augmentation.apply(images[chosen], part)), labels[chosen]
+        images = split.images[_images(epoch, part, split.device)]
+        yield augment(images, epoch.augmentation(part), epoch.options)
 
 
-def _test_batches(dataset: Dataset, batch_size: int, rows: range) -> Iterator[tuple[Tensor, Tensor]]:
-    normalisation = Normalisation.of(dataset)
-    for start in rows[::batch_size]:
-        part = slice(start, min(start + batch_size, rows.stop))
-        yield normalisation(dataset.test.images[part].permute(0, 2, 3, 1)), dataset.test.labels[part]
+def _mixed(
+    images: Tensor, labels: Tensor, classes: int, batches: Batches, epoch: Epoch, part: range
+) -> tuple[Tensor, Tensor]:
+    options, needed = batches.options, batches.needed
+    numbers = epoch.uniform("mixing", part, mixing.NUMBERS)
+    how = mixing.draw_mix(options, batches.batch_size, needed, images.shape[-1], numbers)
+    x, targets = mixing.mix(images, mixing.soft_targets(labels, classes), how, options.copies)
+    wanted = slice(batches.rows.start - needed.start, batches.rows.stop - needed.start)
+    return x[wanted], targets[wanted]
+
+
+def _images(epoch: Epoch, part: range, device: torch.device) -> Tensor:
+    return torch.from_numpy(epoch.images[part.start : part.stop]).to(device, non_blocking=True)
+
+
+def _test_batches(dataset: Dataset, batch_size: int, workers: int, rows: range) -> Iterator[tuple[Tensor, Tensor]]:
+    split = dataset.test
+    parts = [range(start, min(start + batch_size, rows.stop)) for start in rows[::batch_size]]
+    for part, images in zip(parts, _normalised(dataset, parts, workers), strict=True):
+        yield images, split.labels[part.start : part.stop]
+
+
+def _normalised(dataset: Dataset, parts: Sequence[range], workers: int) -> Iterator[Tensor]:
+    split = dataset.test
+    if isinstance(split, ImageFiles):
+        for images in read_ahead(TestReader(split.to("cpu")), parts, workers, split.device):
+            yield images.contiguous(memory_format=torch.channels_last)
+        return
+    normalisation = Normalisation.of(dataset, split.pixels)
+    for part in parts:
+        yield normalisation(split.images[part.start : part.stop].permute(0, 2, 3, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,55 +157,15 @@ class Normalisation:
     std: Tensor
 
     @staticmethod
-    def of(dataset: Dataset) -> "Normalisation":
-        device = dataset.train.images.device
-        mean, std = torch.tensor(dataset.mean, device=device), torch.tensor(dataset.std, device=device)
-        size = (dataset.pixels, dataset.pixels, dataset.channels)
+    def of(dataset: Dataset, pixels: int) -> "Normalisation":
+        mean, std = torch.tensor(dataset.mean, device=dataset.device), torch.tensor(dataset.std, device=dataset.device)
+        size = (pixels, pixels, dataset.channels)
         return Normalisation(mean.expand(size).contiguous(), std.expand(size).contiguous())
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 [B, H, W, C] to float32 [B, C, H, W] in channels_last layout."""
         values = images.to(torch.float32, memory_format=torch.contiguous_format)
         return values.div_(255).sub_(self.mean).div_(self.std).permute(0, 3, 1, 2)
-
-
-@dataclass(frozen=True, eq=False)
-class Augmentation:
-    """The draws of one epoch, a row for each position in its order.
-
-    `flips`: bool [N]; `corners`: int64 [N, 2], top and left corner of the crop in the padded image, in pixels.
-    """
-
-    padding: int
-    flips: Tensor
-    corners: Tensor
-
-    def to(self, device: torch.device) -> "Augmentation":
-        return Augmentation(self.padding, self.flips.to(device), self.corners.to(device))
-
-    def apply(self, images: Tensor, part: slice) -> Tensor:
-        """Pads, crops and flips the images at positions `part`: uint8 [B, C, H, W] to [B, H, W, C]."""
-        height, width = images.shape[-2:]
-        padded = functional.pad(images, [self.padding] * 4)
-        # A view [B, C, top, left, H, W] of all possible crops; only the chosen ones are copied.
-        crops = padded.unfold(2, height, 1).unfold(3, width, 1)
-        top, left = self.corners[part].unbind(1)
-        cropped = crops[torch.arange(len(images), device=images.device), :, top, left]
-        flips = self.flips[part, None, None, None]
-        return torch.where(flips, cropped.flip(-1), cropped).permute(0, 2, 3, 1)
-
-
-def draw_augmentation(count: int, options: AugmentationOptions, seed: int, epoch: int) -> Augmentation:
-    """Draws the flips and crops of an epoch of `count` images, on the CPU: equal whatever the device."""
-    generator = _generator("augmentation", seed, epoch)
-    # Both are drawn whatever the options: turning one off leaves the other as it was.
-    flips = torch.randint(2, (count,), generator=generator).bool()
-    corners = torch.randint(2 * options.crop_padding + 1, (count, 2), generator=generator)
-    return Augmentation(options.crop_padding, flips & options.flip, corners)
-
-
-def _generator(stream: str, seed: int, epoch: int) -> torch.Generator:
-    return torch.Generator().manual_seed(stream_seed(stream, seed, epoch))
 
 
 def _require_positive(batch_size: int) -> None:

@@ -5,9 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nfrepro.data import cifar10, fashion_mnist, image_folder, synthetic
-from nfrepro.data.arrays import Arrays
-from nfrepro.data.options import CIFAR10Options, FashionMNISTOptions, ImageFolderOptions, SyntheticOptions
+from nfrepro.data import cifar10, fashion_mnist, image_folder, imagenet, synthetic
+from nfrepro.data.arrays import Arrays, Listing
+from nfrepro.data.options import (
+    CIFAR10Options,
+    FashionMNISTOptions,
+    ImageFolderOptions,
+    ImageNetOptions,
+    SyntheticOptions,
+)
 from nfrepro.data.places import Files
 
 
@@ -20,15 +26,24 @@ class StoredSource:
 
 
 @dataclass(frozen=True)
+class StreamedSource:
+    """A data set in files that stay there: where they are, and what lists them."""
+
+    files: Callable[[Any], Files]
+    read: Callable[[Any, Path], Listing]
+
+
+@dataclass(frozen=True)
 class MadeSource:
     """A data set made from its options alone."""
 
     make: Callable[[Any], Arrays]
 
 
-SOURCES: dict[type[Any], StoredSource | MadeSource] = {
+SOURCES: dict[type[Any], StoredSource | StreamedSource | MadeSource] = {
     FashionMNISTOptions: StoredSource(fashion_mnist.files, fashion_mnist.read),
     CIFAR10Options: StoredSource(cifar10.files, cifar10.read),
     ImageFolderOptions: StoredSource(image_folder.files, image_folder.read),
+    ImageNetOptions: StreamedSource(imagenet.files, imagenet.read),
     SyntheticOptions: MadeSource(synthetic.make),
 }

@@ -7,16 +7,15 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from nfrepro.data.bicubic import Pixels, resize_bicubic
 from nfrepro.data.image_tree import list_split, refuse_link_out
 from nfrepro.errors import InputError
 
@@ -29,8 +28,6 @@ SPLITS = ("test", "val")
 BATCHES_AHEAD = 2
 # Longer side over shorter side from which on an image is not resized as a whole.
 MAX_ASPECT = 16
-
-Pixels = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,7 @@ def read_image(path: Path, pixels: int, crop: Crop) -> Pixels:
 
     Grey, palette and CMYK images become RGB; transparency is dropped. Raises InputError for what cannot be read.
     """
-    cut = crop(_decode(path), pixels)
+    cut = crop(decode(path), pixels)
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     normalised: Pixels = (cut / np.float32(255) - mean) / std
     return normalised
@@ -153,36 +150,7 @@ def central_square(width: int, height: int, pixels: int, padding: int) -> tuple[
     return (width - side + 1) // 2, (height - side + 1) // 2, side
 
 
-def resize_bicubic(image: NDArray[np.uint8], pixels: int) -> Pixels:
-    """uint8 [H, W, 3] to float32 [3, pixels, pixels] by bicubic interpolation, neither antialiased nor clamped.
-
-    As `tf.image.resize`: Keys' kernel with a = -1/2, pixel centres at halves, weights beyond the edges dropped and the
-    rest rescaled. (TensorFlow rounds the kernel's argument to 1/1024; this does not.)
-    """
-    rows, columns = _taps(image.shape[0], pixels), _taps(image.shape[1], pixels)
-    by_row: Pixels = np.sum([image[taps] * weights[:, None, None] for taps, weights in rows], axis=0)
-    by_both: Pixels = np.sum([by_row[:, taps] * weights[:, None] for taps, weights in columns], axis=0)
-    return np.ascontiguousarray(by_both.transpose(2, 0, 1))
-
-
-@lru_cache(maxsize=256)
-def _taps(length: int, pixels: int) -> list[tuple[NDArray[np.int64], Pixels]]:
-    """The four pixels along `length` nearest to each of `pixels` positions: four times their places and weights."""
-    centres = (np.arange(pixels) + 0.5) * (length / pixels) - 0.5
-    taps = np.floor(centres).astype(np.int64) + np.arange(-1, 3)[:, None]
-    weights = _keys(np.abs(centres - taps)) * ((taps >= 0) & (taps < length))
-    weights /= weights.sum(0)
-    return list(zip(taps.clip(0, length - 1), weights.astype(np.float32), strict=True))
-
-
-def _keys(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic kernel with a = -1/2."""
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
-
-
-def _decode(path: Path) -> Image.Image:
+def decode(path: Path) -> Image.Image:
     """The image in RGB; a picture of absurd size is refused before it is decoded."""
     try:
         with Image.open(path) as image:

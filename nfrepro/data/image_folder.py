@@ -30,17 +30,22 @@ def read(options: ImageFolderOptions, folder: Path) -> Arrays:
     _require_fits(tree, options)
     return Arrays(
         train=read_split(tree.train, options.pixels, resize=True),
-        test=read_split(tree.test, options.pixels, resize=True),
+        test=read_split(tree.test, _test_pixels(options), resize=True),
         classes=tree.classes,
         label=f"image folder {options.folder}",
     )
 
 
 def _require_fits(tree: ImageTree, options: ImageFolderOptions) -> None:
-    needed = tree.count * 3 * options.pixels**2
+    train, test = (sum(map(len, split.values())) for split in (tree.train, tree.test))
+    needed = 3 * (train * options.pixels**2 + test * _test_pixels(options) ** 2)
     if needed > MAX_DECODED_BYTES:
         raise InputError(
-            f"image folder {options.folder}: {tree.count:,} images of {options.pixels}×{options.pixels} pixels are "
+            f"image folder {options.folder}: {train + test:,} images of {options.pixels}×{options.pixels} pixels are "
             f"{needed / 2**30:.1f} GiB decoded, the limit is {MAX_DECODED_BYTES / 2**30:.0f} GiB: "
-            "use fewer pixels or fewer images"
+            "use fewer pixels or fewer images, or name: imagenet, which holds none in memory"
         )
+
+
+def _test_pixels(options: ImageFolderOptions) -> int:
+    return options.test_pixels or options.pixels

@@ -33,19 +33,14 @@ class ImageTree:
     def classes(self) -> tuple[str, ...]:
         return tuple(self.train)
 
-    @property
-    def count(self) -> int:
-        """Number of images, train and test together."""
-        return sum(len(paths) for split in (self.train, self.test) for paths in split.values())
 
-
-def list_tree(folder: Path) -> ImageTree:
-    """Lists the images below `folder` without opening one.
+def list_tree(folder: Path, test_names: Sequence[str] = ("test", "val")) -> ImageTree:
+    """Lists the images below `folder` without opening one. The test split is the first of `test_names` there is.
 
     Raises InputError where a split or a class is missing, a class has no images, or a link leads out of `folder`.
     """
     train_folder = _split_folder(folder, ("train",))
-    test_folder = _split_folder(folder, ("test", "val"))
+    test_folder = _split_folder(folder, test_names)
     train, test = list_split(train_folder, folder), list_split(test_folder, folder)
     _require_same_classes(train, test, train_folder, test_folder)
     return ImageTree(train, test)
@@ -112,9 +107,14 @@ def _require_same_classes(
         missing = [name for name in classes if name not in others]
         if missing:
             raise InputError(
-                f"{other_folder}: {len(missing)} class folders missing, {missing[0]!r} the first: "
+                f"{other_folder}: {len(missing)} class folders missing ({first_names(missing)}): "
                 "train and test need the same classes"
             )
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Three of `names`, for people."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _decode(paths: Sequence[Path], pixels: int, resize: bool) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nfrepro.data.catalog import SOURCES, StoredSource
+from nfrepro.data.catalog import SOURCES, MadeSource
 from nfrepro.data.fetching import fetch as fetch_files
 from nfrepro.data.options import DataOptions
 from nfrepro.data.places import Files
@@ -18,7 +18,7 @@ def locate(options: DataOptions, fetch: bool = True, report: Callable[[str], Non
     and what to do, and where a file is missing, truncated or altered, by name: such a place is never skipped.
     """
     source = SOURCES[type(options)]
-    if not isinstance(source, StoredSource):
+    if isinstance(source, MadeSource):
         return None
     files = source.files(options)
     place = _first_place(files)
@@ -29,6 +29,12 @@ def locate(options: DataOptions, fetch: bool = True, report: Callable[[str], Non
             raise _missing(files, failures)
     files.check(place)
     return place
+
+
+def is_here(options: DataOptions) -> bool:
+    """Whether the data set, or a part of it, is on this machine; nothing is checked or fetched."""
+    source = SOURCES[type(options)]
+    return isinstance(source, MadeSource) or _first_place(source.files(options)) is not None
 
 
 def find(files: Files) -> Path:

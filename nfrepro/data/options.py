@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from nfrepro.options import Options
 
@@ -38,6 +38,12 @@ class AugmentationOptions(Options):
     # Differently augmented copies of an image in a batch (arXiv 2105.13343). An epoch has the same number of steps for
     # any `copies`, and so visits 1/copies of the images. The batch divides by it.
     copies: int = Field(default=1, ge=1)
+
+
+def batch_multiple(options: AugmentationOptions) -> int:
+    """What the number of images in a batch has to be a multiple of."""
+    images = {"none": 1, "mixup": 2, "cutmix": 2, "half": 4}[options.mixing]
+    return images * options.copies
 
 
 class StoredImagesOptions(AugmentationOptions):
@@ -142,6 +148,15 @@ class SyntheticOptions(AugmentationOptions):
 
     # Chooses the patterns and the noise; independent of a run's seed.
     data_seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _channels_allow_the_augmentation(self) -> "SyntheticOptions":
+        if self.randaugment_layers and self.channels not in (1, 3):
+            raise ValueError(
+                f"randaugment_layers: RandAugment is for grey and RGB images, not for {self.channels} channels: "
+                "use 1 or 3 channels, or 0 layers"
+            )
+        return self
 
 
 DataOptions = Annotated[

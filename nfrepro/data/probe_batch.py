@@ -1,5 +1,6 @@
 """One batch of images to watch a signal with: Gaussian noise, or real images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from torch.nn import functional
 
 from nfrepro.data.batches import Normalisation
 from nfrepro.data.evaluation_images import FractionCrop, read_image
+from nfrepro.data.image_files import ImageFiles
 from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.seeding import stream_seed
@@ -22,13 +24,17 @@ def gaussian_batch(batch: int, channels: int, pixels: int, seed: int) -> Tensor:
 def image_batch(dataset: Dataset, batch: int, pixels: int, seed: int) -> Tensor:
     """`batch` training images that `seed` chooses, normalised, resized (bilinear) to `pixels`; float32 [B, C, H, W].
 
+    Of images read from files the centre, resized (bicubic).
+
     Raises InputError where there are fewer.
     """
     if batch > len(dataset.train):
         raise InputError(f"a batch of {batch:,} is more than the {len(dataset.train):,} train images: make it smaller")
     generator = torch.Generator().manual_seed(stream_seed("probe", seed))
     chosen = torch.randperm(len(dataset.train), generator=generator)[:batch]
-    images = Normalisation.of(dataset)(dataset.train.images[chosen].permute(0, 2, 3, 1))
+    if isinstance(dataset.train, ImageFiles):
+        return replace(dataset.train, pixels=pixels).centres(chosen.tolist()).to(dataset.device)
+    images = Normalisation.of(dataset, dataset.pixels)(dataset.train.images[chosen].permute(0, 2, 3, 1))
     if pixels == dataset.pixels:
         return images
     return functional.interpolate(images, size=(pixels, pixels), mode="bilinear", antialias=True)

@@ -1,22 +1,30 @@
 """Data sets as tensors."""
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nfrepro.data.arrays import Arrays, Split
-from nfrepro.data.catalog import SOURCES, StoredSource
+from nfrepro.data.arrays import Arrays, Listing, NamedFiles, Split
+from nfrepro.data.catalog import SOURCES, MadeSource
+from nfrepro.data.evaluation_images import IMAGENET_MEAN, IMAGENET_STD
+from nfrepro.data.image_files import ImageFiles
 from nfrepro.data.location import find
-from nfrepro.data.options import DataOptions
+from nfrepro.data.options import DataOptions, ImageNetOptions
 from nfrepro.errors import InputError
 from nfrepro.seeding import stream_seed
 
 # Images counted at a time: bounds the memory the pixel statistics need.
 STATISTICS_CHUNK = 1024
+# Files asked for their size at a time: a shared file system takes long to answer, but answers many.
+SIZE_THREADS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,21 +37,33 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    @property
+    def channels(self) -> int:
+        return self.images.shape[1]
+
+    @property
+    def pixels(self) -> int:
+        return self.images.shape[2]
+
     def to(self, device: torch.device | str) -> "ImageSet":
         return ImageSet(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set as used.
+    """A data set as used: both splits held in memory, or both read from files.
 
-    `mean`, `std`: per channel, of values in 0..1, over the full train split, before any subset is taken.
-    `label`: its name for people. `fingerprint`: 16 hex digits of the SHA-256 of the images and labels of train, then
-    of test.
+    `mean`, `std`: per channel, of values in 0..1, over the full train split, before any subset is taken; of files
+    ImageNet's. `label`: its name for people. `fingerprint`: 16 hex digits of the SHA-256 of the images and labels of
+    train, then of test; of files that of their names and sizes.
     """
 
-    train: ImageSet
-    test: ImageSet
+    train: ImageSet | ImageFiles
+    test: ImageSet | ImageFiles
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -55,13 +75,18 @@ class Dataset:
         return len(self.classes)
 
     @property
+    def device(self) -> torch.device:
+        """Where batches are: with images in memory, where these are."""
+        return self.train.device
+
+    @property
     def channels(self) -> int:
-        return self.train.images.shape[1]
+        return self.train.channels
 
     @property
     def pixels(self) -> int:
-        """Side of the square images in pixels."""
-        return self.train.images.shape[2]
+        """Side of the square training images in pixels."""
+        return self.train.pixels
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same with its tensors on `device`."""
@@ -71,12 +96,20 @@ class Dataset:
 def load(options: DataOptions) -> Dataset:
     """Reads a data set that `locate` found or fetched; its files are checked while they are read.
 
-    Raises InputError where it is not found, a file is altered, or more images are asked for than there are.
+    Of ImageNet only the names and sizes of the files are read. Raises InputError where it is not found, a file is
+    altered, or more images are asked for than there are.
     """
-    arrays = _read(options)
+    source = SOURCES[type(options)]
+    found = (
+        source.make(options) if isinstance(source, MadeSource) else source.read(options, find(source.files(options)))
+    )
+    return _in_memory(found, options) if isinstance(found, Arrays) else _in_files(found, options)
+
+
+def _in_memory(arrays: Arrays, options: DataOptions) -> Dataset:
     mean, std = (arrays.mean, arrays.std) if arrays.mean and arrays.std else _statistics(arrays.train.images)
-    train = _subset(arrays.train, options.train_images, "train", arrays.label)
-    test = _subset(arrays.test, options.test_images, "test", arrays.label)
+    train = _part(arrays.train, options.train_images, "train", arrays.label)
+    test = _part(arrays.test, options.test_images, "test", arrays.label)
     return Dataset(
         train=_tensors(train),
         test=_tensors(test),
@@ -88,26 +121,46 @@ def load(options: DataOptions) -> Dataset:
     )
 
 
-def _read(options: DataOptions) -> Arrays:
-    source = SOURCES[type(options)]
-    if isinstance(source, StoredSource):
-        return source.read(options, find(source.files(options)))
-    return source.make(options)
+def _in_files(listing: Listing, options: DataOptions) -> Dataset:
+    assert isinstance(options, ImageNetOptions)
+    train = _named_part(listing.train, options.train_images, "train", listing.label)
+    test = _named_part(listing.test, options.test_images, "test", listing.label)
+    return Dataset(
+        train=_image_files(listing, train, options.pixels),
+        test=_image_files(listing, test, options.test_pixels or options.pixels),
+        classes=listing.classes,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        label=listing.label,
+        fingerprint=_listing_fingerprint(listing, train, test),
+    )
 
 
-def _subset(split: Split, count: int | None, name: str, label: str) -> Split:
-    """A fixed random choice of `count` images, in their original order; a smaller one is part of a larger one."""
-    available = len(split.labels)
+def _part(split: Split, count: int | None, name: str, label: str) -> Split:
+    chosen = _subset(len(split.labels), count, name, label)
+    return split if chosen is None else Split(split.images[chosen], split.labels[chosen])
+
+
+def _named_part(split: NamedFiles, count: int | None, name: str, label: str) -> NamedFiles:
+    chosen = _subset(len(split.labels), count, name, label)
+    return split if chosen is None else NamedFiles(split.names[chosen], split.labels[chosen])
+
+
+def _subset(available: int, count: int | None, name: str, label: str) -> NDArray[np.int64] | None:
+    """A fixed random choice of `count` images, in their original order; a smaller one is part of a larger one.
+
+    None for all of them.
+    """
     if count is None or count == available:
-        return split
+        return None
     if count > available:
         raise InputError(
             f"{label}: {name}_images {count:,} is more than the {available:,} {name} images there are: "
             f"ask for {available:,} at most"
         )
     generator = torch.Generator().manual_seed(stream_seed(f"{name}-subset"))
-    chosen = torch.randperm(available, generator=generator)[:count].sort().values.numpy()
-    return Split(split.images[chosen], split.labels[chosen])
+    chosen: NDArray[np.int64] = torch.randperm(available, generator=generator)[:count].sort().values.numpy()
+    return chosen
 
 
 def _statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -133,3 +186,24 @@ def _fingerprint(train: Split, test: Split) -> str:
     for array in (train.images, train.labels, test.images, test.labels):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
+
+
+def _image_files(listing: Listing, split: NamedFiles, pixels: int) -> ImageFiles:
+    return ImageFiles(listing.folder, split.names, torch.from_numpy(split.labels), pixels)
+
+
+def _listing_fingerprint(listing: Listing, train: NamedFiles, test: NamedFiles) -> str:
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(SIZE_THREADS) as pool:
+        for split in (train, test):
+            for name, size in zip(split.names, pool.map(partial(_size, listing.folder), split.names), strict=True):
+                digest.update(bytes(name) + b"\0%d\n" % size)
+    return digest.hexdigest()[:16]
+
+
+def _size(folder: Path, name: np.bytes_) -> int:
+    path = folder / os.fsdecode(name)
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): replace it or delete it") from None

@@ -1,30 +1,22 @@
-"""The runs that a test is about, and the values that they give: one a seed."""
+"""The runs that a test is about: the table they stand in, and which of its rows a selection means."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from nfrepro.errors import did_you_mean
-from nfrepro.evidence.claim_quantities import EXTREMES, MeasuredRun, NoValue
+from nfrepro.errors import InputError
+from nfrepro.evidence import store
 from nfrepro.evidence.claims import ClaimTest, Where
 from nfrepro.evidence.collection import read_table, table_path
-from nfrepro.evidence.store import DONE
-from nfrepro.evidence.verdicts import Sample
+from nfrepro.evidence.measured_run import MeasuredRun
 from nfrepro.specs.origins import problem
 
-LEAST_SEEDS = 2
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a test has to go by, and how many of its runs are in which state."""
-
-    sample: Sample
-    states: Mapping[str, int] = field(default_factory=dict)
+# Values of a selection that stand for whatever is the extreme one among its runs.
+_EXTREME_VALUES = {("largest",): "max", ("smallest",): "min"}
 
 
 @dataclass(frozen=True)
@@ -37,52 +29,90 @@ class ResultTable:
 
     def measured(self, row: "pd.Series[Any]") -> MeasuredRun:
         name = str(row["id"])
-        if name not in self.runs:
-            self.runs[name] = MeasuredRun({str(key): cell for key, cell in row.items()}, self.path.parent / name)
-        return self.runs[name]
+        run = MeasuredRun({str(key): cell for key, cell in row.items()}, self.path.parent / name)
+        return self.runs.setdefault(name, run) if row["state"] == "completed" else run
 
 
 def read_results(results: Path, experiment: str, scale: str) -> ResultTable:
-    """Raises `InputError` for a damaged table or one of mixed data."""
+    """Raises `InputError` for a damaged table, one of mixed data, and one that is not what the runs' records say."""
     path = table_path(results, experiment, scale)
-    return ResultTable(path, read_table(path) if path.exists() else None)
-
-
-def gather(test: ClaimTest, table: ResultTable) -> Evidence:
-    """The values of the test's quantity. Raises `InputError` for selections and columns that make no sense."""
-    bounds = test.form.rule.bounds
-    if table.rows is None:
-        return Evidence(Sample(bounds, reason=f"no table {table.path}"))
-    chosen = select(table.rows, test.where, test.baseline)
-    against = None if test.against is None else select(table.rows, test.against, test.baseline)
-    rows = chosen if against is None else pd.concat([chosen, against])
-    states = dict(Counter(rows["state"]))
-    if chosen.empty or (against is not None and against.empty):
-        return Evidence(Sample(bounds, reason="the table has no such runs"), states)
-    unfinished = {state: count for state, count in states.items() if state not in DONE}
-    if unfinished:
-        counts = ", ".join(f"{count} {state}" for state, count in sorted(unfinished.items()))
-        return Evidence(Sample(bounds, reason=f"of {len(rows)} runs: {counts}"), states)
-    _check_columns(test, table.rows.columns, table.path)
-    try:
-        values = tuple(_values(test, table, chosen, against))
-    except NoValue as error:
-        return Evidence(Sample(bounds, reason=str(error)), states)
-    if len(values) < LEAST_SEEDS:
-        seeds = f"{len(values)} completed seed{'' if len(values) == 1 else 's'}"
-        return Evidence(Sample(bounds, reason=f"{seeds}: an interval needs {LEAST_SEEDS}"), states)
-    return Evidence(Sample(bounds, values), states)
+    if not path.exists():
+        return ResultTable(path, None)
+    rows = read_table(path)
+    for _, row in rows.iterrows():
+        _check_record(path, row)
+    return ResultTable(path, rows)
 
 
 def select(rows: pd.DataFrame, where: Where, baseline: Where) -> pd.DataFrame:
     """The rows that `where` means, and that agree with `baseline` in all other options that they have."""
     chosen = pd.Series(True, index=rows.index)
     for column, values in where.items():
-        chosen &= _has_one_of(rows, column, values)
+        if values not in _EXTREME_VALUES:
+            chosen &= _has_one_of(rows, column, values)
     for column, values in baseline.items():
         if column not in where and column in rows:
             chosen &= rows[column].isna() | _has_one_of(rows, column, values)
-    return rows[chosen]
+    found = rows[chosen]
+    for column, values in where.items():
+        if values in _EXTREME_VALUES:
+            found = _at_extreme(found, column, _EXTREME_VALUES[values])
+    return found
+
+
+def split(test: ClaimTest, table: ResultTable) -> list[ClaimTest]:
+    """A test for each value of the options in `each` that its runs have; the test itself where that is empty."""
+    if not test.form.each or table.rows is None:
+        return [test]
+    columns = [column for column in test.form.each if column in table.rows]
+    first = next(iter(test.selections.values()))
+    rows = select(table.rows, first.where, test.baseline)
+    if rows.empty or len(columns) < len(test.form.each):
+        return [test]
+    return [
+        _narrowed(test, values) for values in rows[columns].drop_duplicates().sort_values(columns).to_dict("records")
+    ]
+
+
+def refuse_mixed(test: ClaimTest, rows: pd.DataFrame) -> None:
+    """Raises `InputError` for runs of different data or precision, unless the test itself chooses among them."""
+    chosen = {column for selection in test.selections.values() for column in selection.where}
+    for column in ("data.name", "data.train_images", "data.test_images", "train.precision", "precision"):
+        if column in rows and column not in chosen and rows[column].nunique(dropna=False) > 1:
+            values = " and ".join(sorted(map(str, rows[column].unique())))
+            raise problem(test.origin, f"its runs differ in {column}: {values}; say which are meant")
+
+
+def readable(where: Where) -> dict[str, Any]:
+    """A selection as one would write it."""
+    return {key: values[0] if len(values) == 1 else list(values) for key, values in where.items()}
+
+
+def _check_record(path: Path, row: "pd.Series[Any]") -> None:
+    """A row is what its run's record says, where that is at hand: identity, state and final numbers."""
+    record = store.read_record(path.parent / str(row["id"]))
+    if record is None or row["state"] not in store.DONE:
+        return
+    numbers = {key: value for key, value in (record.get("final") or {}).items() if type(value) in (int, float)}
+    # Reading decimals may round the last digit.
+    same = all(math.isclose(row.get(key, math.nan), value, rel_tol=1e-12) for key, value in numbers.items())
+    same &= record["status"] == row["state"]
+    if not same:
+        raise InputError(f"{path}: run {row['id']} is not what its {store.RECORD} says: run `nfrepro collect` again")
+
+
+def _narrowed(test: ClaimTest, values: Mapping[Any, Any]) -> ClaimTest:
+    fixed = {str(column): (None if pd.isna(value) else value,) for column, value in values.items()}
+    selections = {name: replace(found, where={**found.where, **fixed}) for name, found in test.selections.items()}
+    return replace(test, selections=selections)
+
+
+def _at_extreme(rows: pd.DataFrame, column: str, extreme: str) -> pd.DataFrame:
+    if column not in rows:
+        return rows.iloc[:0]
+    numbers = pd.to_numeric(rows[column], errors="coerce")
+    found: pd.DataFrame = rows[numbers == numbers.agg(extreme)]
+    return found
 
 
 def _has_one_of(rows: pd.DataFrame, column: str, values: Sequence[Any]) -> "pd.Series[bool]":
@@ -92,7 +122,7 @@ def _has_one_of(rows: pd.DataFrame, column: str, values: Sequence[Any]) -> "pd.S
 
 
 def _is(cell: Any, value: Any) -> bool:
-    """Whether a cell of the table, where lists and mixed columns are text, is the value of a claims file."""
+    """Whether a cell of the table, where lists and mixed columns are text, is the value of a file."""
     empty = bool(pd.isna(cell))
     if value is None or empty:
         return value is None and empty
@@ -102,38 +132,3 @@ def _is(cell: Any, value: Any) -> bool:
         return float(cell) == value
     except ValueError:
         return False
-
-
-def _values(test: ClaimTest, table: ResultTable, chosen: pd.DataFrame, against: pd.DataFrame | None) -> Iterator[float]:
-    """A value for each seed without a diverged run."""
-    for seed, rows in chosen.groupby("seed"):
-        others = None if against is None else against[against["seed"] == seed]
-        if others is not None and others.empty:
-            raise NoValue(f"seed {seed}: no run to compare with")
-        if test.form.across is None:
-            _refuse_several(test, rows, "where")
-        if others is not None:
-            _refuse_several(test, others, "against")
-        if (rows["state"] == "diverged").any() or (others is not None and (others["state"] == "diverged").any()):
-            continue
-        other = None if others is None else table.measured(others.iloc[0])
-        found = [test.form.quantity.value(table.measured(row), other) for _, row in rows.iterrows()]
-        yield float(EXTREMES[test.form.across or "largest"](found))
-
-
-def _refuse_several(test: ClaimTest, rows: pd.DataFrame, selection: str) -> None:
-    if len(rows) < 2:
-        return
-    options = [column for column in map(str, rows) if "." in column and not column.startswith("provenance.")]
-    differing = [column for column in options if rows[column].nunique(dropna=False) > 1]
-    named = f"say which {' and '.join(differing[:3]) or 'one'} is meant"
-    hint = f"{named}, or across" if selection == "where" else named
-    raise problem(test.origin, f"{selection}: {len(rows)} runs of seed {rows['seed'].iloc[0]}: {hint}")
-
-
-def _check_columns(test: ClaimTest, columns: Iterable[str], path: Path) -> None:
-    quantity = test.form.quantity
-    for column in quantity.columns:
-        if column not in columns:
-            hint = did_you_mean(column, columns)
-            raise problem(test.origin, f"quantity: {quantity.name}: no column {column} in {path}{hint}")

@@ -1,13 +1,15 @@
-"""The verdicts on claims at one scale, from stored results, for people and for programs."""
+"""The verdicts on claims at one scale, from stored results: what a report needs to show of each."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nfrepro.evidence.claim_runs import Evidence, gather, read_results
-from nfrepro.evidence.claims import Claim, ClaimTest, Where
-from nfrepro.evidence.verdicts import MOST_SEEDS, Decision, Verdict, combine, decide
+from nfrepro.evidence.claim_evidence import ArmRuns, Evidence, gather
+from nfrepro.evidence.claim_runs import read_results, readable, split
+from nfrepro.evidence.claims import Claim, ClaimTest
+from nfrepro.evidence.samples import Missing
+from nfrepro.evidence.verdicts import Decision, Verdict, combine, decide, not_run
 
 
 @dataclass(frozen=True)
@@ -15,27 +17,41 @@ class Answer:
     """What the runs say to one test."""
 
     test: ClaimTest
+    scale: str
     evidence: Evidence
     decision: Decision
+
+    @property
+    def applies(self) -> bool:
+        """Whether the test is one at this scale; otherwise it has no part in the verdict on its claim."""
+        return self.test.applies_at(self.scale)
+
+    @property
+    def command(self) -> str:
+        """What makes the runs it rests on."""
+        return f"nfrepro sweep {self.test.form.experiment} --scale {self.scale}"
 
     def report(self) -> dict[str, Any]:
         """Everything that the verdict rests on, as JSON."""
         form, decision = self.test.form, self.decision
         return {
             "experiment": form.experiment,
-            "where": _readable(self.test.where),
-            "against": None if self.test.against is None else _readable(self.test.against),
+            "selections": {name: readable(found.where) for name, found in self.test.selections.items()},
             "quantity": str(form.quantity),
             "across": form.across,
+            "seeds": form.seeds,
             "rule": str(form.rule),
             "verdict": decision.verdict,
             **_numbers(decision),
             "p": decision.p,
             "level": decision.level,
             "seeds_needed": decision.seeds_needed,
-            "runs": dict(self.evidence.states),
+            "runs": self.evidence.states,
+            "arms": [_arm(arm) for arm in self.evidence.arms],
             "method": decision.method,
+            "remark": self.evidence.remark,
             "note": form.note,
+            "command": self.command,
         }
 
 
@@ -49,9 +65,26 @@ class ClaimVerdict:
     answers: tuple[Answer, ...]
 
     @property
-    def decisive(self) -> Answer:
-        """The first test that has the claim's verdict: its numbers stand for the claim."""
-        return next(answer for answer in self.answers if answer.decision.verdict == self.verdict)
+    def applying(self) -> tuple[Answer, ...]:
+        """The answers of this scale."""
+        return tuple(answer for answer in self.answers if answer.applies)
+
+    @property
+    def decisive(self) -> Answer | None:
+        """The first test that has the claim's verdict: its numbers stand for the claim. None without any test."""
+        answers = self.applying or self.answers
+        return next((answer for answer in answers if answer.decision.verdict == self.verdict), None)
+
+    @property
+    def decision(self) -> Decision:
+        """That of the decisive test, or the reason why there is none."""
+        return self.decisive.decision if self.decisive else not_run(self.claim.form.untested or "")
+
+    @property
+    def commands(self) -> list[str]:
+        """What makes the runs, and then this verdict."""
+        runs = dict.fromkeys(answer.command for answer in self.applying)
+        return [*runs, f"nfrepro claims {self.claim.id} --scale {self.scale}"]
 
     def report(self) -> dict[str, Any]:
         """The claim as JSON: its numbers are those of the decisive test; all tests follow."""
@@ -61,23 +94,16 @@ class ClaimVerdict:
             "statement": form.statement,
             "verdict": self.verdict,
             "scale": self.scale,
-            **_numbers(self.decisive.decision),
+            **_numbers(self.decision),
             "paper": form.paper,
-            "method": self.decisive.decision.method,
+            "method": self.decision.method,
             "source": form.source,
             "stated_by": form.stated_by,
+            "known_from": form.known_from,
             "note": form.note,
+            "commands": self.commands,
             "tests": [answer.report() for answer in self.answers],
         }
-
-    def lines(self) -> Iterator[str]:
-        """The claim and its tests for people."""
-        yield f"{self.claim.id:4} {self.verdict:13} {self.claim.form.statement}"
-        for answer in self.answers:
-            form = answer.test.form
-            runs = ", ".join(f"{key} {value}" for key, value in _readable(answer.test.where).items())
-            selection = f"{form.experiment}{f' ({runs})' if runs else ''}"
-            yield f"       {answer.decision.verdict:13} {selection}: {form.quantity} {form.rule}: {_result(answer)}"
 
 
 def judge(claims: Sequence[Claim], results: Path, scale: str) -> list[ClaimVerdict]:
@@ -86,22 +112,35 @@ def judge(claims: Sequence[Claim], results: Path, scale: str) -> list[ClaimVerdi
     Raises `InputError` for results that cannot be read, and tests that do not fit them.
     """
     experiments = dict.fromkeys(test.form.experiment for claim in claims for test in claim.tests)
-    families = {name: iter(_family(claims, results, name, scale)) for name in experiments}
+    families = {name: _family(claims, results, name, scale) for name in experiments}
     verdicts = []
     for claim in claims:
         # A family is in the order of the claims and their tests, as this loop is.
-        answers = tuple(next(families[test.form.experiment]) for test in claim.tests)
-        verdict = combine([answer.decision.verdict for answer in answers])
+        answers = tuple(answer for test in claim.tests for answer in next(families[test.form.experiment]))
+        verdict = combine([answer.decision.verdict for answer in answers if answer.applies])
         verdicts.append(ClaimVerdict(claim, scale, verdict, answers))
     return verdicts
 
 
-def _family(claims: Sequence[Claim], results: Path, experiment: str, scale: str) -> list[Answer]:
+def _family(claims: Sequence[Claim], results: Path, experiment: str, scale: str) -> Iterator[list[Answer]]:
+    """The answers to each test on the experiment's runs, in order: several where the test is split."""
     tests = [test for claim in claims for test in claim.tests if test.form.experiment == experiment]
     table = read_results(results, experiment, scale)
-    found = [gather(test, table) for test in tests]
-    decisions = decide([evidence.sample for evidence in found])
-    return [Answer(*parts) for parts in zip(tests, found, decisions, strict=True)]
+    found = [
+        [(part, gather(part, table)) for part in split(test, table)] if test.applies_at(scale) else [] for test in tests
+    ]
+    decisions = iter(decide([evidence.sample for parts in found for _, evidence in parts]))
+    for test, parts in zip(tests, found, strict=True):
+        if test.applies_at(scale):
+            yield [Answer(part, scale, evidence, next(decisions)) for part, evidence in parts]
+        else:
+            yield [_of_other_scales(test, scale)]
+
+
+def _of_other_scales(test: ClaimTest, scale: str) -> Answer:
+    scales = test.scales or ()
+    reason = f"for scale {scales[0]} only" if len(scales) == 1 else f"not for scale {scale}"
+    return Answer(test, scale, Evidence(Missing(reason)), not_run(reason))
 
 
 def _numbers(decision: Decision) -> dict[str, Any]:
@@ -112,25 +151,12 @@ def _numbers(decision: Decision) -> dict[str, Any]:
     return {"estimate": interval.mean, "interval": [interval.low, interval.high], "n": interval.n}
 
 
-def _result(answer: Answer) -> str:
-    decision = answer.decision
-    if decision.interval is None:
-        return decision.method
-    interval = decision.interval
-    text = f"{interval.mean:.4g}"
-    if decision.p is None:
-        return f"{text}, n = {interval.n}, exact{_diverged(answer)}"
-    text += f" [{interval.low:.4g}, {interval.high:.4g}], n = {interval.n}, p = {decision.p:.2g}"
-    if decision.verdict == "inconclusive":
-        seeds = f"about {decision.seeds_needed}" if decision.seeds_needed else f"more than {MOST_SEEDS}"
-        text += f" (needs {decision.level:.2g}; {seeds} seeds would settle it)"
-    return text + _diverged(answer)
-
-
-def _diverged(answer: Answer) -> str:
-    diverged = answer.evidence.states.get("diverged", 0)
-    return f", {diverged} diverged and not counted in n" if diverged else ""
-
-
-def _readable(where: Where) -> dict[str, Any]:
-    return {key: values[0] if len(values) == 1 else list(values) for key, values in where.items()}
+def _arm(arm: ArmRuns) -> dict[str, Any]:
+    mean = arm.interval.mean if arm.values else None
+    return {
+        "name": arm.name,
+        "where": readable(arm.where),
+        "runs": dict(arm.states),
+        "mean": mean,
+        "values": {str(seed): value for seed, value in arm.values.items()},
+    }

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 
@@ -16,6 +17,7 @@ from nfrepro import atomic
 # Told apart by people with any colour vision; markers tell arms apart in grey.
 PALETTE = sns.color_palette("colorblind")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINE_STYLES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 
 
 def new_figure(width: float = 6.0, height: float = 3.8) -> Figure:

@@ -9,7 +9,7 @@ from pathlib import Path
 from nfrepro import atomic
 
 PROGRESS = "progress.json"
-SECONDS_BETWEEN_WRITES = 5.0
+SECONDS_BETWEEN_WRITES = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ def read(folder: Path) -> Progress | None:
     """None where there is none, or none that can be read."""
     try:
         found = Progress(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
-        valid = 0 <= found.step <= found.steps and (found.rate is None or found.rate > 0) and str(found.text)
+        valid = (
+            0 <= found.step <= found.steps and (found.rate is None or found.rate > 0) and isinstance(found.text, str)
+        )
     except (OSError, ValueError, TypeError):
         return None
     return found if valid else None

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, SymmetricalLogLocator
 
-from nfrepro.evidence.figures import MARKERS, PALETTE, new_figure
+from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, new_figure
 
 # Statistic -> title of its panel, as in figure 1 of the paper.
 PANELS = {
@@ -20,7 +19,6 @@ PANELS = {
     "avg_var": "Average channel\nvariance",
     "res_var": "Residual average\nchannel variance",
 }
-LINE_STYLES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 MOST_MARKED_STAGES = 8
 LEAST_SHOWN = 0.01  # of a squared mean, on a logarithmic axis
 

@@ -36,11 +36,16 @@ def provenance() -> dict[str, Any]:
     return {
         "git": _own_revision(Path(__file__).parents[1]),
         "python": platform.python_version(),
-        "versions": {package: _version(package) for package in PACKAGES},
+        "versions": versions(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of the packages that numbers depend on."""
+    return {package: _version(package) for package in PACKAGES}
 
 
 def _own_revision(package: Path) -> dict[str, Any] | None:

@@ -11,6 +11,11 @@ import pandas as pd
 from nfrepro import atomic
 from nfrepro.errors import InputError
 from nfrepro.evidence.collection import overrides_suffix, read_table, table_path
+from nfrepro.evidence.comparison import Comparison, read_arms, setting
+from nfrepro.evidence.comparison_figure import draw_comparison
+from nfrepro.evidence.comparison_table import table_note, table_rows
+from nfrepro.evidence.figures import save_figure
+from nfrepro.evidence.learning_curves import draw_learning_curves, read_learning_curves
 from nfrepro.evidence.store import scale_folder
 
 
@@ -22,6 +27,11 @@ class Analysis:
     scale: str
     table: pd.DataFrame  # the experiment's rows of runs.csv
     output: Path  # without an ending: the script appends .png, .svg, .md
+
+    @property
+    def table_path(self) -> Path:
+        """Where the table comes from."""
+        return self.output.with_name(f"runs{self.output.name.removeprefix(self.experiment)}.csv")
 
 
 def run_script(experiment: str, description: str, analyse: Callable[[Analysis], Sequence[Path]]) -> None:
@@ -41,6 +51,29 @@ def run_script(experiment: str, description: str, analyse: Callable[[Analysis], 
         sys.exit(_complain(str(error), 2))
     except OSError as error:
         sys.exit(_complain(f"{error.filename or 'system'}: {error.strerror or error}", 1))
+
+
+def compared(comparison: Comparison, learning_curves: bool = False) -> Callable[[Analysis], list[Path]]:
+    """What `run_script` is given for an experiment of training: writes and prints the table, draws the figure.
+
+    With `learning_curves` another figure, of the epochs, where runs were evaluated more than once.
+    """
+
+    def analyse(analysis: Analysis) -> list[Path]:
+        arms = read_arms(comparison, analysis.table, str(analysis.table_path))
+        about = setting(comparison, analysis.table, analysis.scale)
+        table = write_markdown(
+            analysis.output, comparison.title, table_rows(comparison, arms), table_note(comparison, arms, about)
+        )
+        print(table.read_text())
+        written = [table, *save_figure(draw_comparison(comparison, arms, about), analysis.output)]
+        curves = read_learning_curves(analysis.output.parent, arms)
+        if learning_curves and curves["epoch"].nunique() > 1:
+            path = analysis.output.with_name(f"{analysis.output.name}_epochs")
+            written += save_figure(draw_learning_curves(comparison, arms, curves, about), path)
+        return written
+
+    return analyse
 
 
 def write_markdown(path: Path, title: str, rows: Sequence[dict[str, str]], note: str) -> Path:

@@ -53,7 +53,7 @@ def cancel(results: Path, runs: Sequence[Run], chosen: Sequence[Run]) -> Cancell
     if complaint:
         may_begin |= {run.id for submission in submissions for run in submission.runs}
     names = {run.id for run in chosen}
-    stopped = {name: states[name] for name in names if _is_to_be_stopped(states[name], name in may_begin)}
+    stopped = {run.id: states[run.id] for run in chosen if _is_to_be_stopped(states[run.id], run.id in may_begin)}
     for run in chosen:
         if run.id in stopped:
             cancellation.mark(store.run_folder(results, run))

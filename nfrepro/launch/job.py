@@ -8,7 +8,7 @@ import json
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,8 @@ from nfrepro.training.distributed import ALONE, Conversation, Processes, Process
 
 # The machine is at fault, not the run: it is not marked as failed, and the next sweep continues it.
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM}
+# Processes that read data for a run, where its data set does not lie in memory.
+MAX_WORKERS = 8
 
 Ending = Literal["completed", "diverged", "failed", "interrupted", "cancelled", "claimed"]
 
@@ -94,7 +96,7 @@ def _lead(
         with claim(folder) as held:
             stop = _stop_or_lost(should_stop, cancellation.watched(folder), held)
             told = _also_to_others(report, folder)
-            around = Surroundings(folder, place.device, place.checkpoint_seconds, told, complain, stop, place.processes)
+            around = replace(_around(run, place, stop), report=told, complain=complain)
             return _execute_claimed(run, held, place, words, around)
     except Claimed:
         return Ended("claimed", "another process is executing it")
@@ -109,17 +111,24 @@ def _lead(
 def _assist(run: Run, place: Place, words: Conversation, should_stop: Callable[[], bool]) -> Ended:
     """What the other processes of a run do. Raises `ProcessLost`."""
     if words.hear(BEGINS) == "yes":
-        folder = store.run_folder(place.results, run)
-        around = Surroundings(
-            folder, place.device, place.checkpoint_seconds, should_stop=should_stop, processes=place.processes
-        )
         try:
-            _run_task(run, place, around)
+            _run_task(run, place, _around(run, place, should_stop))
         except (Interrupted, ProcessLost):
             pass  # the first one says why
         except Exception as error:
             words.tell(FAILED, json.dumps(asdict(Failure.of(error))))
     return Ended(**json.loads(words.hear(ENDED)))
+
+
+def _around(run: Run, place: Place, should_stop: Callable[[], bool]) -> Surroundings:
+    return Surroundings(
+        store.run_folder(place.results, run),
+        place.device,
+        place.checkpoint_seconds,
+        should_stop=should_stop,
+        workers=min(MAX_WORKERS, place.threads),
+        processes=place.processes,
+    )
 
 
 def _also_to_others(report: Callable[[Progress], None], folder: Path) -> Callable[[Progress], None]:

@@ -142,15 +142,20 @@ def _start(command: list[str], environment: dict[str, str]) -> "subprocess.Popen
     )
 
 
-def _environment(share: Share, rank: int, port: int) -> dict[str, str]:
+def worker_environment(threads: int) -> dict[str, str]:
+    """Of a process of this package with so many threads."""
     package_parent = str(Path(nfrepro.__file__).parents[1])
     path = os.pathsep.join(part for part in (package_parent, os.environ.get("PYTHONPATH")) if part)
     # Threads that wait spinning slow each other down more than tenfold as soon as anything else wants a core.
-    patience = {"OMP_WAIT_POLICY": "PASSIVE"} if share.threads > 1 else {}
+    patience = {"OMP_WAIT_POLICY": "PASSIVE"} if threads > 1 else {}
+    return {**patience, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
+
+
+def _environment(share: Share, rank: int, port: int) -> dict[str, str]:
     # torchrun's variables; those of somebody who has started this very process with it count no more.
     together = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(share.processes)}
     together |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return {**patience, **os.environ, **together, "OMP_NUM_THREADS": str(share.threads), "PYTHONPATH": path}
+    return worker_environment(share.threads) | together
 
 
 def _free_port() -> int:

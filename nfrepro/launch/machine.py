@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nfrepro.errors import InputError
+from nfrepro.evidence.provenance import processor
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,15 @@ def count_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def device_name(device: str) -> str:
+    """Of the GPU that torch calls so, or of the processor."""
+    if not device.startswith("cuda"):
+        return processor()
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def _siblings(processor: int) -> str:

@@ -29,7 +29,7 @@ from nfrepro.training.distributed import ProcessLost, joined
 def main() -> None:
     """Runs until standard input is closed or SIGTERM arrives."""
     keep_freed_memory()
-    events = _own_standard_output()
+    events = own_standard_output()
     stop = threading.Event()
     _stop_on_signal(stop)
     runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
@@ -62,7 +62,7 @@ def _execute(run: Run, place: Place, stop: threading.Event, events: TextIO) -> N
     send("ended", **asdict(ended))
 
 
-def _own_standard_output() -> TextIO:
+def own_standard_output() -> TextIO:
     """Events go to the real standard output; whatever a library prints goes to standard error."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -80,7 +80,8 @@ def _stop_on_signal(stop: threading.Event) -> None:
 
 
 def _read_runs(runs: "queue.SimpleQueue[Run | None]", stop: threading.Event) -> None:
-    for line in sys.stdin:
+    # Not from sys.stdin: processes forked to read data close that as they begin, and would wait for this thread.
+    for line in os.fdopen(os.dup(0), encoding="utf-8"):
         runs.put(Run(**json.loads(line)))
     stop.set()
     runs.put(None)

@@ -28,6 +28,7 @@ class Surroundings:
     report: Callable[[Progress], None] = lambda progress: None
     complain: Callable[[str], None] = lambda text: None
     should_stop: Callable[[], bool] = lambda: False
+    workers: int = 0  # processes that may read data for it
     processes: Processes = ALONE  # that execute the run together; those of rank above 0 write nothing
 
 

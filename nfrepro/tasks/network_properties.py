@@ -4,17 +4,16 @@ No image may matter to another, training and evaluation may not differ, standard
 SkipInit scalar of 0 makes every block but the transition blocks the identity (paper section 4.2; code).
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from nfrepro.data.probe_batch import gaussian_batch
 from nfrepro.errors import InputError
+from nfrepro.models.cost import count_cost
 from nfrepro.models.folding import fold
 from nfrepro.models.registry import build
 from nfrepro.models.resolution import test_pixels
+from nfrepro.options import Options
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Outcome, Surroundings
 from nfrepro.tasks.options import NetworkPropertiesTask
@@ -80,11 +79,6 @@ def _identity_error(model: nn.Module, task: NetworkPropertiesTask) -> float | No
     return max(errors, default=None)
 
 
-def multiply_adds(options: Any, pixels: int) -> int:
+def multiply_adds(options: Options, pixels: int) -> int:
     """Of one image, by counting what torch executes; nothing is computed."""
-    with torch.device("meta"):
-        model = build(options, CLASSES, CHANNELS).eval()
-        counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
-            model(torch.empty(1, CHANNELS, pixels, pixels))
-    return counter.get_total_flops() // 2
+    return count_cost(options, CLASSES, CHANNELS, pixels).multiply_adds

@@ -2,9 +2,17 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from nfrepro.data.options import CIFAR10Options, DataOptions, FashionMNISTOptions, ImageFolderOptions, SyntheticOptions
+from nfrepro.data.options import (
+    CIFAR10Options,
+    DataOptions,
+    FashionMNISTOptions,
+    ImageFolderOptions,
+    ImageNetOptions,
+    SyntheticOptions,
+    batch_multiple,
+)
 from nfrepro.models.activation_names import ActivationName, KnownActivation
 from nfrepro.models.options import ModelOptions
 from nfrepro.options import Options, TaskOptions
@@ -29,6 +37,16 @@ class TrainTask(TaskOptions):
     # Signal propagation while training, into propagation.csv; null: not measured. It changes no result.
     probe: ProbeSchedule | None = None
 
+    @model_validator(mode="after")
+    def _batches_divide(self) -> "TrainTask":
+        multiple = batch_multiple(self.data)
+        if self.train.batch_size % multiple:
+            raise ValueError(
+                f"train.batch_size: {self.train.batch_size} does not divide by {multiple}, as data.mixing "
+                f"{self.data.mixing} with data.copies {self.data.copies} demands"
+            )
+        return self
+
     def label(self) -> str:
         return f"{self.model.label}-{self.data.name}-batch{self.train.batch_size}-{super().label()}"
 
@@ -44,7 +62,7 @@ class GaussianOptions(Options):
 
 
 ProbeInput = Annotated[
-    GaussianOptions | FashionMNISTOptions | CIFAR10Options | ImageFolderOptions | SyntheticOptions,
+    GaussianOptions | FashionMNISTOptions | CIFAR10Options | ImageFolderOptions | ImageNetOptions | SyntheticOptions,
     Field(discriminator="name"),
 ]
 

@@ -24,10 +24,7 @@ from nfrepro.training.step import check_division
 
 def run(task: TrainTask, around: Surroundings) -> Outcome:
     """Trains to the end, or on from where it was stopped. The headline is the last evaluation, never the best."""
-    device = torch.device(around.device)
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
+    device = training_device(around.device)
     dataset = _load_once(task.data).to(device)
     model = initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
     try:
@@ -51,6 +48,15 @@ def check_processes(task: TrainTask, count: int) -> None:
     check_division(model, task.train, count)
 
 
+def training_device(name: str) -> torch.device:
+    """The device of that name, set up to repeat its results."""
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+    return device
+
+
 @lru_cache(maxsize=1)
 def _load_once(options: DataOptions) -> Dataset:
     """A worker that executes many runs on the same data reads them once."""
@@ -69,7 +75,7 @@ def _probe(task: TrainTask, dataset: Dataset, around: Surroundings) -> TrainingP
     if task.probe is None:
         return None
     x = image_batch(dataset, task.probe.images, dataset.pixels, task.seed)
-    x = x.to(dataset.train.images.device).to(memory_format=torch.channels_last)
+    x = x.to(dataset.device).to(memory_format=torch.channels_last)
     folder = around.folder if around.processes.rank == 0 else None
     return TrainingProbe(x, frozenset(task.probe.steps), folder, around.complain)
 
@@ -84,6 +90,7 @@ def _around_the_loop(around: Surroundings, device: torch.device, probe: Training
         complain=around.complain,
         should_stop=around.should_stop,
         write_metrics=partial(write_metrics, around.folder) if around.processes.rank == 0 else lambda rows: None,
+        workers=around.workers,
         processes=around.processes,
         **probing,
     )

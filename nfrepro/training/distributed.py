@@ -80,10 +80,6 @@ class Processes:
         found: list[float] = self.add_up(torch.tensor(numbers, dtype=torch.float64)).tolist()
         return found
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is true in any process."""
-        return self.totals([flag])[0] > 0
-
     def copy_of_first(self, tensors: Sequence["Tensor"]) -> None:
         """Makes `tensors` those of the first process, in place."""
         if self.count > 1:

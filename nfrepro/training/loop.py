@@ -13,7 +13,6 @@ from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.training import checkpoint
 from nfrepro.training.averaging import WeightAverage
-from nfrepro.training.distributed import Processes
 from nfrepro.training.evaluation import Evaluation, evaluate
 from nfrepro.training.observer import Diverged, Observer, Surroundings, images_per_second
 from nfrepro.training.options import TrainOptions
@@ -39,8 +38,7 @@ class TrainingSetup:
 
     @property
     def autocast(self) -> torch.autocast:
-        device = self.dataset.train.images.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.options.precision == "bfloat16")
+        return torch.autocast(self.dataset.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16")
 
     def learning_rate(self, step: int) -> float:
         return learning_rate(step, self.steps_per_epoch, self.options)
@@ -75,7 +73,7 @@ def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome
         for epoch in range(state.step // setup.steps_per_epoch, setup.options.epochs):
             _train_epoch(trainer, setup, epoch, observer)
             if (epoch + 1) % setup.options.evaluate_every == 0 or epoch + 1 == setup.options.epochs:
-                _evaluate(state, setup, around.processes)
+                _evaluate(state, setup, around)
                 around.write_metrics(state.metrics)
                 observer.report(evaluated=True)
             observer.after_epoch()
@@ -112,20 +110,21 @@ def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: O
     observer.start_clock()
     state, batch_size = trainer.state, setup.options.batch_size
     first_step = state.step - epoch * setup.steps_per_epoch
-    rows = trainer.processes.share(batch_size)
-    batches = train_batches(setup.dataset, setup.data, batch_size, setup.seed, epoch, first_step, rows)
+    rows, workers = trainer.processes.share(batch_size), observer.around.workers
+    batches = train_batches(setup.dataset, setup.data, batch_size, setup.seed, epoch, first_step, rows, workers)
     for x, targets in observer.timed(batches):
         for group in state.optimizer.param_groups:
             group["lr"] = setup.learning_rate(state.step)
         observer.after_step(trainer.step(x, targets, setup.autocast))
 
 
-def _evaluate(state: TrainingState, setup: TrainingSetup, processes: Processes) -> None:
+def _evaluate(state: TrainingState, setup: TrainingSetup, around: Surroundings) -> None:
     """Adds a row of metrics and starts new sums. Raises `Diverged` where the test loss is not finite."""
-    rows = processes.share(len(setup.dataset.test))
+    rows = around.processes.share(len(setup.dataset.test))
 
     def evaluated(model: nn.Module) -> Evaluation:
-        return evaluate(model, test_batches(setup.dataset, EVALUATION_BATCH, rows), setup.autocast, processes)
+        batches = test_batches(setup.dataset, EVALUATION_BATCH, around.workers, rows)
+        return evaluate(model, batches, setup.autocast, around.processes)
 
     result = evaluated(state.model)
     if not math.isfinite(result.loss):

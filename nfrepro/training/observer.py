@@ -57,6 +57,7 @@ class Surroundings:
     complain: Callable[[str], None]
     should_stop: Callable[[], bool]
     write_metrics: Callable[[list[dict[str, Any]]], None]
+    workers: int = 0  # processes that read images which do not lie in memory
     # Looks at the network when so many steps are done, 0 before the first; may change nothing. Not counted as training.
     probe: Callable[[nn.Module, int], None] = lambda model, step: None
     probe_steps: frozenset[int] = frozenset()
@@ -73,6 +74,7 @@ class Observer:
         self.steps_per_epoch, self.fingerprint = steps_per_epoch, fingerprint
         self.unseen: list[Tensor] = []  # of each step since the last look, what `train_step` found
         self.newest_loss: float | None = None
+        self.asked_to_stop = False  # as of the last look; all processes have the same answer
         self.clock = self.reported = self.saved = time.perf_counter()
         self.waited = 0.0  # for batches, since the clock was started
 
@@ -115,9 +117,9 @@ class Observer:
         self.start_clock()
 
     def after_epoch(self) -> None:
-        """Saves; raises `Stopped` when asked to, unless training is over."""
+        """Saves; raises `Stopped` when asked to before the evaluation, unless training is over."""
         self.save()
-        if self._asked_to_stop() and self.state.step < self.options.epochs * self.steps_per_epoch:
+        if self.asked_to_stop and self.state.step < self.options.epochs * self.steps_per_epoch:
             raise Stopped
 
     def report(self, evaluated: bool = False) -> None:
@@ -144,18 +146,9 @@ class Observer:
         self.saved = time.perf_counter()
         self.start_clock()
 
-    def _asked_to_stop(self) -> bool:
-        """Whether any process was; all answer the same."""
-        processes = self.around.processes
-        try:
-            asked = self.around.should_stop()
-        except Exception:
-            processes.any(True)  # the others would wait for this one
-            raise
-        return processes.any(asked)
-
     def _look(self) -> None:
-        found = self.around.processes.add_up(torch.stack(self.unseen)).tolist()
+        """Learns, together with the other processes, what the steps since the last look found and who is to stop."""
+        found = self._found_by_all()
         self.unseen = []
         self.newest_loss = found[-1][0]
         now = time.perf_counter()
@@ -171,11 +164,22 @@ class Observer:
             sums.images += self.options.batch_size
             sums.steps += 1
 
+    def _found_by_all(self) -> list[list[float]]:
+        processes, mine = self.around.processes, torch.stack(self.unseen).flatten().tolist()
+        try:
+            asked = self.around.should_stop()
+        except Exception:
+            processes.totals([*mine, True])  # the others would wait for this one
+            raise
+        *found, stops = processes.totals([*mine, asked])
+        self.asked_to_stop = stops > 0
+        return [found[step : step + 2] for step in range(0, len(found), 2)]
+
     def _between_steps(self) -> None:
         now = time.perf_counter()
         if now - self.reported >= SECONDS_BETWEEN_REPORTS:
             self.report()
-        if self._asked_to_stop():
+        if self.asked_to_stop:
             self.save()
             raise Stopped
         if now - self.saved >= self.around.checkpoint_seconds:

@@ -102,13 +102,13 @@ def test_status_and_collect_tell_what_is_missing(nfrepro: Call, results: Path) -
     names = nfrepro("expand", "tiny", "--scale", "smoke").stdout.splitlines()
     nfrepro("run", "tiny", names[0], "--scale", "smoke")
     states = json.loads(nfrepro("status", "tiny", "--scale", "smoke", "--json").stdout)
-    assert [set(state) for state in states] == [{"id", "state", "progress", "metrics"}] * 4
+    assert all({"id", "state", "progress", "metrics"} <= set(state) for state in states)
     assert [(state["id"], state["state"]) for state in states] == [
-        (name, "completed" if name == names[0] else "missing") for name in names
+        (name, "completed" if name == names[0] else "waiting") for name in names
     ]
     assert states[0]["progress"] == 1.0
     assert states[0]["metrics"]["epoch"] == 2
-    assert nfrepro("status", "tiny", "--scale", "smoke").stdout.splitlines()[-1] == "4 runs: 1 completed, 3 missing"
+    assert nfrepro("status", "tiny", "--scale", "smoke").stdout.splitlines()[-1] == "4 runs: 1 completed, 3 waiting"
     assert nfrepro("collect", "tiny", "--scale", "smoke").returncode == 0
     table = (results / "tiny" / "smoke" / "runs.csv").read_text().splitlines()
     assert len(table) == 5

@@ -10,6 +10,7 @@ from nfrepro.data.options import (
     DataOptions,
     FashionMNISTOptions,
     ImageFolderOptions,
+    ImageNetOptions,
     SyntheticOptions,
 )
 
@@ -22,6 +23,7 @@ DATA_OPTIONS = TypeAdapter(DataOptions)
         ({"name": "fashion_mnist"}, FashionMNISTOptions()),
         ({"name": "cifar10", "train_images": 7}, CIFAR10Options(train_images=7)),
         ({"name": "image_folder", "folder": "a/b", "pixels": 8}, ImageFolderOptions(folder="a/b", pixels=8)),
+        ({"name": "imagenet", "classes": 4}, ImageNetOptions(classes=4)),
         ({"name": "synthetic", "flip": False}, SyntheticOptions(flip=False)),
     ],
 )
@@ -34,18 +36,31 @@ def test_the_name_chooses_the_class(document, expected):
 def test_defaults():
     options = FashionMNISTOptions()
     assert (options.train_images, options.test_images, options.crop_padding, options.flip) == (None, None, 4, True)
+    assert (options.crop, options.randaugment_layers, options.mixing, options.copies) == ("padded", 0, "none", 1)
+    imagenet = ImageNetOptions()
+    assert (imagenet.folder, imagenet.classes, imagenet.pixels, imagenet.crop) == ("imagenet", 1000, 224, "inception")
 
 
 @pytest.mark.parametrize(
     "document",
     [
-        {"name": "imagenet"},
+        {"name": "imagenet21k"},
         {"train_images": 3},
         {"name": "cifar10", "train_imags": 3},
         {"name": "cifar10", "train_images": 0},
         {"name": "cifar10", "train_images": "100"},
         {"name": "cifar10", "crop_padding": -1},
         {"name": "cifar10", "flip": 1},
+        {"name": "cifar10", "test_pixels": 40},
+        {"name": "cifar10", "crop": "random"},
+        {"name": "cifar10", "mixing": None},
+        {"name": "cifar10", "mixup_alpha": 0.0},
+        {"name": "cifar10", "randaugment_layers": 9},
+        {"name": "cifar10", "randaugment_magnitude": 31},
+        {"name": "cifar10", "copies": 0},
+        {"name": "imagenet", "classes": 1},
+        {"name": "imagenet", "folder": "../imagenet"},
+        {"name": "synthetic", "channels": 2, "randaugment_layers": 1},
         {"name": "image_folder", "pixels": 8},
         {"name": "image_folder", "folder": "a", "pixels": 0},
         {"name": "synthetic", "train_images": None},

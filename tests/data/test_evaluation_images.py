@@ -12,6 +12,7 @@ from timm.data import create_transform
 from torchvision.transforms import InterpolationMode, functional
 
 from nfrepro.data import evaluation_images
+from nfrepro.data.bicubic import resize_bicubic
 from nfrepro.data.evaluation_images import (
     FractionCrop,
     PaddedCrop,
@@ -20,7 +21,6 @@ from nfrepro.data.evaluation_images import (
     list_test_images,
     read_batches,
     read_image,
-    resize_bicubic,
 )
 from nfrepro.errors import InputError
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from nfrepro.evidence import claim, store
+from nfrepro.evidence import cancellation, claim, store
 from nfrepro.launch.job import Ended, Place, execute
 from nfrepro.specs import Run, expand, load_experiment
-from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.job import Outcome, Progress, Surroundings
 from nfrepro.tasks.registry import SCHEMAS, Task
 
 
@@ -45,6 +45,35 @@ def test_checkpoints_outlive_a_failure_to_store_the_result(
     assert execute_here(run, results).ending == "completed"
     assert not list(folder.glob("checkpoint-*.pt"))
     assert json.loads((folder / "run.json").read_text())["executions"] == 2
+
+
+def test_a_cancelled_run_is_not_begun(run: Run, results: Path) -> None:
+    folder = store.run_folder(results, run)
+    cancellation.mark(folder)
+    assert execute_here(run, results).ending == "cancelled"
+    assert [path.name for path in folder.iterdir()] == ["cancel"]
+    cancellation.lift(folder)
+    assert execute_here(run, results).ending == "completed"
+    assert {path.name for path in folder.iterdir()} == {"run.json", "metrics.jsonl"}
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_a_run_that_is_cancelled_while_it_trains_says_so(
+    run: Run, results: Path, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    monkeypatch.setattr(cancellation, "SECONDS_BETWEEN_LOOKS", 0.0)
+    folder, reported = store.run_folder(results, run), []
+
+    def report(progress: Progress) -> None:
+        reported.append(progress)
+        if cancelled:
+            cancellation.mark(folder)
+
+    ended = execute(run, Place(results, "cpu", 1, 60.0), report, lambda text: None, lambda: not cancelled)
+    assert ended.ending == ("cancelled" if cancelled else "interrupted")
+    assert store.read(folder).state == ended.ending
+    assert reported
+    assert list(folder.glob("checkpoint-*.pt"))
 
 
 def test_a_damaged_record_fails_the_run_and_stays_as_it_is(run: Run, results: Path) -> None:

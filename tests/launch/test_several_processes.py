@@ -19,7 +19,7 @@ from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
 # Some seconds of training: long enough to be hit in the middle.
-LONG = TINY.replace("train_images: 96", "train_images: 2400").replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]")
+LONG = TINY.replace("train_images: 96", "train_images: 1600").replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]")
 
 
 @pytest.fixture(scope="module")

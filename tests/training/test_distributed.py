@@ -134,7 +134,6 @@ def exchange(processes: Processes) -> list[Any]:
         return [
             list(processes.share(5)),
             processes.totals([processes.rank, 2.5]),
-            [processes.any(processes.rank == 1), processes.any(False)],
             processes.bytes_of_first(b"first" if processes.rank == 0 else None),
             [processes.bytes_of_first(None), processes.bytes_of_first(b"")],
             tensor.item(),
@@ -143,7 +142,7 @@ def exchange(processes: Processes) -> list[Any]:
 
 
 def test_what_they_say_to_one_another(two: pair.Pair) -> None:
-    common = [[1.0, 5.0], [True, False], b"first", [None, b""], 0.0]
+    common = [[1.0, 5.0], b"first", [None, b""], 0.0]
     assert two(exchange) == [[[0, 1], *common, "rank 1"], [[2, 3, 4], *common, "rank 0"]]
 
 
@@ -153,7 +152,6 @@ def test_alone_it_is_all_of_it() -> None:
         assert processes.share(5) == range(5)
         assert processes.totals([1, 2.5]) == [1, 2.5]
         assert processes.bytes_of_first(b"x") == b"x"
-        assert (processes.any(True), processes.any(False)) == (True, False)
 
 
 def test_what_does_not_divide_is_refused() -> None:

@@ -1,0 +1,32 @@
+"""Top-1 by augmentation, with and without adaptive gradient clipping, and with copies of an image (claims C33, C34)."""
+
+import pandas as pd
+
+from nfrepro.evidence.comparison import Comparison, Factor, named
+from nfrepro.evidence.script import compared, run_script
+
+EXPERIMENT = "augmentation"
+MIXING = {"mixup": "MixUp", "cutmix": "CutMix", "half": "MixUp + CutMix"}
+
+
+def augmentation(row: pd.Series) -> str:
+    """What there is besides crop and flip."""
+    parts = [MIXING[row["data.mixing"]]] if row["data.mixing"] in MIXING else []
+    if row["data.randaugment_layers"] > 0:
+        parts.append(f"RandAugment {row['data.randaugment_layers']:g}/{row['data.randaugment_magnitude']:g}")
+    if row["data.copies"] > 1:
+        parts.append(f"{row['data.copies']:g} copies")
+    return ", ".join(parts) or "none"
+
+
+COLUMNS = ("data.mixing", "data.randaugment_layers", "data.randaugment_magnitude", "data.copies")
+COMPARISON = Comparison(
+    title="NF-ResNets by augmentation, with and without gradient clipping",
+    axis=Factor("augmentation besides crop and flip", COLUMNS, augmentation, ("none", *MIXING.values())),
+    line=named("clipping", "train.clip_factor", {None: "no clipping", 0.01: "AGC 0.01"}),
+    remark="AGC: adaptive gradient clipping with factor 0.01. RandAugment: layers/magnitude. Copies: so many "
+    "differently augmented copies of an image in a batch.",
+)
+
+if __name__ == "__main__":
+    run_script(EXPERIMENT, __doc__ or "", compared(COMPARISON))

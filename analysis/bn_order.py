@@ -1,0 +1,24 @@
+"""Top-1 by the order of BatchNorm, activation and convolution, beside a network without normalization (claim C43)."""
+
+import pandas as pd
+
+from nfrepro.evidence.comparison import Comparison, Factor
+from nfrepro.evidence.script import compared, run_script
+
+EXPERIMENT = "bn_order"
+ORDERS = {"bn_relu_conv": "BN-ReLU-Conv", "relu_bn_conv": "ReLU-BN-Conv", "v1": "Conv-BN-ReLU (version 1)"}
+
+
+def order(row: pd.Series) -> str:
+    """A network without BatchNorm has no order."""
+    return "NF" if pd.isna(row["model.order"]) else ORDERS.get(row["model.order"], str(row["model.order"]))
+
+
+COMPARISON = Comparison(
+    title="The order of BatchNorm, activation and convolution",
+    axis=Factor("block", ("model.name", "model.order"), order, (*ORDERS.values(), "NF")),
+    remark="The paper's baseline is BN-ReLU-Conv, while its NF-ResNets imitate ReLU-BN-Conv (the authors' code).",
+)
+
+if __name__ == "__main__":
+    run_script(EXPERIMENT, __doc__ or "", compared(COMPARISON))

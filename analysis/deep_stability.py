@@ -1,0 +1,38 @@
+"""Very deep networks without regularisation: a map of the runs that collapse, by learning rate and seed (claim C26)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nfrepro.evidence.comparison import Comparison, Factor, read_arms, setting
+from nfrepro.evidence.figures import save_figure
+from nfrepro.evidence.script import Analysis, run_script, write_markdown
+from nfrepro.evidence.stability import draw_stability, peak_rate, read_outcomes, stability_rows
+
+EXPERIMENT = "deep_stability"
+# Peak learning rate -> how many of how many runs of NF-ResNet-288 collapsed; section 5, second hand.
+PAPER = {0.2: (0, 5), 0.4: (2, 5)}
+RATES = Comparison(
+    title="Very deep NF-ResNets without regularisation",
+    axis=Factor("peak learning rate", ("train.lr",), peak_rate, scale="logarithmic"),
+)
+COLLAPSED = "Collapsed: diverged (the loss is not finite), or at most 1.5 times the accuracy of guessing at the end."
+
+
+def analyse(analysis: Analysis) -> Sequence[Path]:
+    """One table, one figure."""
+    read_arms(RATES, analysis.table, str(analysis.table_path))  # refuses what cannot be compared
+    outcomes = read_outcomes(analysis.table)
+    about = setting(RATES, analysis.table, analysis.scale)
+    note = (
+        f"Ours: {about}. {COLLAPSED} Its share has a 95 % exact binomial interval (Clopper and Pearson), over n seeds "
+        "that completed or diverged; the accuracy of the others a 95 % Student t interval.\n\n"
+        'Column "paper (ImageNet, 288 layers)": section 5, batch size 1024; second hand.'
+    )
+    table = write_markdown(analysis.output, RATES.title, stability_rows(outcomes, PAPER), note)
+    print(table.read_text())
+    figure = draw_stability(outcomes, PAPER, RATES.title, f"{about}. {COLLAPSED}")
+    return [table, *save_figure(figure, analysis.output)]
+
+
+if __name__ == "__main__":
+    run_script(EXPERIMENT, __doc__ or "", analyse)

@@ -1,0 +1,24 @@
+"""Table 1 of the paper: top-1 by depth and method, plain and regularised."""
+
+from nfrepro.evidence.comparison import Comparison
+from nfrepro.evidence.factors import DEPTH, METHOD, REGULARIZATION
+from nfrepro.evidence.paper_values import PaperValue, Reference
+from nfrepro.evidence.script import compared, run_script
+
+EXPERIMENT = "depth"
+TABLE_1 = Reference(
+    heading="paper's table 1 (ImageNet)",
+    source="mean of 5 seeds; all but one of its numbers are unknown, and of that one the column is inferred",
+    values={("regularised", 288, "NF"): PaperValue(79.5, "second hand")},
+)
+COMPARISON = Comparison(
+    title="Top-1 by depth and method, plain and regularised",
+    axis=DEPTH,
+    line=METHOD,
+    panel=REGULARIZATION,
+    references=(TABLE_1,),
+    remark="Regularised: stochastic depth, and dropout at a rate chosen here, since the paper's is unknown.",
+)
+
+if __name__ == "__main__":
+    run_script(EXPERIMENT, __doc__ or "", compared(COMPARISON))

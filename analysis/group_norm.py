@@ -1,0 +1,16 @@
+"""Top-1 with GroupNorm and Weight Standardization, BatchNorm, and no normalization, at a usual and a small batch."""
+
+from nfrepro.evidence.comparison import Comparison
+from nfrepro.evidence.factors import BATCH_SIZE, METHOD
+from nfrepro.evidence.script import compared, run_script
+
+EXPERIMENT = "group_norm"
+COMPARISON = Comparison(
+    title="GroupNorm with Weight Standardization, BatchNorm, and none",
+    axis=BATCH_SIZE,
+    line=METHOD,
+    remark="The learning rate is proportional to the batch size.",
+)
+
+if __name__ == "__main__":
+    run_script(EXPERIMENT, __doc__ or "", compared(COMPARISON))

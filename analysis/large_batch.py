@@ -1,0 +1,58 @@
+"""Top-1 at large batch sizes, with and without adaptive gradient clipping, beside the follow-up's figure 2 (a)."""
+
+import pandas as pd
+
+from nfrepro.evidence.comparison import Comparison, Factor
+from nfrepro.evidence.factors import BATCH_SIZE, METHODS
+from nfrepro.evidence.paper_values import Level, PaperValue, Reference
+from nfrepro.evidence.script import compared, run_script
+
+EXPERIMENT = "large_batch"
+CLIPPED = "NF + AGC"
+BATCHES = (256, 512, 1024, 2048, 4096)
+# Figure 2 (a) of arXiv 2102.06171, digitised with an error of 0.1.
+READ_OFF = {
+    50: {
+        "BN": (76.9, 76.8, 76.4, 76.8, 76.8),
+        "NF": (76.6, 76.7, 76.9, 76.9),
+        CLIPPED: (76.8, 76.95, 76.96, 76.9, 76.7),
+    },
+    200: {
+        "BN": (78.7, 79.0, 78.9, 79.0, 78.9),
+        "NF": (79.3, 79.5, 79.5, 79.6),
+        CLIPPED: (79.2, 79.4, 79.6, 79.5, 79.15),
+    },
+}
+
+
+def method(row: pd.Series) -> str:
+    name = METHODS.get(row["model.name"], str(row["model.name"]))
+    return name if pd.isna(row["train.clip_factor"]) else f"{name} + AGC"
+
+
+def follow_up(depth: int) -> Reference:
+    """Without clipping, NF fails at batch size 4096."""
+    known: dict[tuple[Level, ...], PaperValue] = {
+        (batch, line): PaperValue(top1, "read off")
+        for line, values in READ_OFF[depth].items()
+        for batch, top1 in zip(BATCHES, values, strict=False)
+    }
+    return Reference(
+        heading=f"follow-up, ResNet-{depth} (ImageNet)",
+        source="figure 2 (a) of arXiv 2102.06171, 90 epochs, error 0.1; with AGC the best 4 of 5 seeds at the best "
+        "threshold for each batch size",
+        values={**known, (4096, "NF"): PaperValue(70, "read off", fails=True)},
+        panel=f"ResNet-{depth}, ImageNet\n(follow-up)",
+    )
+
+
+COMPARISON = Comparison(
+    title="Top-1 at large batch sizes",
+    axis=BATCH_SIZE,
+    line=Factor("method", ("model.name", "train.clip_factor"), method, ("BN", "NF", CLIPPED)),
+    references=(follow_up(50), follow_up(200)),
+    remark="AGC: adaptive gradient clipping, factor 0.01. The learning rate is proportional to the batch size.",
+)
+
+if __name__ == "__main__":
+    run_script(EXPERIMENT, __doc__ or "", compared(COMPARISON, learning_curves=True))

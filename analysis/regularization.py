@@ -1,0 +1,17 @@
+"""Top-1 with and without stochastic depth and dropout, with BatchNorm and without; learning curves (claim C24)."""
+
+from nfrepro.evidence.comparison import Comparison
+from nfrepro.evidence.factors import DEPTH, METHOD, REGULARIZATION
+from nfrepro.evidence.script import compared, run_script
+
+EXPERIMENT = "regularization"
+COMPARISON = Comparison(
+    title="Explicit regularisation, with BatchNorm and without",
+    axis=REGULARIZATION,
+    line=METHOD,
+    panel=DEPTH,
+    remark="Regularised: stochastic depth, and dropout at a rate chosen here, since the paper's is unknown.",
+)
+
+if __name__ == "__main__":
+    run_script(EXPERIMENT, __doc__ or "", compared(COMPARISON, learning_curves=True))

@@ -1,0 +1,23 @@
+"""Table 2 of the paper: top-1 at small batch sizes, with BatchNorm and without."""
+
+from nfrepro.evidence.comparison import Comparison
+from nfrepro.evidence.factors import BATCH_SIZE, METHOD
+from nfrepro.evidence.paper_values import PaperValue, Reference
+from nfrepro.evidence.script import compared, run_script
+
+EXPERIMENT = "small_batch"
+TABLE_2 = Reference(
+    heading="paper's table 2 (ImageNet)",
+    source="only the numbers at batch size 4 are known, not of which depth nor after how many epochs",
+    values={(4, "NF"): PaperValue(69.9, "second hand"), (4, "BN"): PaperValue(55.7, "second hand")},
+)
+COMPARISON = Comparison(
+    title="Top-1 at small batch sizes",
+    axis=BATCH_SIZE,
+    line=METHOD,
+    references=(TABLE_2,),
+    remark="The learning rate is proportional to the batch size; the number of epochs is the same at all of them.",
+)
+
+if __name__ == "__main__":
+    run_script(EXPERIMENT, __doc__ or "", compared(COMPARISON))

@@ -1,0 +1,140 @@
+"""What the local queue adds to a run, and how many runs an hour there are when runs share the machine.
+
+Runs train the laptop's network on made-up images. Their length is set by a run before, so that it is about the same on
+any machine.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nfrepro.evidence import store
+from nfrepro.launch.local_queue import Event, execute_all
+from nfrepro.launch.machine import Share, count_cores, count_gpus
+from nfrepro.specs import Run, expand, load_experiment
+from nfrepro.tasks.registry import SCHEMAS
+
+# An evaluation at the end, on as many images as one batch has: it counts as the queue's own time.
+EXPERIMENT = """\
+title: runs of a chosen length
+task: train
+set:
+  data: {{name: synthetic, pixels: 28, train_images: {images}, test_images: 64, crop_padding: 2}}
+  model: {{name: nf_resnet, blocks: [2, 2, 2], width: 0.25, stem: small_stride2}}
+  train: {{epochs: {epochs}, batch_size: 64, lr: 0.2, warmup_epochs: 0.5, evaluate_every: {epochs}}}
+grid: {{seed: {seeds}}}
+scales: {{bench: {{}}}}
+"""
+EPOCHS = 4
+BATCH = 64
+CHECKPOINT_SECONDS = 60.0  # the command line's
+
+
+class Clock:
+    """When runs began and ended, as the queue hears of it."""
+
+    def __init__(self) -> None:
+        self.began: dict[str, float] = {}
+        self.ended: dict[str, float] = {}
+
+    def observe(self, event: Event) -> None:
+        """Notes the time of what counts."""
+        if event.kind == "started":
+            self.began[event.run.id] = time.perf_counter()
+        if event.kind == "ended":
+            self.ended[event.run.id] = time.perf_counter()
+
+    def seconds(self, run: Run) -> float:
+        """From the start of `run` to its end."""
+        return self.ended[run.id] - self.began[run.id]
+
+
+def bench_overhead(seconds: float | None) -> Iterator[str]:
+    """Wall clock of runs that train for `seconds` (None: a moment), over the time inside their training loops."""
+    device = "cuda:0" if count_gpus() else "cpu"
+    share = Share((device,), count_cores())
+    with tempfile.TemporaryDirectory() as name:
+        runs = runs_of(Path(name), _images(seconds, share), seeds=range(4))
+        clock, results = Clock(), Path(name) / "results"
+        start = time.perf_counter()
+        execute_all(runs, results, share, CHECKPOINT_SECONDS, clock.observe)
+        whole = time.perf_counter() - start
+        training = [training_seconds(results, run) for run in runs]
+    added = [100 * (clock.seconds(run) / inside - 1) for run, inside in zip(runs, training, strict=True)]
+    yield (
+        f"local queue, {device}, 1 worker, {share.threads} threads: runs of {statistics.median(training):.1f} s in the"
+        f" training loop take {statistics.median(added[1:]):.2f} % longer (min {min(added[1:]):.2f},"
+        f" max {max(added[1:]):.2f}, n = {len(added) - 1})"
+    )
+    yield (
+        f"  the first run of a worker, which imports torch and makes the data: {added[0]:.2f} % longer;"
+        f" all {len(runs)} with start and end of the worker: {100 * (whole / sum(training) - 1):.2f} %"
+    )
+
+
+def bench_packing(seconds: float | None, repetitions: int) -> Iterator[str]:
+    """Runs an hour by how many share the machine, over those one after the other with all its threads."""
+    cores, gpus = count_cores(), count_gpus()
+    shares = [Share(("cpu",), cores), *(Share(("cpu",) * workers, 1) for workers in sorted({1, 2, cores}))]
+    yield from _compare(shares, seconds, repetitions)
+    if gpus:
+        shares = [Share(("cuda:0",) * workers, max(1, cores // workers)) for workers in (1, 2, 4)]
+        yield from _compare(shares, seconds, repetitions)
+
+
+def _compare(shares: Sequence[Share], seconds: float | None, repetitions: int) -> Iterator[str]:
+    """A line for each of `shares`; the first is what the others are compared with."""
+    images = _images(seconds, shares[0])
+    rates: list[list[float]] = [[] for _ in shares]
+    for _ in range(repetitions):
+        for share, found in zip(shares, rates, strict=True):
+            found.append(runs_an_hour(share, images))
+    yield f"runs of {EPOCHS * images:,} images, medians, n = {repetitions}"
+    for share, found in zip(shares, rates, strict=True):
+        ratios = [rate / alone for rate, alone in zip(found, rates[0], strict=True)]
+        threads = "1 thread" if share.threads == 1 else f"{share.threads} threads"
+        yield (
+            f"{share.devices[0]:6} {share.workers:3} at once, {threads + ' each':16}"
+            f"{statistics.median(found):8.0f} runs an hour  {statistics.median(ratios):.2f} x"
+            f" (min {min(ratios):.2f}, max {max(ratios):.2f})"
+        )
+
+
+def runs_an_hour(share: Share, images: int) -> float:
+    """Each worker has a very short run first, which is not counted, and then two."""
+    with tempfile.TemporaryDirectory() as name:
+        counted = runs_of(Path(name), images, seeds=range(2 * share.workers))
+        first = runs_of(Path(name), BATCH, seeds=range(2 * share.workers, 3 * share.workers))
+        clock = Clock()
+        execute_all([*first, *counted], Path(name) / "results", share, CHECKPOINT_SECONDS, clock.observe)
+    began, ended = min(clock.began[run.id] for run in counted), max(clock.ended[run.id] for run in counted)
+    return 3600 * len(counted) / (ended - began)
+
+
+def _images(seconds: float | None, share: Share) -> int:
+    """Training images of runs that train for `seconds` where they have a worker of `share` to themselves."""
+    if seconds is None:
+        return BATCH
+    with tempfile.TemporaryDirectory() as name:
+        runs = runs_of(Path(name), 16 * BATCH, seeds=range(2))
+        alone = Share(share.devices[:1], share.threads)
+        execute_all(runs, Path(name) / "results", alone, CHECKPOINT_SECONDS, lambda event: None)
+        rate = 16 * BATCH * EPOCHS / training_seconds(Path(name) / "results", runs[1])
+    return max(1, round(rate * seconds / EPOCHS / BATCH)) * BATCH
+
+
+def runs_of(folder: Path, images: int, seeds: range) -> list[Run]:
+    """Runs that train on so many images, one a seed."""
+    path = folder / f"of_{images}_images.yaml"
+    path.write_text(EXPERIMENT.format(images=images, epochs=EPOCHS, seeds=list(seeds)))
+    return expand(load_experiment(str(path), folder), "bench", SCHEMAS)
+
+
+def training_seconds(results: Path, run: Run) -> float:
+    """The time that `run` spent in its training loop: batches, augmentation, steps."""
+    record = store.read_record(store.run_folder(results, run))
+    if record is None or record["status"] != "completed":
+        raise RuntimeError(f"{run.id} did not complete: {record and record['error']}")
+    return float(record["final"]["train_seconds"])

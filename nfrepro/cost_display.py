@@ -1,0 +1,141 @@
+"""What a person sees of `plan` and `dry-run`: plain tables."""
+
+from collections.abc import Iterator, Sequence
+
+from nfrepro.launch.measurements import Measurement
+from nfrepro.launch.shapes import Shape
+from nfrepro.planning import CostPlan, Jobs, ShapeCost
+
+UNITS = {"cpu": "CPU-hours", "cuda": "GPU-hours"}
+UNKNOWN = "-"
+
+
+def plan_lines(plan: CostPlan) -> Iterator[str]:
+    """The whole plan."""
+    failed = f", {plan.failed} failed (left to --retry)" if plan.failed else ""
+    shapes = f"; {count(len(plan.shapes), 'shape')}" if plan.shapes else ""
+    runs = count(plan.runs, "run")
+    yield f"{plan.experiment} at scale {plan.scale}: {runs}: {plan.done} done{failed}, {plan.left} left{shapes}"
+    machine = plan.machine
+    threads = f", {count(machine.threads, 'thread')} a run"
+    yield f"on {machine.type}{f' ({machine.name})' if machine.name else ''}{threads}, up to {machine.at_once} at once"
+    if plan.shapes:
+        yield ""
+        yield from _aligned([PLAN_HEADER, *map(_plan_row, plan.shapes)])
+        yield ""
+        yield from _legend(plan.shapes)
+    elif plan.stored is not None:
+        yield f"{plan.stored.seconds_per_run:.0f} s a run: the mean of {count(plan.stored.runs, 'stored run')}"
+    yield from _totals(plan)
+
+
+PLAN_HEADER = (
+    *("shape", "runs", "left", "parameters", "multiply-adds train / test", "steps", "batch", "precision"),
+    *("peak memory", "images/s", "loader", "h a run", "h left", "images/s from"),
+)
+
+
+def _plan_row(shape: ShapeCost) -> tuple[str, ...]:
+    fewest, most = shape.steps
+    return (
+        shape.label,
+        f"{shape.runs:,}",
+        f"{shape.left:,}",
+        _short(shape.parameters),
+        f"{_short(shape.multiply_adds)} / {_short(shape.test_multiply_adds)}",
+        f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}",
+        f"{shape.batch_size:,}",
+        shape.precision,
+        f"{'~' if shape.peak_from == 'estimate' else ''}{_short(shape.peak_bytes)}B",
+        _rate(shape.images_per_second),
+        _rate(shape.loader_images_per_second),
+        _number(shape.hours_per_run),
+        _number(shape.hours_left),
+        shape.rate_from,
+    )
+
+
+def _legend(shapes: Sequence[ShapeCost]) -> Iterator[str]:
+    if any("assumes" in shape.rate_from for shape in shapes):
+        yield "assumes: a training step is 3 forward passes, a multiply-add 2 operations; measure with nfrepro dry-run"
+    if any(shape.peak_from == "estimate" for shape in shapes):
+        yield "~ estimate: weights, gradients, momentum, average, what is kept for backward; no workspace, no data set"
+    if any(shape.loader_images_per_second is None for shape in shapes):
+        yield f"loader {UNKNOWN}: not measured; it has to deliver the images/s"
+
+
+def _totals(plan: CostPlan) -> Iterator[str]:
+    machine = plan.machine
+    if plan.hours_left is None or plan.device_hours_left is None:
+        yield "cost: unknown, no run of this experiment is stored yet"
+    else:
+        wall = f"about {_number(plan.hours_left / machine.at_once)} h with {count(machine.at_once, 'run')} at once"
+        yield f"left: {_number(plan.device_hours_left)} {UNITS[machine.type]}; {wall}"
+    if plan.shapes:
+        yield (
+            f"disk: results about {_short(plan.result_bytes)}B; "
+            f"checkpoints up to {_short(plan.checkpoint_bytes_at_once)}B while runs execute"
+        )
+    if plan.jobs is not None:
+        yield from _job_lines(plan.jobs, plan.hours_left is not None)
+
+
+def _job_lines(jobs: Jobs, known: bool) -> Iterator[str]:
+    ceiling = f"{_number(jobs.hours)} {UNITS[jobs.device]} requested at most, but for requeues"
+    yield f"cluster: {count(jobs.jobs, 'job')} of up to {_number(jobs.timeout_hours)} h: {ceiling}"
+    times = int(jobs.longest_job_hours // jobs.timeout_hours)
+    if known and times:
+        needs = f"the longest job needs about {_number(jobs.longest_job_hours)} h"
+        yield f"{needs}: it goes back to the queue {count(times, 'time')} or more"
+
+
+def trial_header(shapes: Sequence[Shape]) -> str:
+    """The head of the table of a dry run; a row follows when its shape has ended."""
+    return _trial_line(("shape", "fits", "loss", "peak memory", "model", "loader", "joint", "how"), shapes)
+
+
+def trial_row(found: Measurement, shapes: Sequence[Shape]) -> str:
+    """The row of one shape; rates in images a second."""
+    fits = {"memory": "no", "slow": "?", "failed": "?"}.get(found.status, "yes")
+    loss = {"not finite": "not finite", "measured": "finite"}.get(found.status, UNKNOWN)
+    peak = UNKNOWN if found.peak_bytes is None else f"{_short(found.peak_bytes)}B"
+    rates = map(_rate, (found.model_rate, found.loader_rate, found.joint_rate))
+    how = "; ".join(part for part in (found.text, found.how if found.rows else "") if part)
+    return _trial_line((found.label, fits, loss, peak, *rates, how), shapes)
+
+
+def _trial_line(cells: Sequence[str], shapes: Sequence[Shape]) -> str:
+    label, *middle, last = cells
+    width = max(len("shape"), *(len(shape.label) for shape in shapes))
+    numbers = (f"{cell:>{size}}" for cell, size in zip(middle, (4, 10, 11, 9, 9, 9), strict=True))
+    return "  ".join([f"{label:{width}}", *numbers, last])
+
+
+def count(number: int, thing: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _rate(value: float | None) -> str:
+    return UNKNOWN if value is None else _number(value)
+
+
+def _short(value: float) -> str:
+    """`25.6 M`, with 1000, 10^6, 10^9 and 10^12 as k, M, G and T."""
+    for power, prefix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if value >= 10**power:
+            return f"{_number(value / 10**power)} {prefix}"
+    return f"{_number(value)} "
+
+
+def _number(value: float) -> str:
+    """Three digits that count, never with an exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{float(f'{value:.3g}'):.6f}".rstrip("0").rstrip(".")
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Text at the left in the first and the last column, numbers at the right between."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *middle, last in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(middle, widths[1:-1], strict=True)]
+        yield "  ".join([f"{first:{widths[0]}}", *cells, last])

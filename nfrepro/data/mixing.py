@@ -1,0 +1,99 @@
+"""MixUp and CutMix: each image of a batch, and its target, mixed with its partner's.
+
+The authors' loader makes one image of two fresh ones. Here the two of a pair are mixed with each other, each with draws
+of its own: an epoch keeps its length. The first of the images counted in a batch is paired with the second, the third
+with the fourth, copy by copy.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+from torch import Tensor
+from torch.nn import functional
+
+from nfrepro.data.options import AugmentationOptions
+
+# Random numbers an image needs: weight or area, and the centre of the box.
+NUMBERS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Mix:
+    """How the rows of a part of a batch are mixed; a box of no area, or a weight of 1, leaves a row as it is.
+
+    `weights`: float64 [B], of the image itself. `boxes`: int64 [B, 4], top, bottom, left, right of what its partner
+    covers.
+    """
+
+    weights: NDArray[np.float64]
+    boxes: NDArray[np.int64]
+
+
+def pair_rows(copies: int) -> int:
+    """Consecutive rows, from the first of a batch on, within which partners are found."""
+    return 2 * copies
+
+
+def draw_mix(
+    options: AugmentationOptions, batch_size: int, rows: range, pixels: int, numbers: NDArray[np.float64]
+) -> Mix:
+    """Draws for `rows` of a batch, [rows, NUMBERS] of `numbers`: MixUp or CutMix, as the option and the row say."""
+    by_mixup = np.array(
+        [options.mixing == "mixup" or (options.mixing == "half" and row < batch_size // 2) for row in rows]
+    )
+    weights = betaincinv(options.mixup_alpha, options.mixup_alpha, numbers[:, 0])
+    boxes = cutmix_boxes(pixels, numbers)
+    return Mix(np.where(by_mixup, weights, 1.0), np.where(by_mixup[:, None], 0, boxes))
+
+
+def cutmix_boxes(pixels: int, numbers: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Top, bottom, left, right of a square of uniform area about a uniform centre, cut off at the edges: [N, 4].
+
+    As the authors (dataset.py, `cutmix_padding`).
+    """
+    half_side = (np.sqrt(1 - numbers[:, 0]) * pixels).astype(np.int64) // 2
+    centres = (numbers[:, 1:] * pixels).astype(np.int64)
+    top, left = (centres - half_side[:, None]).clip(0, pixels).T
+    bottom, right = (centres + half_side[:, None]).clip(0, pixels).T
+    return np.stack([top, bottom, left, right], 1)
+
+
+def mix(images: Tensor, targets: Tensor, how: Mix, copies: int) -> tuple[Tensor, Tensor]:
+    """Mixes partners: images float32 [B, C, H, W] and targets float32 [B, classes]; B is whole groups of `pair_rows`.
+
+    A target's weight is the image's own: that of MixUp, or the share of its pixels that CutMix leaves.
+    """
+    partner = torch.from_numpy(_partners(len(images), copies)).to(images.device, non_blocking=True)
+    top, bottom, left, right = how.boxes.T
+    pixels = images.shape[-1]
+    area = (bottom - top) * (right - left) / pixels**2
+    weights, kept = _float32(how.weights, images.device), _float32(how.weights * (1 - area), images.device)
+    weight, other = weights[:, None, None, None], images[partner]
+    mixed = torch.where(_inside(how.boxes, pixels, images.device), other, images * weight + other * (1 - weight))
+    return mixed, targets * kept[:, None] + targets[partner] * (1 - kept[:, None])
+
+
+def soft_targets(labels: Tensor, classes: int) -> Tensor:
+    """int64 [B] to float32 [B, classes]."""
+    return functional.one_hot(labels, classes).float()
+
+
+def _partners(count: int, copies: int) -> NDArray[np.int64]:
+    """The partner's place for each of `count` rows: the same copy of the other image of the pair."""
+    rows = np.arange(count).reshape(-1, 2, copies)
+    return np.ascontiguousarray(rows[:, ::-1]).reshape(-1)
+
+
+def _inside(boxes: NDArray[np.int64], pixels: int, device: torch.device) -> Tensor:
+    """bool [B, 1, pixels, pixels]"""
+    top, bottom, left, right = torch.from_numpy(boxes).to(device, non_blocking=True)[:, :, None].unbind(1)
+    places = torch.arange(pixels, device=device)
+    rows, columns = (places >= top) & (places < bottom), (places >= left) & (places < right)
+    return (rows[:, :, None] & columns[:, None])[:, None]
+
+
+def _float32(values: NDArray[np.float64], device: torch.device) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32)).to(device, non_blocking=True)

@@ -1,0 +1,99 @@
+"""RandAugment (arXiv 1909.13719): changes drawn from a table, all of one strength. torchvision's table and changes."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+# The strongest magnitude has this number, the weakest 0.
+LAST_BIN = 30
+# Random numbers a change needs: which one, and its sign.
+NUMBERS = 2
+
+Picture = TypeVar("Picture", Tensor, Image.Image)
+
+
+@dataclass(frozen=True)
+class Change:
+    """`strongest`: the magnitude of the last bin, given the side of the image in pixels. `signed`: half are negated."""
+
+    apply: Callable[[Picture, float], Picture]
+    strongest: Callable[[int], float] = lambda side: 0.0
+    weakest: float = 0.0
+    signed: bool = False
+
+    def magnitude(self, number: int, side: int) -> float:
+        # In float32, as torchvision: a threshold on a whole grey level is sensitive to the last digit.
+        return torch.linspace(self.weakest, self.strongest(side), LAST_BIN + 1)[number].item()
+
+
+def _moved(image: Picture, x: int = 0, y: int = 0, shear_x: float = 0.0, shear_y: float = 0.0) -> Picture:
+    """Shifted by whole pixels, sheared by slopes about the upper left corner; what comes in is black."""
+    shear = [math.degrees(math.atan(slope)) for slope in (shear_x, shear_y)]
+    centre = [0, 0] if any(shear) else None
+    moved: Picture = functional.affine(image, angle=0.0, translate=[x, y], scale=1.0, shear=shear, center=centre)
+    return moved
+
+
+def _shift_range(side: int) -> float:
+    return 150 / 331 * side
+
+
+CHANGES = {
+    "Identity": Change(lambda image, size: image),
+    "ShearX": Change(lambda image, size: _moved(image, shear_x=size), lambda side: 0.3, signed=True),
+    "ShearY": Change(lambda image, size: _moved(image, shear_y=size), lambda side: 0.3, signed=True),
+    "TranslateX": Change(lambda image, size: _moved(image, x=int(size)), _shift_range, signed=True),
+    "TranslateY": Change(lambda image, size: _moved(image, y=int(size)), _shift_range, signed=True),
+    "Rotate": Change(lambda image, size: functional.rotate(image, size), lambda side: 30.0, signed=True),
+    "Brightness": Change(
+        lambda image, size: functional.adjust_brightness(image, 1 + size), lambda side: 0.9, signed=True
+    ),
+    "Color": Change(lambda image, size: functional.adjust_saturation(image, 1 + size), lambda side: 0.9, signed=True),
+    "Contrast": Change(lambda image, size: functional.adjust_contrast(image, 1 + size), lambda side: 0.9, signed=True),
+    "Sharpness": Change(
+        lambda image, size: functional.adjust_sharpness(image, 1 + size), lambda side: 0.9, signed=True
+    ),
+    "Posterize": Change(lambda image, size: functional.posterize(image, round(size)), lambda side: 4.0, weakest=8.0),
+    "Solarize": Change(lambda image, size: functional.solarize(image, 255 * size), lambda side: 0.0, weakest=1.0),
+    "AutoContrast": Change(lambda image, size: functional.autocontrast(image)),
+    "Equalize": Change(lambda image, size: functional.equalize(image)),
+}
+TABLE = tuple(CHANGES.values())
+
+
+def draw_changes(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Codes of changes, [..., layers], from uniform numbers [..., layers, NUMBERS].
+
+    A code is twice the place in the table, plus 1 where the magnitude is negated.
+    """
+    place = np.floor(numbers[..., 0] * len(TABLE)).astype(np.int64)
+    signed = np.array([change.signed for change in TABLE])[place]
+    return 2 * place + (signed & (numbers[..., 1] < 0.5))
+
+
+def apply_change(image: Picture, code: int, number: int) -> Picture:
+    """One change, in the strength of bin `number`, to a square uint8 image, or alike to all of a batch [B, C, H, W]."""
+    change = TABLE[code // 2]
+    size = change.magnitude(number, functional.get_size(image)[0])
+    return change.apply(image, -size if code % 2 else size)
+
+
+def change_batch(images: Tensor, codes: NDArray[np.int64], number: int) -> Tensor:
+    """Changes image after image as its row of `codes` [B, layers] says; uint8 [B, 1 or 3, H, W], left as they were.
+
+    Images to which the same is done are changed together. Colour is the identity on grey images.
+    """
+    images = images.clone()
+    for layer in codes.T:
+        for code in np.unique(layer):
+            chosen = torch.from_numpy(np.flatnonzero(layer == code)).to(images.device, non_blocking=True)
+            images[chosen] = apply_change(images[chosen], int(code), number)
+    return images

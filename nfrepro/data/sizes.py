@@ -1,0 +1,67 @@
+"""How large the images of a data set are and how many there are, as far as possible without its files. No torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nfrepro.data import image_folder
+from nfrepro.data.image_tree import list_tree
+from nfrepro.data.location import find
+from nfrepro.data.options import (
+    CIFAR10Options,
+    DataOptions,
+    FashionMNISTOptions,
+    ImageFolderOptions,
+    ImageNetOptions,
+    SyntheticOptions,
+)
+
+# Of ImageNet-1k (ILSVRC 2012); with other classes as many a class, which is not exact.
+IMAGENET_TRAIN_IMAGES, IMAGENET_TEST_IMAGES, IMAGENET_CLASSES = 1_281_167, 50_000, 1000
+
+
+@dataclass(frozen=True)
+class ImageSizes:
+    """Images of `channels` x `pixels` x `pixels`, in `classes` classes."""
+
+    channels: int
+    pixels: int
+    test_pixels: int
+    classes: int
+    train_images: int
+    test_images: int
+
+
+def image_sizes(options: DataOptions) -> ImageSizes:
+    """What a run with `options` sees. Raises `InputError` for an image folder that is not there."""
+    whole = SIZES[type(options)](options)
+    return replace(
+        whole,
+        train_images=options.train_images or whole.train_images,
+        test_images=options.test_images or whole.test_images,
+    )
+
+
+def _image_folder(options: ImageFolderOptions) -> ImageSizes:
+    tree = list_tree(find(image_folder.files(options)))
+    counts = (sum(map(len, split.values())) for split in (tree.train, tree.test))
+    return ImageSizes(3, options.pixels, options.test_pixels or options.pixels, len(tree.classes), *counts)
+
+
+def _imagenet(options: ImageNetOptions) -> ImageSizes:
+    counts = (round(n * options.classes / IMAGENET_CLASSES) for n in (IMAGENET_TRAIN_IMAGES, IMAGENET_TEST_IMAGES))
+    return ImageSizes(3, options.pixels, options.test_pixels or options.pixels, options.classes, *counts)
+
+
+def _synthetic(options: SyntheticOptions) -> ImageSizes:
+    pixels = options.pixels
+    return ImageSizes(options.channels, pixels, pixels, options.classes, options.train_images, options.test_images)
+
+
+SIZES: dict[type[Any], Callable[[Any], ImageSizes]] = {
+    FashionMNISTOptions: lambda options: ImageSizes(1, 28, 28, 10, 60_000, 10_000),
+    CIFAR10Options: lambda options: ImageSizes(3, 32, 32, 10, 50_000, 10_000),
+    ImageFolderOptions: _image_folder,
+    ImageNetOptions: _imagenet,
+    SyntheticOptions: _synthetic,
+}

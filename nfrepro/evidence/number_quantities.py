@@ -1,0 +1,139 @@
+"""The quantities of claims about numbers of runs.csv: of a run, of two that share a seed, of the arms of a comparison.
+
+A quantity is one class, with its arguments as fields. `columns` are those of runs.csv that it reads. Those of arms have
+no value for a single run: `claim_evidence.py` makes samples of them.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from nfrepro.evidence.measured_run import MeasuredRun, NoValue, Selections
+from nfrepro.options import Options
+
+
+class Number(Options):
+    """A number of runs.csv, or its ratio to another column or to a number."""
+
+    name: Literal["number"]
+    column: str
+    relative_to: str | float | None = None
+    selections: ClassVar[Selections] = "where"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column, self.relative_to) if isinstance(self.relative_to, str) else (self.column,)
+
+    def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
+        if self.relative_to is None:
+            return run.number(self.column)
+        scale = run.number(self.relative_to) if isinstance(self.relative_to, str) else self.relative_to
+        if scale == 0:
+            raise NoValue(f"run {run.row['id']}: {self.relative_to} is 0")
+        return run.number(self.column) / scale
+
+    def __str__(self) -> str:
+        return self.column if self.relative_to is None else f"{self.column} / {self.relative_to}"
+
+
+class Closeness(Options):
+    """|column - target| minus that of the other run: below 0 where the run is nearer to the target."""
+
+    name: Literal["closeness"]
+    column: str
+    target: float
+    selections: ClassVar[Selections] = "two"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
+        assert other is not None
+        return abs(run.number(self.column) - self.target) - abs(other.number(self.column) - self.target)
+
+    def __str__(self) -> str:
+        return f"|{self.column} - {self.target:g}| - other's"
+
+
+class NumberDifference(Options):
+    """The mean of a number of runs.csv minus that of the runs to compare with."""
+
+    name: Literal["number_difference"]
+    column: str
+    selections: ClassVar[Selections] = "two"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"where": 1.0, "against": -1.0}
+
+    def __str__(self) -> str:
+        return f"{self.column} - others'"
+
+
+class Contrast(Options):
+    """The means of a number of runs.csv in several arms, each times its weight, added up."""
+
+    name: Literal["contrast"]
+    column: str
+    weights: Annotated[dict[str, float], Field(min_length=2)]
+    selections: ClassVar[Selections] = "arms"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    def __str__(self) -> str:
+        signed = [f"{'-' if weight < 0 else '+'} {_factor(weight)}{arm}" for arm, weight in self.weights.items()]
+        return f"{self.column} of {' '.join(signed).removeprefix('+ ')}"
+
+
+class BestDifference(Options):
+    """The best arm's mean of a number minus that of the best arm to compare with; the option `by` tells arms apart."""
+
+    name: Literal["best_difference"]
+    column: str
+    by: str
+    selections: ClassVar[Selections] = "two"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column, self.by)
+
+    def __str__(self) -> str:
+        return f"best {self.column} by {self.by} - others' best"
+
+
+class OfCollapse(Options):
+    """A run collapsed that diverged, or that ended with a top-1 of at most so many times that of guessing."""
+
+    chance_levels: float = Field(default=2.0, ge=1)
+    columns: ClassVar[tuple[str, ...]] = ("top1",)
+
+
+class Collapsed(OfCollapse):
+    """The share of runs that collapsed."""
+
+    name: Literal["collapsed"]
+    selections: ClassVar[Selections] = "where"
+
+    def __str__(self) -> str:
+        return "share of collapsed runs"
+
+
+class CollapsedDifference(OfCollapse):
+    """The share of runs that collapsed minus that of the runs to compare with."""
+
+    name: Literal["collapsed_difference"]
+    selections: ClassVar[Selections] = "two"
+
+    def __str__(self) -> str:
+        return "share of collapsed runs - others'"
+
+
+def _factor(weight: float) -> str:
+    return "" if abs(weight) == 1 else f"{abs(weight):g} "

@@ -1,0 +1,36 @@
+"""Numbers that a paper reports, beside ours: each says how it is known. What is not known is not here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+# verbatim: seen in print; read off: digitised from a figure; second hand: quoted by others.
+Trust = Literal["verbatim", "read off", "second hand"]
+
+# What an arm has of a factor: text, or a number that belongs on an axis.
+Level = str | float
+
+
+@dataclass(frozen=True)
+class PaperValue:
+    """One number of a paper."""
+
+    value: float
+    trust: Trust
+    fails: bool = False  # training failed: the result is below `value`
+
+    def __str__(self) -> str:
+        return f"{'fails, below ' if self.fails else ''}{self.value:g} ({self.trust})"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Numbers of one paper under one setting: a column of the table, and a panel of the figure where `panel` names one.
+
+    `values` are by the key of an arm (`comparison.Arm`).
+    """
+
+    heading: str
+    source: str
+    values: Mapping[tuple[Level, ...], PaperValue]
+    panel: str = ""

@@ -1,0 +1,103 @@
+"""What dry runs found, kept in results/.dry-run/<experiment>/<scale>/: a file a shape, device, threads and versions."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nfrepro import atomic
+from nfrepro.errors import InputError
+from nfrepro.evidence.provenance import versions
+from nfrepro.launch.cost import DeviceType
+from nfrepro.specs import Run, identity
+from nfrepro.tasks.work import Work
+
+FOLDER = ".dry-run"
+
+# memory: it does not fit; slow: the time limit came before any measurement.
+Status = Literal["measured", "memory", "not finite", "slow", "failed"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a measurement is of."""
+
+    type: DeviceType
+    name: str  # of the GPU or the processor
+    threads: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the dry run of a shape found. Rates are training images a second."""
+
+    shape: str  # its key
+    label: str
+    device: Device
+    finished: str
+    status: Status
+    text: str = ""  # what went wrong
+    batch_size: int | None = None
+    rows: int | None = None  # images of a batch that were used
+    model_rate: float | None = None  # without the loader
+    loader_rate: float | None = None  # the loader alone; None where the data were not there
+    joint_rate: float | None = None  # one after the other, as in training; None likewise
+    peak_bytes: int | None = None  # of what goes through the network at once, and all weights
+    total_bytes: int | None = None  # of the device
+    work: Work | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Training images a second, as far as is known."""
+        return self.joint_rate or self.model_rate
+
+    @property
+    def how(self) -> str:
+        """`measured with 4 rows of 1,024`."""
+        part = "" if self.rows == self.batch_size else f" with {self.rows:,} rows of {self.batch_size:,}"
+        return f"measured{part}{'' if self.joint_rate else ', on random images'}"
+
+
+def keep(measurement: Measurement, results: Path, run: Run) -> Path:
+    """Writes the measurement of the shape of `run`, in place of an earlier one of the same."""
+    folder = results / FOLDER / run.experiment / run.scale
+    folder.mkdir(parents=True, exist_ok=True)
+    content = asdict(measurement) | {"versions": versions()}
+    label = re.sub(r"[^\w.=-]+", "-", measurement.label)[:80]
+    path = folder / f"{label}-{measurement.shape}-{_place(measurement.device)}.json"
+    atomic.write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def find(results: Path, shape: str, device: DeviceType, name: str | None, threads: int) -> Measurement | None:
+    """The newest measurement of a shape by any experiment, with the versions of now; None where there is none.
+
+    On the device of that name, or with None on any; on a CPU with as many threads. Raises `InputError` for a damaged
+    file.
+    """
+    found = [_read(path) for path in (results / FOLDER).glob(f"*/*/*-{shape}-*.json")]
+    fitting = [
+        measurement
+        for measurement, made_with in found
+        if made_with == versions()
+        and measurement.device.type == device
+        and name in (None, measurement.device.name)
+        and (device == "cuda" or measurement.device.threads == threads)
+    ]
+    return max(fitting, key=lambda measurement: measurement.finished, default=None)
+
+
+def _place(device: Device) -> str:
+    return identity("dry-run", {**asdict(device), **versions()})[:8]
+
+
+def _read(path: Path) -> tuple[Measurement, dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        made_with = dict(content.pop("versions"))
+        content["device"] = Device(**content["device"])
+        content["work"] = content["work"] and Work(**content["work"])
+        return Measurement(**content), made_with
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a valid measurement: remove it, and repeat the dry run: {error}") from None

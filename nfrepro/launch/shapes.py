@@ -1,0 +1,106 @@
+"""Runs of the task `train` by what a training step costs: the same network, images, batch and precision."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nfrepro.specs import Run, identity
+
+# Keys that change neither the time of a step nor its memory. Every other key makes a shape.
+WITHOUT_COST = frozenset(
+    {
+        "seed",
+        "probe",
+        "data.train_images",
+        "data.test_images",
+        "data.data_seed",
+        "data.crop_padding",
+        "data.flip",
+        "data.randaugment_magnitude",
+        "data.mixup_alpha",
+        "model.alpha",
+        "model.beta",
+        "model.gamma",
+        "model.ws_epsilon",
+        "model.ws_variance",
+        "model.conv_init",
+        "model.squeeze_excite_gain",
+        "model.stochastic_depth",
+        "model.stochastic_depth_rescale",
+        "model.dropout",
+        "train.epochs",
+        "train.lr",
+        "train.final_lr",
+        "train.warmup_epochs",
+        "train.weight_decay",
+        "train.decay_all",
+        "train.label_smoothing",
+        "train.evaluate_every",
+    }
+)
+# Of these it only matters whether they are null.
+NULL_OR_NOT = frozenset({"model.skipinit_gain", "train.clip_factor", "train.ema_decay"})
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Runs whose training steps cost the same."""
+
+    key: str  # twelve hexadecimal digits
+    label: str  # says how it differs from the other shapes of the experiment
+    options: dict[str, Any]  # the keys that make it, dotted
+    runs: tuple[Run, ...]
+
+
+def find_shapes(runs: Sequence[Run]) -> list[Shape]:
+    """The shapes of `runs`, in the order of their first runs."""
+    options: dict[str, dict[str, Any]] = {}
+    members: dict[str, list[Run]] = {}
+    for run in runs:
+        costly = _costly_options(run.config)
+        key = identity(run.task, costly)
+        options.setdefault(key, costly)
+        members.setdefault(key, []).append(run)
+    labels = _labels(options)
+    return [Shape(key, labels[key], options[key], tuple(members[key])) for key in options]
+
+
+def flatten(config: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones; lists stay values."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        key = f"{path}{name}"
+        flat |= flatten(value, f"{key}.") if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _costly_options(config: dict[str, Any]) -> dict[str, Any]:
+    flat = flatten({name: value for name, value in config.items() if name not in WITHOUT_COST})
+    return {
+        key: (None if value is None else True) if key in NULL_OR_NOT else value
+        for key, value in flat.items()
+        if key not in WITHOUT_COST
+    }
+
+
+def _labels(shapes: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Name and depth of the network, and what differs among the shapes with the same of both."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for options in shapes.values():
+        alike.setdefault(_network(options), []).append(options)
+    return {key: _label(options, alike[_network(options)]) for key, options in shapes.items()}
+
+
+def _network(options: dict[str, Any]) -> str:
+    variant = f"_{options['model.variant']}" if "model.variant" in options else ""
+    return f"{options['model.name']}{options.get('model.depth', '')}{variant}"
+
+
+def _label(options: dict[str, Any], alike: Sequence[dict[str, Any]]) -> str:
+    different = [key for key, value in options.items() if any(other.get(key) != value for other in alike)]
+    return " ".join([_network(options), *(f"{key}={_written(options[key])}" for key in different)])
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,89 @@
+"""What a network costs, counted by sending images without data through it: nothing is computed or allocated."""
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nfrepro.models.registry import build
+from nfrepro.options import Options
+
+# Images sent through; no other first dimension of what is kept for backward has this size.
+BATCH = 3
+# Blocks of a stage after which all are alike: the first changes the shape, and only the very first is never dropped.
+BLOCKS_UNLIKE = 2
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Of one network in training, on square images of one size."""
+
+    parameters: int
+    multiply_adds: int  # of one image forward, by convolutions and matrix products; the same in evaluation
+    activation_bytes: int  # of one image, kept from forward for backward, in float32
+    kept_weight_bytes: int  # kept whatever the batch: standardized weights, statistics of BatchNorm
+
+    def plus(self, other: "NetworkCost", times: int) -> "NetworkCost":
+        return NetworkCost(*(getattr(self, f.name) + times * getattr(other, f.name) for f in fields(self)))
+
+
+def count_cost(options: Options, classes: int, channels: int, pixels: int) -> NetworkCost:
+    """The cost of the network that `options` describe.
+
+    Of a deep one it follows from shallow ones, exactly: what one more block of a stage adds is the same for each.
+    """
+    blocks: tuple[int, ...] = getattr(options, "blocks", ())
+    few = tuple(min(count, BLOCKS_UNLIKE) for count in blocks)
+    cost = shallow = _count(_with_blocks(options, few), classes, channels, pixels)
+    for stage, count in enumerate(blocks):
+        if count > BLOCKS_UNLIKE:
+            one_more = (*few[:stage], few[stage] + 1, *few[stage + 1 :])
+            added = _count(_with_blocks(options, one_more), classes, channels, pixels).plus(shallow, times=-1)
+            cost = cost.plus(added, times=count - BLOCKS_UNLIKE)
+    return cost
+
+
+def _with_blocks(options: Options, blocks: tuple[int, ...]) -> Options:
+    if not blocks:
+        return options
+    return type(options).model_validate(options.model_dump(exclude={"depth"}) | {"blocks": blocks})
+
+
+@lru_cache(maxsize=256)  # networks that differ only in depth share them
+def _count(options: Options, classes: int, channels: int, pixels: int) -> NetworkCost:
+    with torch.device("meta"):
+        model = build(options, classes, channels).train()
+        x = torch.empty(BATCH, channels, pixels, pixels)
+    kept = _Kept(model)
+    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(kept.see, _unchanged):
+        model(x)
+    return NetworkCost(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        multiply_adds=counter.get_total_flops() // (2 * BATCH),
+        activation_bytes=kept.bytes(of_images=True) // BATCH,
+        kept_weight_bytes=kept.bytes(of_images=False),
+    )
+
+
+class _Kept:
+    """The storages that autograd keeps for backward, each once; parameters are there anyway."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.parameters = [parameter.untyped_storage() for parameter in model.parameters()]
+        self.own = {id(storage) for storage in self.parameters}
+        self.storages: dict[int, tuple[torch.UntypedStorage, bool]] = {}
+
+    def see(self, x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if id(storage) not in self.own:
+            self.storages[id(storage)] = storage, x.shape[:1] == (BATCH,)
+        return x
+
+    def bytes(self, of_images: bool) -> int:
+        return sum(storage.nbytes() for storage, per_image in self.storages.values() if per_image is of_images)
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x

@@ -1,0 +1,258 @@
+"""What the verb `plan` does: how many runs are left, and what they will cost. Starts and writes nothing."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+
+from nfrepro.data.options import DataOptions
+from nfrepro.data.sizes import ImageSizes, image_sizes
+from nfrepro.evidence import store
+from nfrepro.launch import cost, measurements
+from nfrepro.launch.cluster import Cluster
+from nfrepro.launch.machine import Share
+from nfrepro.launch.plan import Plan
+from nfrepro.launch.shapes import Shape, find_shapes
+from nfrepro.launch.submission import divide
+from nfrepro.specs import Run
+from nfrepro.tasks.options import TrainTask
+from nfrepro.tasks.work import Work, count_work
+
+# Checkpoints of a run on disk while the next one is written.
+CHECKPOINTS = 3
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the runs would execute."""
+
+    type: cost.DeviceType
+    name: str | None  # of the processor or GPU; None: any
+    threads: int  # of each run
+    at_once: int  # runs
+    processes: int = 1  # of each run, which share its batches; each has a GPU, if there is one
+
+    @property
+    def devices_per_run(self) -> int:
+        """GPUs, or processor cores."""
+        return self.processes if self.type == "cuda" else self.threads
+
+    @staticmethod
+    def here(share: Share, name: str) -> "Machine":
+        """This one; `name` is its GPU's or processor's."""
+        return Machine(_type(share.devices[0]), name, share.threads, share.workers)
+
+    @staticmethod
+    def of(cluster: Cluster) -> "Machine":
+        """The profile does not say which GPUs or processors it has."""
+        processes = max(1, cluster.gpus_per_run)
+        return Machine(_type(cluster.runs_on), None, cluster.cpus_per_run, cluster.array_parallelism, processes)
+
+
+def _type(device: str) -> cost.DeviceType:
+    return "cuda" if device.startswith("cuda") else "cpu"
+
+
+@dataclass(frozen=True)
+class ShapeCost:
+    """The cost of one shape."""
+
+    label: str
+    runs: int
+    left: int
+    batch_size: int
+    precision: str
+    parameters: int
+    multiply_adds: int  # of one training image forward
+    test_multiply_adds: int  # of one test image forward
+    steps: tuple[int, int]  # the fewest and the most of a run
+    peak_bytes: int
+    peak_from: str  # measured, …, or estimate
+    images_per_second: float
+    rate_from: str
+    loader_images_per_second: float | None  # measured
+    hours_per_run: float  # from its start to its end; mean of its runs
+    hours_left: float  # of all its runs left, one after the other
+    checkpoint_bytes: int
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """What a cluster is asked for."""
+
+    jobs: int
+    hours: float  # of GPUs, or of processor cores, at the limit of every job
+    device: cost.DeviceType
+    longest_job_hours: float  # expected
+    timeout_hours: float
+
+
+@dataclass(frozen=True)
+class StoredCost:
+    """What runs of a task other than `train` took, from those that are stored."""
+
+    runs: int
+    seconds_per_run: float
+
+
+@dataclass(frozen=True)
+class CostPlan:
+    """The whole of what `plan` says."""
+
+    experiment: str
+    scale: str
+    task: str
+    runs: int
+    done: int
+    failed: int
+    left: int
+    machine: Machine
+    shapes: tuple[ShapeCost, ...]
+    stored: StoredCost | None
+    hours_left: float | None  # one after the other; None: unknown
+    device_hours_left: float | None  # of GPUs, or of processor cores
+    checkpoint_bytes_at_once: int
+    result_bytes: int  # of the runs left
+    jobs: Jobs | None
+
+
+def plan_cost(
+    plan: Plan,
+    runs: Sequence[Run],
+    results: Path,
+    machine: Machine,
+    cluster: Cluster | None,
+    tflops: float | None,
+    advance: Callable[[int], None],
+) -> CostPlan:
+    """The cost of `plan`, whose runs are `runs`, all of one task. `advance` is told of each shape.
+
+    `tflops`: the rate of estimates, in 10^12 operations a second of a device; None: a usual one. Raises `InputError`
+    for stored results that are damaged, and where the size of the images cannot be known.
+    """
+    shapes: list[ShapeCost] = []
+    hours: dict[str, float] = {}
+    for shape in find_shapes(runs) if runs[0].task == "train" else []:
+        shapes.append(_shape_cost(shape, plan, results, machine, tflops, hours))
+        advance(1)
+    stored = _stored_cost(plan.done, results) if not shapes else None
+    if stored is not None:
+        hours = {run.id: stored.seconds_per_run / 3600 for run in plan.execute}
+    known = all(run.id in hours for run in plan.execute)
+    left = sum(hours[run.id] for run in plan.execute) if known else None
+    return CostPlan(
+        experiment=runs[0].experiment,
+        scale=runs[0].scale,
+        task=runs[0].task,
+        runs=len(runs),
+        done=len(plan.done),
+        failed=len(plan.failed),
+        left=len(plan.execute),
+        machine=machine,
+        shapes=tuple(shapes),
+        stored=stored,
+        hours_left=left,
+        device_hours_left=None if left is None else left * machine.devices_per_run,
+        checkpoint_bytes_at_once=_checkpoints_at_once(shapes, machine),
+        result_bytes=sum(cost.result_bytes(run.config) for run in plan.execute) if shapes else 0,
+        jobs=_jobs(plan.execute, results, cluster, hours if known else {}),
+    )
+
+
+def _shape_cost(
+    shape: Shape, plan: Plan, results: Path, machine: Machine, tflops: float | None, hours: dict[str, float]
+) -> ShapeCost:
+    """The cost of `shape`; adds the hours of each of its runs to `hours`."""
+    measured = measurements.find(results, shape.key, machine.type, machine.name, machine.threads)
+    config = shape.runs[0].config
+    train, ema = config["train"], config["train"]["ema_decay"] is not None
+    work = measured.work if measured and measured.work else count_work(TrainTask.model_validate(config))
+    rate, rate_from = _rate(measured, work, train["precision"], machine, tflops)
+    peak, peak_from = (
+        cost.peak_bytes(work, cost.rows_at_once(config, machine.processes), train["precision"], ema),
+        "estimate",
+    )
+    if measured and measured.peak_bytes is not None:
+        peak, peak_from = measured.peak_bytes, measured.how
+    schedules = [_schedule(run) for run in shape.runs]
+    hours |= {run.id: cost.run_hours(schedule, work, rate) for run, schedule in zip(shape.runs, schedules, strict=True)}
+    to_execute = {run.id for run in plan.execute}
+    left = [run for run in shape.runs if run.id in to_execute]
+    return ShapeCost(
+        label=shape.label,
+        runs=len(shape.runs),
+        left=len(left),
+        batch_size=train["batch_size"],
+        precision=train["precision"],
+        parameters=work.parameters,
+        multiply_adds=work.multiply_adds,
+        test_multiply_adds=work.test_multiply_adds,
+        steps=(min(schedule.steps for schedule in schedules), max(schedule.steps for schedule in schedules)),
+        peak_bytes=peak,
+        peak_from=peak_from,
+        images_per_second=rate,
+        rate_from=rate_from,
+        loader_images_per_second=measured.loader_rate if measured else None,
+        hours_per_run=statistics.mean(hours[run.id] for run in shape.runs),
+        hours_left=sum(hours[run.id] for run in left),
+        checkpoint_bytes=cost.checkpoint_bytes(work, ema),
+    )
+
+
+def _rate(
+    measured: measurements.Measurement | None, work: Work, precision: str, machine: Machine, tflops: float | None
+) -> tuple[float, str]:
+    """Images a second, and where the number is from."""
+    times = "" if machine.processes == 1 else f", times {machine.processes}"
+    if measured and measured.rate is not None:
+        device = "" if machine.name else f" on {measured.device.name}"
+        but = f", but {measured.text}" if measured.text else ""
+        return machine.processes * measured.rate, f"{measured.how}{device}{times}{but}"
+    assumed = tflops or cost.assumed_tflops(machine.type, precision, machine.threads)
+    why = f" (dry run: {measured.status})" if measured else ""
+    rate = machine.processes * cost.estimated_images_per_second(work, assumed)
+    return rate, f"not measured{why}: assumes {assumed:g} TFLOP/s{times}"
+
+
+def _schedule(run: Run) -> cost.Schedule:
+    task = TrainTask.model_validate(run.config)
+    sizes = _sizes(task.data)
+    return cost.Schedule.of(run.config, sizes.train_images, sizes.test_images)
+
+
+@lru_cache(maxsize=64)  # an image folder is listed once for all runs
+def _sizes(options: DataOptions) -> ImageSizes:
+    return image_sizes(options)
+
+
+def _checkpoints_at_once(shapes: Sequence[ShapeCost], machine: Machine) -> int:
+    """Of as many of the largest runs as execute at once."""
+    sizes = sorted((shape.checkpoint_bytes for shape in shapes for _ in range(shape.left)), reverse=True)
+    return CHECKPOINTS * sum(sizes[: machine.at_once])
+
+
+def _stored_cost(done: Sequence[Run], results: Path) -> StoredCost | None:
+    """None where no run is stored that was executed in one go."""
+    seconds = []
+    for run in done:
+        record = store.read_record(store.run_folder(results, run)) or {}
+        if record.get("executions") == 1:
+            begun, ended = (datetime.fromisoformat(record[key]) for key in ("started", "finished"))
+            seconds.append((ended - begun).total_seconds())
+    return StoredCost(len(seconds), statistics.mean(seconds)) if seconds else None
+
+
+def _jobs(left: Sequence[Run], results: Path, cluster: Cluster | None, hours: dict[str, float]) -> Jobs | None:
+    if cluster is None or not left:
+        return None
+    jobs = [job for array in divide(left, results, cluster, 0.0).arrays for job in array.jobs]
+    timeout = cluster.timeout_min / 60
+    return Jobs(
+        jobs=len(jobs),
+        hours=len(jobs) * timeout * (cluster.gpus_per_run or cluster.cpus_per_run),
+        device="cuda" if cluster.gpus_per_run else "cpu",
+        timeout_hours=timeout,
+        longest_job_hours=max(sum(hours.get(run, 0.0) for run in job) for job in jobs),
+    )

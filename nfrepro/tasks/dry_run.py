@@ -1,0 +1,177 @@
+"""A few real steps of a training run: whether they fit, how long they take, whether the loss is finite."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from nfrepro.data.batches import train_batches
+from nfrepro.data.location import is_here
+from nfrepro.data.sizes import image_sizes
+from nfrepro.data.sources import Dataset, ImageSet, load
+from nfrepro.seeding import stream_seed
+from nfrepro.tasks.memory import PeakMemory, available_bytes, total_bytes
+from nfrepro.tasks.options import TrainTask
+from nfrepro.tasks.train import initial_model, training_device
+from nfrepro.tasks.work import count_work
+from nfrepro.training.averaging import WeightAverage
+from nfrepro.training.loop import TrainingSetup
+from nfrepro.training.options import TrainOptions
+from nfrepro.training.recipe import make_optimizer
+from nfrepro.training.state import TrainingState
+from nfrepro.training.step import train_step
+
+# Images of a batch that a CPU tries first; every kind of mixing takes four.
+FIRST_IMAGES = 4
+# Share of the time and of the free memory that the first trial may promise a whole batch.
+PROMISED_SHARE = 0.7
+# The loader is timed for so long at least: its first batches may have been prepared beforehand.
+LOADER_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What `steps` optimiser steps on `rows` images each showed, after one that does not count."""
+
+    rows: int
+    steps: int
+    model_seconds: float  # of all steps, on a batch that is there
+    joint_seconds: float | None  # of all steps, each on a new batch; None where the data are not here
+    loader_images_per_second: float | None
+    finite: bool  # every loss
+    peak_bytes: int  # beside what the process held before it had data and network
+
+
+def dry_run(task: TrainTask, device_name: str, steps: int, seconds: float, tell: Callable[..., None]) -> None:
+    """Tells what is being done (`doing`), the machine and the network (`about`), and the trials (`trial`).
+
+    A GPU gets whole batches. A CPU gets a few images, and then the batch if that promises to end within `seconds`.
+    """
+    ends = time.monotonic() + PROMISED_SHARE * seconds
+    device = training_device(device_name)
+    tell("doing", text="counting")
+    work = count_work(task)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    tell("about", device=name, total_bytes=total_bytes(device), work=asdict(work))
+    tell("doing", text="reading the data")
+    memory = PeakMemory(device)
+    bench = Bench(task, load(task.data).to(device) if is_here(task.data) else None, device, steps, memory)
+
+    def try_rows(rows: int) -> Trial:
+        tell("doing", text=f"a step of {rows:,} images")
+        trial = _try(bench, rows)
+        tell("trial", **asdict(trial))
+        return trial
+
+    batch, few = task.train.batch_size, FIRST_IMAGES * task.data.copies
+    if device.type == "cpu" and few < batch:
+        trial = try_rows(few)
+        expected = trial.model_seconds / steps * (2 * steps + 2) * batch / few
+        needed = (batch // task.train.micro_batches - few) * (work.activation_bytes + work.image_bytes)
+        late, large = time.monotonic() + expected > ends, needed > PROMISED_SHARE * available_bytes()
+        if late or large or not trial.finite:
+            return
+    try_rows(batch)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all trials of a shape share."""
+
+    task: TrainTask
+    dataset: Dataset | None  # None: not here
+    device: torch.device
+    steps: int
+    memory: PeakMemory
+
+
+def _try(bench: Bench, rows: int) -> Trial:
+    task, steps = bench.task, bench.steps
+    setup = _setup(task, rows, bench.dataset or _stand_in(task, rows).to(bench.device))
+    model = initial_model(task, setup.dataset).to(bench.device).to(memory_format=torch.channels_last)
+    ema = None if setup.options.ema_decay is None else WeightAverage(model)
+    state = TrainingState(model.train(), ema, make_optimizer(model, setup.options))
+    batch = next(_batches(setup))
+    losses = [_steps(state, setup, [batch])]
+    model_seconds, loss = _timed(lambda: _steps(state, setup, [batch] * steps))
+    losses.append(loss)
+    joint_seconds, loader_rate = None, None
+    if bench.dataset is not None:
+        batches = _batches(setup)
+        losses.append(_steps(state, setup, [next(batches)]))
+        joint_seconds, loss = _timed(lambda: _steps(state, setup, islice(batches, steps)))
+        losses.append(loss)
+        loader_rate = _loader_rate(setup, steps)
+    finite = all(map(math.isfinite, losses))
+    return Trial(rows, steps, model_seconds, joint_seconds, loader_rate, finite, bench.memory.bytes())
+
+
+def _setup(task: TrainTask, rows: int, dataset: Dataset) -> TrainingSetup:
+    """Of `task` on `rows` images a step, at its own learning rate; fewer than a batch are not cut any further."""
+    options = task.train
+    if rows != options.batch_size:
+        changes = {"batch_size": rows, "micro_batches": 1, "lr": options.lr * options.batch_size / rows}
+        options = TrainOptions.model_validate(options.model_dump() | changes)
+    return TrainingSetup(dataset, task.data, options, task.seed)
+
+
+def _stand_in(task: TrainTask, count: int) -> Dataset:
+    """Random images of the right size, for data that are not here."""
+    sizes = image_sizes(task.data)
+    generator = torch.Generator().manual_seed(stream_seed("dry-run", task.seed))
+    shape = (count, sizes.channels, sizes.pixels, sizes.pixels)
+    images = ImageSet(
+        torch.randint(256, shape, dtype=torch.uint8, generator=generator),
+        torch.randint(sizes.classes, (count,), generator=generator),
+    )
+    return Dataset(
+        train=images,
+        test=images,
+        classes=tuple(map(str, range(sizes.classes))),
+        mean=(0.5,) * sizes.channels,
+        std=(0.3,) * sizes.channels,
+        label="random images",
+        fingerprint="",
+    )
+
+
+def _batches(setup: TrainingSetup) -> Iterator[tuple[Tensor, Tensor]]:
+    """Epoch after epoch, without end."""
+    epoch = 0
+    while True:
+        yield from train_batches(setup.dataset, setup.data, setup.options.batch_size, setup.seed, epoch)
+        epoch += 1
+
+
+def _steps(state: TrainingState, setup: TrainingSetup, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """A step on each batch. Returns the sum of their losses, and so waits for the device."""
+    losses = []
+    for x, targets in batches:
+        for group in state.optimizer.param_groups:
+            group["lr"] = setup.learning_rate(state.step)
+        losses.append(train_step(state, x, targets, setup.options, setup.autocast, setup.seed)[0])
+    return float(torch.stack(losses).sum())
+
+
+def _loader_rate(setup: TrainingSetup, steps: int) -> float:
+    """Images a second of the loader alone."""
+    batches = _batches(setup)
+    next(batches)
+    begun, count = time.perf_counter(), 0
+    while count < steps or time.perf_counter() - begun < LOADER_SECONDS:
+        x, _ = next(batches)
+        count += 1
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return count * setup.options.batch_size / (time.perf_counter() - begun)
+
+
+def _timed(action: Callable[[], float]) -> tuple[float, float]:
+    """Seconds, and what `action` returned."""
+    begun = time.perf_counter()
+    found = action()
+    return time.perf_counter() - begun, found

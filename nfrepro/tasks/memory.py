@@ -1,0 +1,61 @@
+"""How much memory a device has, and how much of it this process came to hold."""
+
+import contextlib
+from pathlib import Path
+
+import torch
+
+_KIB = 1024
+
+
+class PeakMemory:
+    """The most that is held from now on, beside what is held now."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self.before = torch.cuda.memory_allocated(device)
+        else:
+            # Makes the peak what is held now; where that is not allowed, it stays the process's peak so far.
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
+            self.before = _own("VmRSS")
+
+    def bytes(self) -> int:
+        """On a GPU what torch allocated, on a CPU what is resident."""
+        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else _own("VmHWM")
+        return peak - self.before
+
+
+def total_bytes(device: torch.device) -> int:
+    """Memory of the device; of a CPU the limit of its control group, if that is less."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return min(_machine("MemTotal"), _control_group_limit())
+
+
+def available_bytes() -> int:
+    """Memory of the machine that is not in use."""
+    return min(_machine("MemAvailable"), _control_group_limit())
+
+
+def _own(field: str) -> int:
+    return _field(Path("/proc/self/status"), field)
+
+
+def _machine(field: str) -> int:
+    return _field(Path("/proc/meminfo"), field)
+
+
+def _field(path: Path, name: str) -> int:
+    line = next(line for line in path.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * _KIB
+
+
+def _control_group_limit() -> int:
+    """A very large number where there is none."""
+    try:
+        return int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):
+        return 1 << 62

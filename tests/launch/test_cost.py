@@ -1,0 +1,96 @@
+"""Shapes of runs, and hours, memory and disk by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nfrepro.launch import cost
+from nfrepro.launch.shapes import find_shapes
+from nfrepro.specs import Run, expand, load_experiment
+from nfrepro.tasks.registry import SCHEMAS
+from nfrepro.tasks.work import Work
+
+WORK = Work(
+    parameters=1_000_000,
+    multiply_adds=2_000_000_000,
+    test_multiply_adds=3_000_000_000,
+    activation_bytes=10_000_000,
+    kept_weight_bytes=500_000,
+    image_bytes=600_000,
+)
+CONFIG: dict[str, Any] = {
+    "train": {"epochs": 90, "batch_size": 1024, "micro_batches": 4, "evaluate_every": 4, "ema_decay": None}
+}
+
+
+def runs_of(tmp_path: Path, grid: str) -> list[Run]:
+    path = tmp_path / "made_up.yaml"
+    path.write_text(
+        "title: t\ntask: train\nset:\n  data: {name: synthetic}\n  model: {name: nf_resnet, depth: 50}\n"
+        f"grid: {{{grid}}}\nscales: {{paper: {{}}}}\n"
+    )
+    return expand(load_experiment(str(path), tmp_path), "paper", SCHEMAS)
+
+
+@pytest.mark.parametrize(
+    ("grid", "labels"),
+    [
+        ("seed: [0, 1, 2], train.lr: [0.1, 0.2], model.alpha: [0.1, 0.2], train.epochs: [9, 90]", ["nf_resnet50"]),
+        ("model.skipinit_gain: [0.0, 0.5, 1.0], train.ema_decay: [0.9, 0.99]", ["nf_resnet50"]),
+        ("model.depth: [50, 288], seed: [0, 1]", ["nf_resnet50", "nf_resnet288"]),
+        (
+            "train.ema_decay: [null, 0.99], seed: [0, 1]",
+            ["nf_resnet50 train.ema_decay=null", "nf_resnet50 train.ema_decay=true"],
+        ),
+        (
+            "model.depth: [50, 101], train.batch_size: [64, 128]",
+            [f"nf_resnet{depth} train.batch_size={size}" for depth in (50, 101) for size in (64, 128)],
+        ),
+        (
+            "data.pixels: [16, 32], train.precision: [float32, bfloat16]",
+            [
+                f"nf_resnet50 data.pixels={pixels} train.precision={precision}"
+                for pixels in (16, 32)
+                for precision in ("float32", "bfloat16")
+            ],
+        ),
+    ],
+)
+def test_shapes_are_what_costs_differently(tmp_path: Path, grid: str, labels: list[str]) -> None:
+    runs = runs_of(tmp_path, grid)
+    shapes = find_shapes(runs)
+    assert [shape.label for shape in shapes] == labels
+    assert len({shape.key for shape in shapes}) == len(shapes)
+    assert sorted(run.id for shape in shapes for run in shape.runs) == sorted(run.id for run in runs)
+
+
+def test_a_shape_has_one_key_in_every_experiment(tmp_path: Path) -> None:
+    (alone,) = find_shapes(runs_of(tmp_path, "model.depth: [101]"))
+    assert alone.key in {shape.key for shape in find_shapes(runs_of(tmp_path, "model.depth: [50, 101], seed: [4]"))}
+
+
+def test_steps_of_imagenet() -> None:
+    schedule = cost.Schedule.of(CONFIG, 1_281_167, 50_000)
+    assert schedule == cost.Schedule(steps=90 * 1251, images=90 * 1251 * 1024, evaluated_images=23 * 50_000)
+    averaged = {"train": CONFIG["train"] | {"ema_decay": 0.99}}
+    assert cost.Schedule.of(averaged, 1_281_167, 50_000).evaluated_images == 2 * 23 * 50_000
+
+
+def test_hours_by_hand() -> None:
+    # 6 operations a multiply-add: 12 G an image, so 1 TFLOP/s is 83.3 images/s.
+    rate = cost.estimated_images_per_second(WORK, 1.0)
+    assert rate == pytest.approx(1000 / 12)
+    # An evaluated image costs 1.5 times a third of a trained one.
+    schedule = cost.Schedule(steps=10, images=300_000, evaluated_images=100_000)
+    assert cost.run_hours(schedule, WORK, rate) == pytest.approx(350_000 * 12 / 1000 / 3600)
+
+
+def test_memory_and_disk_by_hand() -> None:
+    # Weights, gradients and momentum of 4 MB each.
+    assert cost.peak_bytes(WORK, 10, "float32", ema=False) == 12_000_000 + 500_000 + 10 * 10_600_000
+    assert cost.peak_bytes(WORK, 10, "float32", ema=True) == 16_000_000 + 500_000 + 10 * 10_600_000
+    assert cost.peak_bytes(WORK, 10, "bfloat16", ema=False) == 12_000_000 + 500_000 + 10 * 5_900_000
+    assert cost.rows_at_once(CONFIG) == 256
+    assert cost.rows_at_once(CONFIG, processes=8) == 128
+    assert cost.checkpoint_bytes(WORK, ema=False) == 8_000_000
