@@ -48,7 +48,8 @@ class Machine:
     def of(cluster: Cluster) -> "Machine":
         """The profile does not say which GPUs or processors it has."""
         processes = max(1, cluster.gpus_per_run)
-        return Machine(_type(cluster.runs_on), None, cluster.cpus_per_run, cluster.array_parallelism, processes)
+        at_once = cluster.array_parallelism * cluster.runs_per_gpu
+        return Machine(_type(cluster.runs_on), None, cluster.cpus_per_run, at_once, processes)
 
 
 def _type(device: str) -> cost.DeviceType:
@@ -251,7 +252,7 @@ def _jobs(left: Sequence[Run], results: Path, cluster: Cluster | None, hours: di
     timeout = cluster.timeout_min / 60
     return Jobs(
         jobs=len(jobs),
-        hours=len(jobs) * timeout * (cluster.gpus_per_run or cluster.cpus_per_run),
+        hours=len(jobs) * timeout * (cluster.gpus_per_run or cluster.cpus_per_run * cluster.runs_per_gpu),
         device="cuda" if cluster.gpus_per_run else "cpu",
         timeout_hours=timeout,
         longest_job_hours=max(sum(hours.get(run, 0.0) for run in job) for job in jobs),

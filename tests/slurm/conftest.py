@@ -6,10 +6,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from submitted_sweep import PROFILE, Slurm, submission_call, wait_until
-from tiny_experiment import Call
+from submitted_sweep import LONG, PROFILE, Slurm, submission_call, wait_until, what_was_found
+from tiny_experiment import Call, command
 
 HERE = Path(__file__).parent
 
@@ -45,9 +46,19 @@ def nothing_left_behind(slurm: Slurm) -> Iterator[None]:
     yield
     slurm("up")
     for job in set(slurm("squeue", "-h", "-o", "%A").split()):
-        slurm("scancel", "--full", "--signal=KILL", job)  # at once, if it runs
-        slurm("scancel", job)
+        for how in (["--full", "--signal=KILL"], []):  # at once, if it runs; or it has just ended
+            subprocess.run(["scancel", *how, job], check=False, stderr=subprocess.DEVNULL)
     wait_until(lambda: not slurm("squeue", "-h"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a sweep of `LONG` finds on this machine, without SLURM."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "tiny.yaml").write_text(LONG)
+    line, environment = command(folder, folder / "results", ["sweep", "tiny", "--scale", "smoke", "--threads", "1"])
+    subprocess.run(line, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return what_was_found(folder / "results")
 
 
 @pytest.fixture

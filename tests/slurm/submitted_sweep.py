@@ -11,8 +11,8 @@ from tiny_experiment import TINY
 Slurm = Callable[..., str]  # calls a command of SLURM
 
 PROFILE = "partition: main\ntimeout_min: 60\n"
-# Some seconds of training a run: long enough to be hit in the middle.
-LONG = TINY.replace("train_images: 96", "train_images: 2000").replace("epochs: 2", "epochs: 4")
+# Some seconds of training a run, with its first evaluation soon: to be hit in the middle.
+LONG = TINY.replace("train_images: 96", "train_images: 400").replace("epochs: 2", "epochs: 40")
 TWO_RUNS = TINY.replace("seed: [0, 1]", "seed: [0]")
 TIMES = ("train_seconds", "data_seconds", "images_per_second")
 

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 TWO_NODES = "nodes_per_run: 2\nprocesses_per_run: 2\ncpus_per_run: 2\n"
 # Processes wait for each other at every step: few steps.
 ONE_RUN = TINY.replace("seed: [0, 1]", "seed: [0]").replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]")
-ONE_RUN = ONE_RUN.replace("train_images: 96", "train_images: 640").replace("epochs: 2", "epochs: 6")
+ONE_RUN = ONE_RUN.replace("train_images: 96", "train_images: 160").replace("epochs: 2", "epochs: 30")
 
 
 def rows(results: Path, name: str) -> list[dict[str, float]]:
@@ -48,7 +48,7 @@ def test_two_nodes_find_what_one_machine_finds(
     (name,) = records(tmp_path / "alone")
     for divided, alone in zip(rows(results, name), rows(tmp_path / "alone", name), strict=True):
         # Rounding grows from step to step.
-        tolerance = 1e-5 if alone["epoch"] == 1 else 0.05
+        tolerance = 1e-5 if alone["epoch"] == 1 else 0.1
         assert math.isclose(divided["train_loss"], alone["train_loss"], rel_tol=tolerance)
 
 
