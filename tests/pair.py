@@ -17,7 +17,7 @@ class Pair:
     `function` gets the `Processes` first; it has to be importable.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -26,7 +26,7 @@ class Pair:
         for rank in range(COUNT):
             here, there = context.Pipe()
             self.pipes.append(here)
-            self.children.append(context.Process(target=_serve, args=(rank, port, there), daemon=True))
+            self.children.append(context.Process(target=_serve, args=(rank, port, device, there), daemon=True))
         for child in self.children:
             child.start()
 
@@ -46,7 +46,7 @@ class Pair:
             child.join(30)
 
 
-def _serve(rank: int, port: int, pipe: Connection) -> None:
+def _serve(rank: int, port: int, device: str, pipe: Connection) -> None:
     import torch
 
     from nfrepro.training import gradients
@@ -55,7 +55,7 @@ def _serve(rank: int, port: int, pipe: Connection) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(COUNT)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     gradients.BUCKET_BYTES = 2000  # several messages also for small networks
-    with joined("cpu") as processes:
+    with joined(device) as processes:
         while (work := pipe.recv()) is not None:
             function, arguments = work
             torch.set_num_threads(1)
@@ -65,7 +65,9 @@ def _serve(rank: int, port: int, pipe: Connection) -> None:
                 pipe.send(error)
 
 
-def train(processes: Any, options: Any, folder: Path, stop_at: int | None = None) -> dict[str, Any] | None:
+def train(
+    processes: Any, options: Any, folder: Path, stop_at: int | None = None, device: str = "cpu"
+) -> dict[str, Any] | None:
     """Trains in `folder`; the second process is asked to stop at its look `stop_at`. None: stopped."""
     from nfrepro.tasks.job import Interrupted, Surroundings
     from nfrepro.tasks.train import run
@@ -79,6 +81,6 @@ def train(processes: Any, options: Any, folder: Path, stop_at: int | None = None
 
     folder.mkdir(exist_ok=True)
     try:
-        return run(options, Surroundings(folder, "cpu", should_stop=should_stop, processes=processes)).final
+        return run(options, Surroundings(folder, device, should_stop=should_stop, processes=processes)).final
     except Interrupted:
         return None

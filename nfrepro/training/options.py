@@ -56,8 +56,9 @@ class TrainOptions(Options):
 
     @model_validator(mode="after")
     def _micro_batches_are_equal(self) -> "TrainOptions":
-        if self.batch_size % self.micro_batches:
-            raise ValueError(f"batch_size ({self.batch_size}) must divide by micro_batches ({self.micro_batches})")
+        size, parts = self.batch_size, self.micro_batches
+        if size % parts:
+            raise ValueError(f"batch_size ({size}) must be a multiple of micro_batches ({parts})")
         return self
 
     @model_validator(mode="after")

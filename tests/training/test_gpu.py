@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pair
 import pytest
 import torch
 from test_loop import execute_on, task, without_times
@@ -30,3 +31,21 @@ def test_the_gpu_agrees_with_the_cpu(tmp_path: Path) -> None:
         execute_on(device, options, tmp_path / device.replace(":", ""))
         losses.append(json.loads((tmp_path / device.replace(":", "") / "metrics.jsonl").read_text())["train_loss"])
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_train_as_one_and_continue(tmp_path: Path) -> None:
+    options = task(
+        train={"epochs": 20, "micro_batches": 2},
+        model={"name": "bn_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"},
+    )
+    single = execute_on("cuda:0", options, tmp_path / "one")
+    two = pair.Pair("cuda")
+    try:
+        undisturbed, _ = two(pair.train, options, tmp_path / "two", None, "cuda")
+        assert undisturbed["test_loss"] == pytest.approx(single.final["test_loss"], rel=1e-2)
+        assert two(pair.train, options, tmp_path / "run", 2, "cuda") == [None, None]
+        resumed, _ = two(pair.train, options, tmp_path / "run", None, "cuda")
+        assert without_times(resumed) == without_times(undisturbed)
+    finally:
+        two.close()

@@ -171,5 +171,5 @@ def test_rows_are_cut_where_micro_batches_are(data: st.DataObject, size: int, mi
 
 
 def test_batches_divide_into_micro_batches() -> None:
-    with pytest.raises(ValueError, match=r"batch_size \(12\) must divide by micro_batches \(5\)"):
+    with pytest.raises(ValueError, match=r"batch_size \(12\) must be a multiple of micro_batches \(5\)"):
         options(micro_batches=5)
