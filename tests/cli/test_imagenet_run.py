@@ -19,6 +19,7 @@ set:
   probe: {steps: [0, 3], images: 4}
 scales: {smoke: {}}
 """
+ROOT = Path(__file__).parents[2]
 SMALL = ("--scale", "smoke", "--set", "data.classes=4", "--set", "data.pixels=32")
 
 
@@ -67,3 +68,23 @@ def test_missing_classes_start_nothing(nfrepro: Call, folder: Path, results: Pat
     assert len(called.stderr.splitlines()) == 1
     assert "4 class folders (n00000000, n00000001, n00000002, …) where data.classes is 1,000" in called.stderr
     assert not results.exists()
+
+
+@pytest.mark.slow
+def test_paper_scale_of_depth_runs_by_two_processes(nfrepro: Call, folder: Path, results: Path) -> None:
+    small = ["--scale", "paper", "--set", "data.classes=4", "--set", "data.pixels=32", "--set", "model.width=0.0625"]
+    small += ["--set", "train.batch_size=8", "--set", "train.micro_batches=2", "--set", "train.epochs=1"]
+    small += ["--set", "train.warmup_epochs=0", "--set", "model.depth=50", "--set", "seed=0"]
+    small += ["--experiments", str(ROOT / "experiments")]
+    called = nfrepro("sweep", "depth", *small, "--processes", "2", "--jobs", "1", "--threads", "1")
+    assert called.returncode == 0, called.stdout + called.stderr
+    records = [json.loads(path.read_text()) for path in results.glob("depth/paper/*/run.json")]
+    assert {record["config"]["model"]["name"] for record in records} == {
+        "bn_resnet",
+        "nf_resnet",
+        "skipinit_resnet",
+        "fixup_resnet",
+    }
+    assert len(records) == 8
+    assert {(record["status"], record["final"]["steps"]) for record in records} == {("completed", 3)}
+    assert {record["provenance"]["processes"] for record in records} == {2}

@@ -136,7 +136,7 @@ def alive(pid: int) -> bool:
 
 def test_a_killed_worker_costs_its_run_only(experiments: Path, results: Path) -> None:
     (experiments / "tiny.yaml").write_text(LONG)
-    sweep = start(experiments, results, "sweep", "tiny", "--scale", "smoke", "--jobs", "1")
+    sweep = start(experiments, results, "sweep", "tiny", "--scale", "smoke", "--jobs", "1", "--threads", "1")
     wait_until(lambda: records(results))
     time.sleep(0.5)
     (worker,) = worker_processes(sweep.pid)

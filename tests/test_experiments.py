@@ -1,0 +1,66 @@
+"""The experiments that ship: all four scales expand, and at smoke each runs to a table and a figure."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nfrepro.specs import Experiment, expand, find_experiments, load_experiment
+from nfrepro.tasks.registry import SCHEMAS
+
+ROOT = Path(__file__).parents[1]
+FILES = find_experiments(ROOT / "experiments")
+EXPERIMENTS = [load_experiment(path.stem, ROOT / "experiments") for path in FILES]
+TRAINING = [experiment for experiment in EXPERIMENTS if experiment.task == "train"]
+THE_PAPERS = [experiment for experiment in TRAINING if experiment.name != "signal_in_training"]
+NAMES = [experiment.name for experiment in TRAINING]
+
+
+@pytest.mark.parametrize("experiment", THE_PAPERS, ids=lambda experiment: experiment.name)
+def test_every_experiment_of_the_paper_has_four_scales(experiment: Experiment) -> None:
+    assert set(experiment.scales) == {"smoke", "laptop", "gpu", "paper"}
+    for scale in experiment.scales:
+        assert expand(experiment, scale, SCHEMAS)
+
+
+@pytest.mark.parametrize("experiment", THE_PAPERS, ids=lambda experiment: experiment.name)
+def test_paper_scale_is_the_authors_recipe_on_imagenet(experiment: Experiment) -> None:
+    for run in expand(experiment, "paper", SCHEMAS):
+        data, train, model = (run.config[key] for key in ("data", "train", "model"))
+        assert (data["name"], data["crop"]) == ("imagenet", "inception")
+        assert model["width"] == 1.0
+        assert (train["momentum"], train["label_smoothing"], train["precision"]) == (0.9, 0.1, "float32")
+        regnet = experiment.name in ("group_width", "nf_regnet")
+        assert (train["epochs"], train["warmup_epochs"]) == ((360, 5) if regnet else (90, 5))
+        # No device sees more than 128 images of a batch, nor BatchNorm fewer where the batch is large.
+        assert train["batch_size"] / train["micro_batches"] == min(128, train["batch_size"])
+
+
+@pytest.mark.parametrize("experiment", THE_PAPERS, ids=lambda experiment: experiment.name)
+@pytest.mark.parametrize("scale", ["laptop", "gpu", "paper"])
+def test_a_scale_gives_every_arm_the_same_budget(experiment: Experiment, scale: str) -> None:
+    """Arms differ in what the experiment is about, never in pictures or epochs; each has the same seeds."""
+    runs = expand(experiment, scale, SCHEMAS)
+    budgets = {(run.config["data"].get("train_images"), run.config["train"]["epochs"]) for run in runs}
+    assert len(budgets) == 1
+    seeds = {run.config["seed"] for run in runs}
+    assert len(runs) % len(seeds) == 0
+    for seed in seeds:
+        assert sum(run.config["seed"] == seed for run in runs) == len(runs) // len(seeds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_smoke_runs_to_a_table_and_a_figure(name: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    call = [sys.executable, "-m", "nfrepro", "sweep", name, "--scale", "smoke", "--results", str(tmp_path)]
+    swept = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert swept.returncode == 0, swept.stderr
+    table = pd.read_csv(tmp_path / name / "smoke" / "runs.csv")
+    assert set(table["state"]) <= {"completed", "diverged"}
+    draw = [sys.executable, f"analysis/{name}.py", "--scale", "smoke", "--results", str(tmp_path)]
+    subprocess.run(draw, cwd=ROOT, env=environment, capture_output=True, timeout=120, check=True)
+    assert list((tmp_path / name / "smoke").glob(f"{name}*.png"))
