@@ -3,27 +3,23 @@
 Where several processes execute a run together, the first of them does all that; the others write nothing.
 """
 
-import errno
 import json
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from nfrepro.errors import InputError
 from nfrepro.evidence import cancellation, progress, store
 from nfrepro.evidence.claim import Claim, Claimed, ClaimLost, claim
-from nfrepro.evidence.provenance import provenance
+from nfrepro.launch import run_record
+from nfrepro.launch.run_record import Failure, is_of_machine
 from nfrepro.specs import Run
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings, loader_workers
 from nfrepro.tasks.registry import TASKS
 from nfrepro.training.distributed import ALONE, Conversation, Processes, ProcessLost
-
-# The machine is at fault, not the run: it is not marked as failed, and the next sweep continues it.
-MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM}
 
 Ending = Literal["completed", "diverged", "failed", "interrupted", "cancelled", "claimed"]
 
@@ -161,18 +157,12 @@ def _execute_claimed(run: Run, held: Claim, place: Place, words: Conversation, a
         return Ended("cancelled", CANCELLED)
     task = TASKS[run.task]
     task.check_processes(task.options.model_validate(run.config), place.processes.count)
-    record = _begin(run, folder, place, stored.record)
+    record = run_record.begin(run, folder, place.processes.count, stored.record)
     words.tell(BEGINS, "yes")
     try:
         outcome = _run_task(run, place, around)
-        finished = {
-            "status": outcome.status,
-            "finished": _now(),
-            "final": outcome.final,
-            "provenance": {**record["provenance"], **outcome.provenance},
-        }
         held.check()
-        store.write_record(folder, record | finished)
+        run_record.complete(folder, record, outcome)
     except ClaimLost:
         raise
     except Interrupted:
@@ -187,12 +177,12 @@ def _execute_claimed(run: Run, held: Claim, place: Place, words: Conversation, a
         if failure.of_machine:
             return Ended("interrupted", failure.text)
         held.check()
-        return _failed(folder, record, failure)
+        return Ended("failed", run_record.fail(folder, record, failure))
     except Exception as error:
-        if _is_of_machine(error):
+        if is_of_machine(error):
             raise
         held.check()
-        return _failed(folder, record, Failure.of(error))
+        return Ended("failed", run_record.fail(folder, record, Failure.of(error)))
     outcome.discard_unfinished()
     (folder / store.ERROR).unlink(missing_ok=True)
     progress.remove(folder)
@@ -206,59 +196,12 @@ def _run_task(run: Run, place: Place, around: Surroundings) -> Outcome:
     return task.run(task.options.model_validate(run.config), around)
 
 
-def _begin(run: Run, folder: Path, place: Place, earlier: dict[str, Any] | None) -> dict[str, Any]:
-    earlier = earlier or {}
-    record = {
-        "version": store.RECORD_VERSION,
-        "id": run.id,
-        "experiment": run.experiment,
-        "scale": run.scale,
-        "task": run.task,
-        "status": "running",
-        "started": earlier.get("started", _now()),
-        "finished": None,
-        "executions": earlier.get("executions", 0) + 1,
-        "config": run.config,
-        "final": None,
-        "error": None,
-        "provenance": provenance() | {"processes": place.processes.count},
-    }
-    store.write_record(folder, record)
-    return record
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What a process could not do: in one line, and with its traceback."""
-
-    text: str
-    traceback: str
-    of_machine: bool
-
-    @staticmethod
-    def of(error: Exception) -> "Failure":
-        """Of the exception that is being handled."""
-        reason = (str(error).splitlines() or [""])[0]
-        text = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-        return Failure(text, traceback.format_exc(), _is_of_machine(error))
-
-
 def _failure_of_another(words: Conversation) -> Failure | None:
     """Why another process broke the connections; None where it did not say so: it is dead."""
     try:
         return Failure(**json.loads(words.hear(FAILED, TIME_TO_EXPLAIN)))
     except ProcessLost:
         return None
-
-
-def _is_of_machine(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in MACHINE_ERRORS
-
-
-def _failed(folder: Path, record: dict[str, Any], failure: Failure) -> Ended:
-    log = store.write_error(folder, failure.traceback)
-    store.write_record(folder, record | {"status": "failed", "finished": _now(), "error": failure.text})
-    return Ended("failed", f"{failure.text} ({log})")
 
 
 def _set_threads(threads: int) -> None:
@@ -274,7 +217,3 @@ def _in_words(final: dict[str, Any]) -> str:
     numbers = [f"{name} {final[name]:.2f} %" for name in ("top1",) if isinstance(final.get(name), float)]
     seconds = final.get("train_seconds")
     return ", ".join(numbers + ([f"{seconds:.0f} s of training"] if seconds is not None else []))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,81 @@
+"""run.json while a run executes: begun, completed or failed."""
+
+import errno
+import traceback
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nfrepro.evidence import store
+from nfrepro.evidence.provenance import provenance
+from nfrepro.specs import Run
+from nfrepro.tasks.job import Outcome
+
+# The machine is at fault, not the run: it is not marked as failed, and the next sweep continues it.
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a process could not do: in one line, and with its traceback."""
+
+    text: str
+    traceback: str
+    of_machine: bool
+
+    @staticmethod
+    def of(error: Exception) -> "Failure":
+        """Of the exception that is being handled."""
+        reason = (str(error).splitlines() or [""])[0]
+        text = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        return Failure(text, traceback.format_exc(), is_of_machine(error))
+
+
+def is_of_machine(error: Exception) -> bool:
+    """Whether the run itself is not to blame."""
+    return isinstance(error, OSError) and error.errno in MACHINE_ERRORS
+
+
+def begin(run: Run, folder: Path, processes: int, earlier: dict[str, Any] | None) -> dict[str, Any]:
+    """Writes the record of a run that so many processes begin or continue, and returns it."""
+    earlier = earlier or {}
+    record = {
+        "version": store.RECORD_VERSION,
+        "id": run.id,
+        "experiment": run.experiment,
+        "scale": run.scale,
+        "task": run.task,
+        "status": "running",
+        "started": earlier.get("started", _now()),
+        "finished": None,
+        "executions": earlier.get("executions", 0) + 1,
+        "config": run.config,
+        "final": None,
+        "error": None,
+        "provenance": provenance() | {"processes": processes},
+    }
+    store.write_record(folder, record)
+    return record
+
+
+def complete(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
+    """Writes what the run has found."""
+    finished = {
+        "status": outcome.status,
+        "finished": _now(),
+        "final": outcome.final,
+        "provenance": {**record["provenance"], **outcome.provenance},
+    }
+    store.write_record(folder, record | finished)
+
+
+def fail(folder: Path, record: dict[str, Any], failure: Failure) -> str:
+    """Writes why the run failed, and keeps the traceback. Returns it in one line."""
+    log = store.write_error(folder, failure.traceback)
+    store.write_record(folder, record | {"status": "failed", "finished": _now(), "error": failure.text})
+    return f"{failure.text} ({log})"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
