@@ -5,6 +5,7 @@ EXECUTOR ?= local
 CLUSTER  ?= one_machine
 DRY_RUN  ?=
 JOBS     ?=
+PROCESSES ?=
 SET      ?=
 RETRY    ?=
 FORCE    ?=
@@ -31,7 +32,7 @@ endif
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
-	@echo 'variables: EXP=$(EXP) SCALE=$(SCALE) EXECUTOR=$(EXECUTOR) CLUSTER=$(CLUSTER) DRY_RUN=1 JOBS= SET="key=value …" RETRY=1 FORCE=pattern RUN=hash'
+	@echo 'variables: EXP=$(EXP) SCALE=$(SCALE) EXECUTOR=$(EXECUTOR) CLUSTER=$(CLUSTER) DRY_RUN=1 JOBS= PROCESSES= SET="key=value …" RETRY=1 FORCE=pattern RUN=hash'
 
 setup: $(INSTALLED)  ## make .venv and install the project into it
 
@@ -45,7 +46,7 @@ $(INSTALLED): pyproject.toml
 
 sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it (EXECUTOR=slurm: submit it, and return; debug: in one process)
 	@status=0; \
-	$(NFREPRO) sweep $(EXP) $(OPTIONS) --executor $(EXECUTOR) $(if $(JOBS),--jobs $(JOBS)) $(if $(RETRY),--retry) \
+	$(NFREPRO) sweep $(EXP) $(OPTIONS) --executor $(EXECUTOR) $(if $(JOBS),--jobs $(JOBS)) $(if $(PROCESSES),--processes $(PROCESSES)) $(if $(RETRY),--retry) \
 	  $(if $(FORCE),--force '$(FORCE)') $(ON_CLUSTER) || status=$$?; \
 	if [ $(EXECUTOR) != slurm ] && [ $$status -le 1 ] && [ -f analysis/$(EXP).py ]; then \
 	  $(VENV)/bin/python analysis/$(EXP).py $(OPTIONS) || status=$$?; fi; \
