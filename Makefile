@@ -10,6 +10,7 @@ SET      ?=
 RETRY    ?=
 FORCE    ?=
 RUN      ?=
+ONLY     ?=
 PYTHON   ?= python3
 
 VENV     := .venv
@@ -88,7 +89,7 @@ test: $(INSTALLED)  ## the whole test suite, but for test-slurm
 	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -m 'not slurm' -n auto --maxprocesses 8
 
 test-slurm: $(INSTALLED)  ## the tests on a real SLURM, which they bring up and end (Debian, as root; minutes)
-	@$(VENV)/bin/python -m pytest -m slurm tests/slurm
+	@$(VENV)/bin/python -m pytest -m slurm tests/slurm $(if $(ONLY),-k '$(ONLY)')
 
 lint: $(INSTALLED)  ## ruff and mypy
 	@$(VENV)/bin/ruff check .
