@@ -14,7 +14,7 @@ from typing import Any, Literal
 from nfrepro import atomic
 from nfrepro.errors import InputError
 from nfrepro.evidence import cancellation
-from nfrepro.evidence.claim import claim, is_claimed
+from nfrepro.evidence.claim import CLAIM, claim, is_claimed
 from nfrepro.specs import Run, config_difference, identity
 
 RECORD = "run.json"
@@ -118,6 +118,13 @@ def write_error(folder: Path, traceback: str) -> Path:
     """Keeps the traceback of a failed run beside its record."""
     atomic.write_text(folder / ERROR, traceback)
     return folder / ERROR
+
+
+def remove_half_written(folder: Path) -> None:
+    """Removes what processes that were killed have not written to the end. For the holder of the folder's claim."""
+    for path in folder.glob(".*.tmp"):
+        if not path.name.startswith(f".{CLAIM}."):  # of somebody who is just trying to claim it
+            path.unlink(missing_ok=True)
 
 
 def remove_matching(results: Path, runs: Sequence[Run], pattern: str) -> list[str]:

@@ -157,6 +157,7 @@ def _execute_claimed(run: Run, held: Claim, place: Place, words: Conversation, a
         return Ended("cancelled", CANCELLED)
     task = TASKS[run.task]
     task.check_processes(task.options.model_validate(run.config), place.processes.count)
+    store.remove_half_written(folder)
     record = run_record.begin(run, folder, place.processes.count, stored.record)
     words.tell(BEGINS, "yes")
     try:

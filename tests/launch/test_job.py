@@ -1,6 +1,9 @@
 """One run in this process: what is stored, and what a failure in the middle leaves."""
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,23 @@ def test_checkpoints_outlive_a_failure_to_store_the_result(
     assert execute_here(run, results).ending == "completed"
     assert not list(folder.glob("checkpoint-*.pt"))
     assert json.loads((folder / "run.json").read_text())["executions"] == 2
+
+
+def test_what_a_killed_process_has_half_written_is_removed(run: Run, results: Path) -> None:
+    folder = store.run_folder(results, run)
+    folder.mkdir(parents=True)
+    killed = (
+        "import os, signal, sys; from pathlib import Path; from nfrepro import atomic; "
+        "os.replace = os.rename = lambda *paths: os.kill(os.getpid(), signal.SIGKILL); "
+        "atomic.write_bytes(Path(sys.argv[1]) / 'checkpoint-000000001-0123456789abcdef.pt', bytes(1000))"
+    )
+    called = subprocess.run([sys.executable, "-c", killed, str(folder)], check=False)
+    assert called.returncode == -signal.SIGKILL
+    assert [path.stat().st_size for path in folder.iterdir()] == [1000]
+    somebody_elses = folder / ".claim.0123.tmp"
+    somebody_elses.touch()
+    assert execute_here(run, results).ending == "completed"
+    assert {path.name for path in folder.iterdir()} == {"run.json", "metrics.jsonl", somebody_elses.name}
 
 
 def test_a_cancelled_run_is_not_begun(run: Run, results: Path) -> None:
