@@ -3,16 +3,15 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from own_cluster import own_cluster
 from submitted_sweep import LONG, PROFILE, Slurm, submission_call, wait_until, what_was_found
 from tiny_experiment import Call, command
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -22,23 +21,12 @@ def slurm() -> Iterator[Slurm]:
         os.geteuid() != 0 or shutil.which("apt-get") is None
     ):
         pytest.skip("no SLURM here, and only root on Debian can install it: sudo make slurm-up")
-    folder = tempfile.mkdtemp(prefix="nfrepro-slurm-", dir="/tmp")  # short, for unix sockets
-
-    def call(*command: str) -> str:
-        line = [str(HERE / "slurm-up"), "-c", "2", folder] if command == ("up",) else list(command)
-        answer = subprocess.run(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
-        return answer.stdout
-
-    try:
+    with ExitStack() as stack:
         try:
-            exported = call("up")
+            cluster = stack.enter_context(own_cluster())
         except subprocess.CalledProcessError:
             pytest.skip("slurm-up could not bring up SLURM here; what it said is above")
-        os.environ["SLURM_CONF"] = exported.strip().partition("=")[2]
-        yield call
-    finally:
-        os.environ.pop("SLURM_CONF", None)
-        subprocess.run([str(HERE / "slurm-down"), folder], check=False)
+        yield cluster
 
 
 @pytest.fixture(autouse=True)

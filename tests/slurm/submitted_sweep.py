@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from own_cluster import Slurm as Slurm
 from tiny_experiment import TINY
-
-Slurm = Callable[..., str]  # calls a command of SLURM
 
 PROFILE = "partition: main\ntimeout_min: 60\n"
 # Some seconds of training a run, with its first evaluation soon: to be hit in the middle.
@@ -17,9 +16,12 @@ TWO_RUNS = TINY.replace("seed: [0, 1]", "seed: [0]")
 TIMES = ("train_seconds", "data_seconds", "images_per_second")
 
 
-def submission_call(experiments: Path) -> list[str]:
-    line = ["sweep", "tiny", "--scale", "smoke", "--executor", "slurm", "--checkpoint-seconds", "3600"]
-    return [*line, "--cluster", str(experiments / "here.yaml")]
+def submission_call(
+    experiments: Path, name: str = "tiny", profile: str = "here", checkpoint_seconds: float = 3600
+) -> list[str]:
+    line = ["sweep", name, "--scale", "smoke", "--executor", "slurm"]
+    line += ["--checkpoint-seconds", str(checkpoint_seconds)]
+    return [*line, "--cluster", str(experiments / f"{profile}.yaml")]
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 300.0) -> None:
@@ -29,8 +31,8 @@ def wait_until(condition: Callable[[], Any], seconds: float = 300.0) -> None:
         time.sleep(0.2)
 
 
-def records(results: Path) -> dict[str, Any]:
-    found = [json.loads(path.read_text()) for path in results.glob("tiny/smoke/*/run.json")]
+def records(results: Path, name: str = "tiny") -> dict[str, Any]:
+    found = [json.loads(path.read_text()) for path in results.glob(f"{name}/smoke/*/run.json")]
     return {record["id"]: record for record in found}
 
 
@@ -55,23 +57,24 @@ def has_the_id_of_its_array(record: dict[str, Any]) -> bool:
     return bool(environment["SLURM_JOB_ID"] == environment["SLURM_ARRAY_JOB_ID"])
 
 
-def logs(results: Path) -> str:
-    return "".join(path.read_text() for path in sorted(results.glob(".slurm/tiny/smoke/*/jobs/*_log.out")))
+def logs(results: Path, name: str = "tiny") -> str:
+    return "".join(path.read_text() for path in sorted(results.glob(f".slurm/{name}/smoke/*/jobs/*_log.out")))
 
 
-def what_was_found(results: Path) -> dict[str, Any]:
-    """Everything that may not depend on when and where a run executed; the digest of its weights is part of it."""
+def what_was_found(results: Path, name: str = "tiny") -> dict[str, Any]:
+    """Of each run with a result: what may not depend on when and where it executed; the digest of its weights too."""
 
     def lasting(row: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in row.items() if key not in TIMES}
 
     return {
-        name: (
+        run: (
             lasting(record["final"]),
             [
                 lasting(json.loads(line))
-                for line in (results / "tiny" / "smoke" / name / "metrics.jsonl").read_text().splitlines()
+                for line in (results / name / "smoke" / run / "metrics.jsonl").read_text().splitlines()
             ],
         )
-        for name, record in records(results).items()
+        for run, record in records(results, name).items()
+        if record["final"] is not None
     }
