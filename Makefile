@@ -20,7 +20,7 @@ ON_CLUSTER = $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)' $(if $(DRY_
 OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm lint sweep plan dry-run status watch logs cancel figures claims bench slurm-up slurm-down clean
+.PHONY: help setup test test-slurm soak lint sweep plan dry-run status watch logs cancel figures claims bench slurm-up slurm-down clean
 
 # The cluster of `make slurm-up`, if it is there and this machine has no other.
 NFREPRO_SLURM ?= /tmp/nfrepro-slurm-$(shell id -un)
@@ -90,6 +90,9 @@ test: $(INSTALLED)  ## the whole test suite, but for test-slurm
 
 test-slurm: $(INSTALLED)  ## the tests on a real SLURM, which they bring up and end (Debian, as root; minutes)
 	@$(VENV)/bin/python -m pytest -m slurm tests/slurm $(if $(ONLY),-k '$(ONLY)')
+
+soak: $(INSTALLED)  ## 200 runs on a real SLURM through kills, requeues, lost nodes …; writes docs/soak.md (up to 15 minutes)
+	@PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(VENV)/bin/python tests/slurm/soak.py
 
 lint: $(INSTALLED)  ## ruff and mypy
 	@$(VENV)/bin/ruff check .
