@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +22,8 @@ Item = TypeVar("Item")
 
 # SLURM stores what it was told within five seconds; what is younger when the controller is killed is lost.
 SECONDS_TO_STORE = 6.0
+SECONDS_TO_TELL = 4.0
+QUIET: dict[str, int] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,16 @@ def _to_a_job(*command: str) -> "Callable[[Fault, Sweeps], str | None]":
     """A command of SLURM about a job that trains."""
 
     def tell(fault: Fault, sweeps: Sweeps) -> str | None:
-        struck = _picked(sweeps.being_trained(), fault)
+        running = set(sweeps.slurm("squeue", "-hr", "-t", "R", "-o", "%i").split())
+        struck = _picked([one for one in sweeps.being_trained() if one.job in running], fault)
         if struck is None:
             return None
         try:
-            ask(*command, struck.job)
-        except InputError:  # it has just ended
+            subprocess.run([*command, struck.job], check=True, timeout=SECONDS_TO_TELL, **QUIET)
+        except subprocess.CalledProcessError:  # it has just ended
             return None
+        except subprocess.TimeoutExpired:  # SLURM 22.05 signals some jobs of arrays, and says that it cannot
+            pass
         return f"job {struck.job}"
 
     return tell

@@ -27,7 +27,7 @@ PROFILES = {
     "side_by_side": PROFILE + "runs_per_job: 10\nruns_per_gpu: 2\nmax_requeues: 100\n",
 }
 # Small enough that most runs have a checkpoint to continue from.
-CHECKPOINT_SECONDS = 0.25
+CHECKPOINT_SECONDS = 0.5
 REFUSED = "somebody else is submitting"
 
 
