@@ -303,8 +303,8 @@ def status(
     else:
         print("\n".join(status_table.table(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)))
         print(_count([row.state for row in rows]))
-    if watching.complaint:
-        print(f"what is queued is not known: {watching.complaint}", file=sys.stderr)
+    for remark in watching.remarks:
+        print(remark, file=sys.stderr)
 
 
 @app.command()
@@ -767,8 +767,7 @@ def _view(watching: "Watching") -> "View":
     from nfrepro.watch import View
 
     rows = watching.rows()
-    notes = [f"what is queued is not known: {watching.complaint}"] if watching.complaint else []
-    return View(rows, [_count([row.state for row in rows]), *notes], watching.seconds_of_rest)
+    return View(rows, [_count([row.state for row in rows]), *watching.remarks], watching.seconds_of_rest)
 
 
 # What a cancelled run does next, by its state.

@@ -1,6 +1,6 @@
 """Where runs stand, as a table of text: a line a run. Columns that are empty throughout are left out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from nfrepro.evidence.status import Row
 
@@ -27,8 +27,8 @@ def table(rows: Sequence[Row], width: int | None = None) -> list[str]:
                 columns.pop(name, None)
         room = width - _width({**columns, "run": []}) + len("run")
         columns["run"] = [_shortened(name, max(SHORTEST_NAME, room)) for name in columns["run"]]
-    lines = [_line(columns, list(columns))]
-    lines += [_line(columns, [cells[index] for cells in columns.values()]) for index in range(len(rows))]
+    wide = {name: _longest(name, cells) for name, cells in columns.items()}
+    lines = [_line(wide, cells) for cells in (tuple(columns), *zip(*columns.values(), strict=True))]
     return [line[:width].rstrip() for line in lines]
 
 
@@ -84,11 +84,12 @@ TO_THE_RIGHT = {"step", "rate", "left", "requeues"}
 Columns = dict[str, list[str]]
 
 
-def _line(columns: Columns, cells: Sequence[str]) -> str:
-    padded = []
-    for (name, column), cell in zip(columns.items(), cells, strict=True):
-        wide = _longest(name, column)
-        padded.append(cell.rjust(wide) if name in TO_THE_RIGHT else cell.ljust(wide))
+def _line(wide: Mapping[str, int], cells: Sequence[str]) -> str:
+    """`wide`: of every column, in characters."""
+    padded = [
+        cell.rjust(width) if name in TO_THE_RIGHT else cell.ljust(width)
+        for (name, width), cell in zip(wide.items(), cells, strict=True)
+    ]
     return SEPARATOR.join(padded).rstrip()
 
 

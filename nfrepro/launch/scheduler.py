@@ -9,7 +9,7 @@ from nfrepro.errors import InputError
 
 SECONDS_FOR_AN_ANSWER = 60.0
 # Wider than any name; what stands behind a width is printed after the field.
-FIELDS = "Name:400|,ArrayJobID:|,ArrayTaskID:|,State:|,RestartCnt:"
+FIELDS = "Name:400|,ArrayJobID:|,ArrayTaskID:|,State:|,RestartCnt:|,Reason:200"
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,12 @@ class Job:
     index: int | None  # place in the array
     state: str  # PENDING, RUNNING, COMPLETING, …
     restarts: int
+    reason: str = ""  # why it waits: Priority, Resources, JobHeldUser, launch failed requeued held, …
+
+    @property
+    def held_back(self) -> bool:
+        """Whether it waits for somebody to release it, and for nothing else."""
+        return self.state == "PENDING" and "held" in self.reason.lower()
 
     @property
     def id(self) -> str:
@@ -31,10 +37,10 @@ class Job:
 def jobs(names: Sequence[str]) -> list[Job]:
     """The jobs with these names that are in the queue. Raises `InputError` where SLURM does not answer."""
     lines = ask("squeue", "--noheader", "--array", f"--name={','.join(names)}", f"--Format={FIELDS}").splitlines()
-    fields = [[field.strip() for field in line.split("|")] for line in lines if line.count("|") == 4]
+    fields = [[field.strip() for field in line.split("|")] for line in lines if line.count("|") == 5]
     return [
-        Job(name, number, int(index) if index.isdigit() else None, state, int(restarts or 0))
-        for name, number, index, state, restarts in fields
+        Job(name, number, int(index) if index.isdigit() else None, state, int(restarts or 0), reason)
+        for name, number, index, state, restarts, reason in fields
     ]
 
 

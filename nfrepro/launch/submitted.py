@@ -11,6 +11,9 @@ from nfrepro.launch import submission as kept
 from nfrepro.launch.submission import Array, Submission
 from nfrepro.specs import Run
 
+# submitit names a job's log after its id, the number of its process, and this.
+LOG = "_log.out"
+
 
 @dataclass(frozen=True)
 class Held:
@@ -54,18 +57,21 @@ def logs(results: Path, run: Run) -> list[Path]:
         for array in submission.arrays
         for index, runs in enumerate(array.jobs)
         if run.id in runs and array.job_id is not None
-        for path in sorted(submission.jobs.glob(f"{_job_id(array, index)}_*_log.out"))
+        for path in sorted(submission.jobs.glob(f"{_job_id(array, index)}_*{LOG}"))
     ]
 
 
 def ended_silently(submissions: Sequence[Submission], left: Collection[str]) -> int:
     """How many jobs left no log, though all of their runs are `left` to do: in no queue, and executed by nobody."""
-    accepted = [(one.jobs, array) for one in submissions for array in one.arrays if array.job_id is not None]
-    return sum(
-        set(runs) <= set(left) and not any(folder.glob(f"{_job_id(array, index)}_*_log.out"))
-        for folder, array in accepted
-        for index, runs in enumerate(array.jobs)
-    )
+    wanted = set(left)
+    silent = 0
+    for submission in submissions:
+        wrote = {path.name.removesuffix(LOG).rpartition("_")[0] for path in submission.jobs.glob(f"*{LOG}")}
+        for array in submission.arrays:
+            if array.job_id is not None:
+                jobs = ((_job_id(array, index), runs) for index, runs in enumerate(array.jobs))
+                silent += sum(wanted.issuperset(runs) and job not in wrote for job, runs in jobs)
+    return silent
 
 
 def _runs(array: Array, job: scheduler.Job) -> tuple[str, ...]:

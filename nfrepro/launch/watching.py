@@ -1,6 +1,7 @@
 """Where a sweep stands, looked at again and again: its folders each time, SLURM's queue now and then."""
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from nfrepro.errors import InputError
 from nfrepro.evidence import status, store
 from nfrepro.launch import submission as kept
 from nfrepro.launch import submitted
+from nfrepro.launch.scheduler import Job
 from nfrepro.specs import Run
 
 SECONDS_BETWEEN_QUESTIONS = 30.0
@@ -20,7 +22,7 @@ class Watching:
 
     def __init__(self, runs: Sequence[Run], results: Path) -> None:
         self.runs, self.results = runs, results
-        self.complaint: str | None = None  # why SLURM's last answer, if any, is an old one
+        self.remarks: list[str] = []  # what the rows do not show, and somebody should know
         self._queue: Mapping[str, Sequence[status.QueuedJob]] = {}
         self._asked: float | None = None
 
@@ -39,8 +41,20 @@ class Watching:
 
     def _ask(self, undone: set[str]) -> None:
         try:
-            self._queue = submitted.by_run(submitted.held(kept.earlier(self.results, self.runs[0]), undone))
-            self.complaint = None
+            jobs = submitted.held(kept.earlier(self.results, self.runs[0]), undone)
+            self._queue, self.remarks = submitted.by_run(jobs), held_back([one.job for one in jobs])
         except InputError as error:
-            self.complaint = str(error)
+            self.remarks = [f"what is queued is not known: {error}"]
         self._asked = time.monotonic()
+
+
+def held_back(jobs: Sequence[Job]) -> list[str]:
+    """A line for each reason why SLURM lets some of `jobs` wait for ever, as it does after failing to start one."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for job in jobs:
+        if job.held_back:
+            reasons[job.reason].append(job.id)
+    return [
+        f"SLURM holds {len(ids)} of the jobs back ({reason}) until somebody calls: scontrol release {','.join(ids)}"
+        for reason, ids in reasons.items()
+    ]

@@ -24,6 +24,11 @@ cat {folder}/answer
 """
 
 
+def job(name: str, number: int, index: int, state: str, reason: str = "None") -> str:
+    """A line of squeue's."""
+    return f"{name}|{number}|{index}|{state}|0|{reason}"
+
+
 class Pretended:
     """SLURM as far as `squeue` and `scancel` are concerned."""
 
@@ -86,7 +91,8 @@ def test_slurm_is_asked_only_for_what_may_be_queued(
     assert states(nfrepro) == ["waiting"] * 4
     assert slurm.was_asked() == []
     name = submitted(1)
-    slurm.says(f"{name}|17|2|PENDING|0", f"{name}|16|1|PENDING|0", "another|17|0|RUNNING|0", f"{name}|17|4|RUNNING|0")
+    strangers = [job(name, 16, 1, "PENDING"), job("another", 17, 0, "RUNNING"), job(name, 17, 4, "RUNNING")]
+    slurm.says(job(name, 17, 2, "PENDING"), *strangers)
     assert states(nfrepro) == ["waiting", "waiting", "queued", "waiting"]
     (asked,) = slurm.was_asked()
     assert f"--name={name} " in asked
@@ -111,12 +117,24 @@ def test_a_mute_slurm_is_a_note_under_the_table(slurm: Pretended, nfrepro: Call,
     )
 
 
+def test_jobs_that_nobody_but_a_person_can_let_go_are_named(slurm: Pretended, nfrepro: Call, submitted: Any) -> None:
+    name = submitted(1)
+    held = [job(name, 17, index, "PENDING", "launch failed requeued held") for index in (0, 2)]
+    slurm.says(*held, job(name, 17, 1, "PENDING", "Priority"), job("another", 16, 0, "PENDING", "JobHeldUser"))
+    shown = nfrepro("status", *HERE)
+    assert shown.stdout.splitlines()[-1] == "4 runs: 3 queued, 1 waiting"
+    assert shown.stderr == (
+        "SLURM holds 2 of the jobs back (launch failed requeued held) until somebody calls: "
+        "scontrol release 17_0,17_2\n"
+    )
+
+
 def test_jobs_are_cancelled_by_number_and_name(
     slurm: Pretended, nfrepro: Call, submitted: Any, runs: list[Run]
 ) -> None:
     name = submitted(1)
-    mine = [f"{name}|17|{index}|{state}|0" for index, state in enumerate(["RUNNING", "PENDING", "COMPLETING"])]
-    slurm.says(*mine, f"{name}|16|3|PENDING|0", "another|17|3|RUNNING|0")
+    mine = [job(name, 17, index, state) for index, state in enumerate(["RUNNING", "PENDING", "COMPLETING"])]
+    slurm.says(*mine, job(name, 16, 3, "PENDING"), job("another", 17, 3, "RUNNING"))
     one = nfrepro("cancel", "tiny", runs[0].id, "--scale", "smoke")
     assert one.stdout == f"cancelled  {runs[0].id}  will not begin\nSLURM jobs cancelled: 17_0\n"
     assert slurm.was_asked()[1:] == [f"scancel --quiet --name={name} 17_[0]"]
@@ -131,7 +149,7 @@ def test_a_job_with_other_runs_to_do_goes_on_without_the_cancelled_one(
     slurm: Pretended, nfrepro: Call, submitted: Any, runs: list[Run], results: Path
 ) -> None:
     name = submitted(2)
-    slurm.says(f"{name}|17|0|PENDING|0", f"{name}|17|1|PENDING|0")
+    slurm.says(job(name, 17, 0, "PENDING"), job(name, 17, 1, "PENDING"))
     one = nfrepro("cancel", "tiny", runs[0].id, "--scale", "smoke")
     assert one.stdout == f"cancelled  {runs[0].id}  will not begin\n"
     assert all(asked.startswith("squeue") for asked in slurm.was_asked())

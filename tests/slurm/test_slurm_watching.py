@@ -75,6 +75,12 @@ def test_a_run_is_queued_running_requeued_and_completed(
     wait_until(lambda: rows()[0].rate)
     first, second = rows()
     assert (first.state, first.requeues, second.state, second.requeues) == ("running", 0, "queued", None)
+    waiting = job_of(results, first).replace("_0", "_1")
+    slurm("scontrol", "hold", waiting)
+    told = nfrepro("status", *HERE).stderr
+    assert told.startswith("SLURM holds 1 of the jobs back (JobHeld")
+    slurm(*told.strip().partition("calls: ")[2].split())
+    assert nfrepro("status", *HERE).stderr == ""
     slurm("scontrol", "requeue", job_of(results, first))
     wait_until(lambda: rows()[0].state == "requeued")
     assert rows()[0].requeues == 1
