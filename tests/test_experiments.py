@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
+from nfrepro.models.registry import build
 from nfrepro.specs import Experiment, expand, find_experiments, load_experiment
+from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.registry import SCHEMAS
+from nfrepro.tasks.work import count_work
 
 ROOT = Path(__file__).parents[1]
 FILES = find_experiments(ROOT / "experiments")
@@ -50,6 +54,23 @@ def test_a_scale_gives_every_arm_the_same_budget(experiment: Experiment, scale: 
     assert len(runs) % len(seeds) == 0
     for seed in seeds:
         assert sum(run.config["seed"] == seed for run in runs) == len(runs) // len(seeds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", TRAINING, ids=lambda experiment: experiment.name)
+def test_every_network_of_every_scale_can_be_made(experiment: Experiment) -> None:
+    """At laptop it also takes its images, as far as shapes go. Smoke is all that these tests train."""
+    tasks = [
+        (scale, TrainTask.model_validate(run.config))
+        for scale in experiment.scales
+        for run in expand(experiment, scale, SCHEMAS)
+    ]
+    with torch.device("meta"):
+        for model in {task.model for _, task in tasks}:
+            assert build(model, num_classes=10, in_channels=3)
+    for scale, task in tasks:
+        if scale == "laptop":
+            assert count_work(task).test_multiply_adds > 0
 
 
 @pytest.mark.slow

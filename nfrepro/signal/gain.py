@@ -53,6 +53,11 @@ def moments(activation: Activation) -> Moments:
     Kinks and steps may be anywhere. Raises `ValueError` for what is no elementwise function of a tensor, and where
     there is no finite, positive variance: a constant, NaN, overflow, tails that outgrow the Gaussian.
     """
+    with torch.device("cpu"):  # also while a network is being made on another device, or on none
+        return _moments(activation)
+
+
+def _moments(activation: Activation) -> Moments:
     _check_elementwise(activation)
     mean = _gaussian_expectation(activation, lambda values: values)
     variance = _gaussian_expectation(activation, lambda values: (values - mean) ** 2)

@@ -214,3 +214,9 @@ def test_modules_and_functions_that_work_in_place_have_gains() -> None:
     with torch.no_grad():
         prelu.weight.fill_(1.0)
     assert gain(prelu) == pytest.approx(1.0)  # nothing is remembered
+
+
+def test_gains_are_found_while_networks_are_made_without_memory() -> None:
+    with torch.device("meta"):
+        found = gain(F.relu)
+    assert found == gain(F.relu)
