@@ -99,7 +99,9 @@ def test_whatever_happens_results_are_those_of_an_undisturbed_sweep(
 def test_a_dead_node_and_a_more_important_job_cost_no_run(
     slurm: Slurm, submit: Call, experiments: Path, results: Path
 ) -> None:
-    (experiments / "tiny.yaml").write_text(LONG.replace("seed: [0, 1]", "seed: [0]"))
+    (experiments / "tiny.yaml").write_text(
+        LONG.replace("seed: [0, 1]", "seed: [0]").replace("epochs: 40", "epochs: 120")
+    )
     # A job has all GPUs of its node: one node dies, the other is wanted by partition `high`.
     assert submit(profile=PROFILE + "gpus_per_run: 2\nprocesses_per_run: 1\ndevice: cpu\n").returncode == 0
     wait_until(lambda: evaluated(results) == 2)
@@ -109,11 +111,12 @@ def test_a_dead_node_and_a_more_important_job_cost_no_run(
     (other,) = {"node1", "node2"} - {node}
     slurm("sbatch", "--partition=high", "--exclusive", f"--nodelist={other}", "--output=/dev/null", "--wrap=sleep 3")
     folder = Path(os.environ["SLURM_CONF"]).parent
+    assert old is not None
+    os.kill(old.process, signal.SIGSTOP)  # or it may end before its successor begins
     os.kill(int((folder / "run" / f"{node}.pid").read_text()), signal.SIGKILL)
     slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=killed")
     # The process on the lost node lives on beside its successor, which waits for it.
     wait_until(lambda: "an earlier start of this job is still at it" in logs(results))
-    assert old is not None
     os.kill(old.process, signal.SIGKILL)
     wait_until(lambda: done(results, runs=2))
     assert [record["executions"] for record in records(results).values()] == [2, 2]
