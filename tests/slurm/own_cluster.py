@@ -13,22 +13,27 @@ Slurm = Callable[..., str]  # calls a command of SLURM
 
 
 @contextmanager
-def own_cluster() -> Iterator[Slurm]:
+def own_cluster(*options: str) -> Iterator[Slurm]:
     """`slurm("squeue", "-h")`: calls a command of SLURM; `slurm("up")` brings back what was killed.
 
-    Raises `CalledProcessError` where SLURM does not come up; slurm-up says why on standard error.
+    `options` are those of slurm-up. Raises `CalledProcessError` where SLURM does not come up; slurm-up says why on
+    standard error.
     """
     folder = tempfile.mkdtemp(prefix="nfrepro-slurm-", dir="/tmp")  # short, for unix sockets
 
     def call(*command: str) -> str:
-        line = [str(HERE / "slurm-up"), "-c", "2", folder] if command == ("up",) else list(command)
+        line = [str(HERE / "slurm-up"), "-c", "2", *options, folder] if command == ("up",) else list(command)
         answer = subprocess.run(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
         return answer.stdout
 
+    another = os.environ.get("SLURM_CONF")
     try:
         os.environ["SLURM_CONF"] = call("up").strip().partition("=")[2]
         yield call
     finally:
-        os.environ.pop("SLURM_CONF", None)
+        if another is None:
+            os.environ.pop("SLURM_CONF", None)
+        else:
+            os.environ["SLURM_CONF"] = another
         # A second Ctrl-C does not reach it.
         subprocess.run([str(HERE / "slurm-down"), folder], check=False, start_new_session=True)
