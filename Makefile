@@ -20,7 +20,7 @@ ON_CLUSTER = $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)' $(if $(DRY_
 OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm soak lint sweep plan dry-run status watch logs cancel figures claims bench slurm-up slurm-down clean
+.PHONY: help setup test test-slurm soak lint sweep plan dry-run status watch logs cancel figures claims report bench slurm-up slurm-down clean
 
 # The cluster of `make slurm-up`, if it is there and this machine has no other.
 NFREPRO_SLURM ?= /tmp/nfrepro-slurm-$(shell id -un)
@@ -42,7 +42,7 @@ $(INSTALLED): pyproject.toml
 	  { echo "nfrepro needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Use: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
 	@echo 'installing into $(VENV) (once; torch is large, it takes a minute or more)'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install $(if $(MAKE_TERMOUT),,--quiet) --disable-pip-version-check --editable '.[test]'
+	@$(VENV)/bin/python -m pip install $(if $(MAKE_TERMOUT),,--quiet) --disable-pip-version-check --constraint results/versions.txt --editable '.[test]'
 	@touch $@
 
 sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it (EXECUTOR=slurm: submit it, and return; debug: in one process)
@@ -79,8 +79,12 @@ figures: $(INSTALLED)  ## draw every figure anew from results/
 	    $(VENV)/bin/python $$script --scale $$(basename $$(dirname $$table)); \
 	  done; done
 
-claims: $(INSTALLED)  ## verdicts on the paper's claims from results/ at SCALE
-	@$(NFREPRO) claims --scale $(SCALE)
+claims: $(INSTALLED)  ## verdicts on the paper's claims from results/ at SCALE; results/claims.json has all scales
+	@$(NFREPRO) claims --scale $(SCALE) --write
+
+report: figures  ## every figure, results/claims.json, results/REPORT.md and results/report.html anew from results/
+	@$(NFREPRO) report
+	@$(VENV)/bin/python docs/verdicts.py
 
 bench: $(INSTALLED)  ## measure speed on this machine
 	@$(NFREPRO) bench

@@ -387,8 +387,11 @@ def claims(
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
     as_json: Json = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Also writes the verdicts at all scales with results to claims.json.")
+    ] = False,
 ) -> None:
-    """Verdicts on the paper's claims, from stored results. Runs and writes nothing."""
+    """Verdicts on the paper's claims, from stored results. Runs nothing."""
     from nfrepro.evidence import claim_lines
     from nfrepro.evidence.claim_checks import check_runs, check_scale
     from nfrepro.evidence.claim_verdicts import judge
@@ -400,12 +403,29 @@ def claims(
     check_scale(stated, experiments, scale)
     check_runs(stated, experiments, scale, SCHEMAS)
     verdicts = [found for found in judge(stated, results, scale) if found.claim in wanted]
+    if write:
+        from nfrepro.report.reading import read_report
+        from nfrepro.report.writing import write_claims
+
+        write_claims(read_report(experiments, results, SCHEMAS), results)
     if as_json:
         _print_json([found.report() for found in verdicts])
         return
     for found in verdicts:
         print("\n".join(claim_lines.details(found) if ids else claim_lines.overview(found)))
     print(claim_lines.tally(verdicts, scale))
+
+
+@app.command()
+def report(experiments: Experiments = EXPERIMENTS, results: Results = RESULTS) -> None:
+    """Writes claims.json, REPORT.md and report.html from stored results, at all scales that have any. Draws nothing."""
+    from nfrepro.report.reading import read_report
+    from nfrepro.report.writing import write_report
+
+    found = read_report(experiments, results, SCHEMAS)
+    _print_lines(map(str, write_report(found, results)))
+    if unexplained := found.unexplained():
+        print(f"without a likely reason in {experiments / 'claims.yaml'}: {', '.join(unexplained)}")
 
 
 @app.command()

@@ -19,7 +19,7 @@ def test_a_wheel_works_outside_the_checkout(tmp_path: Path, experiments: Path) -
     subprocess.run(build, check=True, cwd=tmp_path)
     (wheel,) = wheels.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "nfrepro/py.typed" in names
+    assert {"nfrepro/py.typed", "nfrepro/report/page.html", "nfrepro/report/page.css"} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "analysis", "experiments", "results"))]
     subprocess.run([*pip, "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)], check=True)
     program = (

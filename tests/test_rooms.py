@@ -16,9 +16,10 @@ MAY_IMPORT = {
     "tasks": {"signal", "models", "data", "training"},
     "specs": set(),
     "evidence": {"specs"},
+    "report": {"specs", "evidence"},
     "launch": {"specs", "evidence", "tasks", "training"},
 }
-TORCH_FREE = ("specs", "evidence", "launch")
+TORCH_FREE = ("specs", "evidence", "report", "launch")
 
 
 def imports(path: Path) -> set[str]:

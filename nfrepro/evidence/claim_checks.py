@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from nfrepro.errors import InputError
-from nfrepro.evidence.claim_runs import readable, select
+from nfrepro.evidence.claim_runs import select, where_text
 from nfrepro.evidence.claims import Claim, ClaimTest, hint
 from nfrepro.evidence.claims_file import Schemas
 from nfrepro.evidence.collection import flatten
@@ -14,10 +14,15 @@ from nfrepro.specs import expand, load_experiment
 from nfrepro.specs.origins import problem
 
 
+def known_scales(claims: Sequence[Claim], folder: Path) -> list[str]:
+    """The scales that the claims' experiments have, in the order of their files: smaller ones first."""
+    names = dict.fromkeys(test.form.experiment for claim in claims for test in claim.tests)
+    return list(dict.fromkeys(found for name in names for found in load_experiment(name, folder).scales))
+
+
 def check_scale(claims: Sequence[Claim], folder: Path, scale: str) -> None:
     """Raises `InputError` for a scale that none of the claims' experiments has."""
-    names = dict.fromkeys(test.form.experiment for claim in claims for test in claim.tests)
-    known = list(dict.fromkeys(found for name in names for found in load_experiment(name, folder).scales))
+    known = known_scales(claims, folder)
     if scale not in known:
         raise InputError(f"--scale {scale}: unknown{hint(scale, known)}")
 
@@ -39,6 +44,6 @@ def check_runs(claims: Sequence[Claim], folder: Path, scale: str, schemas: Schem
 def _check_selections(test: ClaimTest, rows: pd.DataFrame, scale: str) -> None:
     for name, selection in test.selections.items():
         if select(rows, selection.where, test.baseline).empty:
-            meant = ", ".join(f"{key} {value}" for key, value in readable(selection.where).items())
-            what = f"no run of {test.form.experiment} at scale {scale} has {meant or 'its baseline'}"
+            meant = where_text(selection.where) or "its baseline"
+            what = f"no run of {test.form.experiment} at scale {scale} has {meant}"
             raise problem(selection.origin, f"{name}: {what}")

@@ -67,7 +67,7 @@ class Evidence:
 def gather(test: ClaimTest, table: ResultTable) -> Evidence:
     """The sample of the test's quantity. Raises `InputError` for selections and columns that make no sense."""
     if table.rows is None:
-        return Evidence(Missing(f"no table {table.path}"))
+        return Evidence(Missing(f"no table {'/'.join(table.path.parts[-3:])}"))
     found = {name: select(table.rows, of.where, test.baseline) for name, of in test.selections.items()}
     if any(rows.empty for rows in found.values()):
         return _missing("the table has no such runs", test, found)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from nfrepro.evidence.claim_runs import readable
+from nfrepro.evidence.claim_runs import where_text
 from nfrepro.evidence.claim_verdicts import Answer, ClaimVerdict
 from nfrepro.evidence.samples import MOST_SEEDS
 
@@ -19,8 +19,8 @@ def overview(found: ClaimVerdict) -> Iterator[str]:
     tests = found.applying or found.answers
     like = sum(answer.decision.verdict == found.verdict for answer in tests)
     share = "" if len(tests) == 1 else f"{like} of {len(tests)} tests {found.verdict}; "
-    question = "" if found.verdict == "not run" else f"{_question(found.decisive)}: "
-    yield f"{_INDENT}{share}{found.decisive.test.form.experiment}: {question}{result(found.decisive)}"
+    asked = "" if found.verdict == "not run" else f"{question(found.decisive)}: "
+    yield f"{_INDENT}{share}{found.decisive.test.form.experiment}: {asked}{result(found.decisive)}"
 
 
 def details(found: ClaimVerdict) -> Iterator[str]:
@@ -35,8 +35,12 @@ def details(found: ClaimVerdict) -> Iterator[str]:
         yield f"{_INDENT}{form.untested}"
     if form.note is not None:
         yield f"{_INDENT}note: {form.note}"
+    if found.explanation is not None:
+        yield f"{_INDENT}likely reason: {found.explanation.reason}"
     for answer in found.answers:
-        yield f"{_INDENT}{answer.decision.verdict:13} {_runs(answer)}: {_question(answer)}: {result(answer)}"
+        runs = runs_meant(answer)
+        listed = f"{answer.test.form.experiment}{f' ({runs})' if runs else ''}"
+        yield f"{_INDENT}{answer.decision.verdict:13} {listed}: {question(answer)}: {result(answer)}"
         if answer.test.form.note is not None:
             yield f"{_INDENT}{'':13} note: {answer.test.form.note}"
 
@@ -64,26 +68,20 @@ def result(answer: Answer) -> str:
     return text + remark
 
 
+def runs_meant(answer: Answer) -> str:
+    """The runs of each selection, as one would say them; empty where all runs are meant."""
+    meant = {name: where_text(of.where) for name, of in answer.test.selections.items()}
+    if list(meant) == ["where"]:
+        return meant["where"]
+    if list(meant) == ["where", "against"]:
+        return f"{meant['where'] or 'all'} against {meant['against'] or 'all'}"
+    return "; ".join(f"{name}: {where}" for name, where in meant.items())
+
+
+def question(answer: Answer) -> str:
+    """The quantity, and what the rule allows it to be."""
+    return f"{answer.test.form.quantity} {answer.test.form.rule}"
+
+
 def _title(found: ClaimVerdict) -> str:
     return f"{found.claim.id:4} {found.verdict:13} {found.claim.form.statement}"
-
-
-def _runs(answer: Answer) -> str:
-    """The experiment with the runs of each selection."""
-    selections = answer.test.selections
-    meant = {
-        name: ", ".join(f"{key} {value}" for key, value in readable(of.where).items())
-        for name, of in selections.items()
-    }
-    if list(meant) == ["where"]:
-        listed = meant["where"]
-    elif list(meant) == ["where", "against"]:
-        listed = f"{meant['where'] or 'all'} against {meant['against'] or 'all'}"
-    else:
-        listed = "; ".join(f"{name}: {where}" for name, where in meant.items())
-    return f"{answer.test.form.experiment}{f' ({listed})' if listed else ''}"
-
-
-def _question(answer: Answer) -> str:
-    form = answer.test.form
-    return f"{form.quantity} {form.rule}"

@@ -88,6 +88,11 @@ def readable(where: Where) -> dict[str, Any]:
     return {key: values[0] if len(values) == 1 else list(values) for key, values in where.items()}
 
 
+def where_text(where: Where) -> str:
+    """A selection in a line of text."""
+    return ", ".join(f"{key} {value}" for key, value in readable(where).items())
+
+
 def _check_record(path: Path, row: "pd.Series[Any]") -> None:
     """A row is what its run's record says, where that is at hand: identity, state and final numbers."""
     record = store.read_record(path.parent / str(row["id"]))

@@ -7,7 +7,7 @@ from typing import Any
 
 from nfrepro.evidence.claim_evidence import ArmRuns, Evidence, gather
 from nfrepro.evidence.claim_runs import read_results, readable, split
-from nfrepro.evidence.claims import Claim, ClaimTest
+from nfrepro.evidence.claims import Claim, ClaimTest, Explanation
 from nfrepro.evidence.samples import Missing
 from nfrepro.evidence.verdicts import Decision, Verdict, combine, decide, not_run
 
@@ -81,6 +81,12 @@ class ClaimVerdict:
         return self.decisive.decision if self.decisive else not_run(self.claim.form.untested or "")
 
     @property
+    def explanation(self) -> Explanation | None:
+        """What a person thinks of this verdict; None where nobody has said, or only of another one."""
+        explained = self.claim.explained.get(self.scale)
+        return explained if explained is not None and explained.verdict == self.verdict else None
+
+    @property
     def commands(self) -> list[str]:
         """What makes the runs, and then this verdict."""
         runs = dict.fromkeys(answer.command for answer in self.applying)
@@ -88,9 +94,10 @@ class ClaimVerdict:
 
     def report(self) -> dict[str, Any]:
         """The claim as JSON: its numbers are those of the decisive test; all tests follow."""
-        form = self.claim.form
+        form, explanation = self.claim.form, self.explanation
         return {
             "id": self.claim.id,
+            "series": self.claim.series,
             "statement": form.statement,
             "verdict": self.verdict,
             "scale": self.scale,
@@ -101,6 +108,8 @@ class ClaimVerdict:
             "stated_by": form.stated_by,
             "known_from": form.known_from,
             "note": form.note,
+            "likely_reason": explanation and explanation.reason,
+            "settled_by": explanation and explanation.settled_by,
             "commands": self.commands,
             "tests": [answer.report() for answer in self.answers],
         }

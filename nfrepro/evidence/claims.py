@@ -1,6 +1,8 @@
 """Claims as data: what the paper says, and the tests that decide it. `claims_file.py` reads experiments/claims.yaml.
 
 scales: [laptop, gpu, paper]         # where tests apply, unless they say otherwise; without it, everywhere
+series:                              # whose claims they are, by the letters of their ids
+  C: Characterizing signal propagation (Brock, De, Smith, ICLR 2021)
 baseline:                            # which runs a test means by default, experiment by experiment
   spp_variants: {model.alpha: 0.2}   # holds for runs that have the option, unless the test says otherwise
 claims:
@@ -23,6 +25,8 @@ claims:
         diverged: chance                               # what a diverged run is: see Diverged
         rule: {high: 0.1}                              # low and high are allowed themselves, above and below are not
         note: what a reader has to know
+    explained:                       # what somebody who looked at the runs thinks of the verdict, scale by scale
+      laptop: {verdict: inconclusive, reason: why it came out so, settled_by: what would decide it}
   C39:
     untested: why there is no test                     # instead of tests
 """
@@ -147,6 +151,14 @@ class ClaimForm(Options):
     untested: str | None = None  # why it has no tests
 
 
+class Explanation(Options):
+    """Why a verdict is not `supported`, by a person who looked at the runs. It holds for that verdict only."""
+
+    verdict: Literal["contradicted", "inconclusive", "not run"]
+    reason: Annotated[str, Field(min_length=1)]
+    settled_by: str | None = None
+
+
 @dataclass(frozen=True)
 class Selection:
     """The runs that a test means by `where`, by `against` or as an arm."""
@@ -176,6 +188,8 @@ class Claim:
     id: str
     form: ClaimForm
     tests: tuple[ClaimTest, ...]
+    explained: Mapping[str, Explanation]  # by scale
+    series: str  # whose claim it is
 
 
 def select_claims(claims: Sequence[Claim], ids: Sequence[str]) -> list[Claim]:

@@ -1,5 +1,6 @@
 """Reading experiments/claims.yaml, whose form is explained in `claims.py`."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,16 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from nfrepro.evidence.claims import Claim, ClaimForm, ClaimTest, ClaimTestForm, Selection, Where, hint
+from nfrepro.evidence.claims import (
+    Claim,
+    ClaimForm,
+    ClaimTest,
+    ClaimTestForm,
+    Explanation,
+    Selection,
+    Where,
+    hint,
+)
 from nfrepro.evidence.number_quantities import Contrast
 from nfrepro.options import Options, TaskOptions
 from nfrepro.specs import find_experiments, load_experiment
@@ -22,8 +32,10 @@ FILE = "claims.yaml"
 Schemas = Mapping[str, type[TaskOptions]]
 Form = TypeVar("Form", bound=Options)
 
-_SECTIONS = ("scales", "baseline", "claims")
+_SECTIONS = ("scales", "series", "baseline", "claims")
 _SELECTIONS = ("where", "against", "arms")
+_BESIDE_THE_FORM = ("tests", "explained")
+_ID = re.compile(r"([A-Za-z]+)[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class _Known:
     experiments: Mapping[str, Experiment]
     schemas: Schemas
     scales: tuple[str, ...] | None
+    series: Mapping[str, str]
     baselines: Mapping[str, Where]
 
     def experiment(self, name: str, origin: Origin, where: str) -> Experiment:
@@ -54,7 +67,8 @@ def load_claims(folder: Path, schemas: Schemas) -> list[Claim]:
     if "claims" not in sections:
         raise problem(display_path(path), "missing required key claims")
     experiments = {found.stem: load_experiment(found.stem, folder) for found in find_experiments(folder)}
-    known = _Known(experiments, schemas, _scales(sections["scales"]) if "scales" in sections else None, {})
+    scales = _scales(sections["scales"]) if "scales" in sections else None
+    known = _Known(experiments, schemas, scales, dict(_series(sections.get("series"))), {})
     known = replace(known, baselines=dict(_baselines(sections.get("baseline"), known)))
     return [_claim(name, node, known) for name, node in _mapping(sections["claims"], "claims").items()]
 
@@ -65,6 +79,13 @@ def _scales(node: Node) -> tuple[str, ...]:
     return tuple(plain(item) for item in node.value)
 
 
+def _series(node: Node | None) -> Iterator[tuple[str, str]]:
+    for letters, title in (_mapping(node, "series") if node else {}).items():
+        if not isinstance(title.value, str) or not title.value:
+            raise problem(title.origin, f"series.{letters}: expected text, found {described(plain(title))}")
+        yield letters, title.value
+
+
 def _baselines(node: Node | None, known: _Known) -> Iterator[tuple[str, Where]]:
     for name, values in (_mapping(node, "baseline") if node else {}).items():
         where = f"baseline.{name}"
@@ -73,17 +94,39 @@ def _baselines(node: Node | None, known: _Known) -> Iterator[tuple[str, Where]]:
 
 def _claim(name: str, node: Node, known: _Known) -> Claim:
     where = f"claims.{name}"
+    letters = _ID.fullmatch(name)
+    if letters is None:
+        raise problem(node.origin, f"{where}: an id is letters and a number, say C01")
     fields = dict(_mapping(node, where))
-    tests = fields.pop("tests", None)
-    form = _validated(ClaimForm, fields, node.origin, ("tests",))
+    tests, explained = (fields.pop(key, None) for key in _BESIDE_THE_FORM)
+    form = _validated(ClaimForm, fields, node.origin, _BESIDE_THE_FORM)
+    return Claim(
+        name,
+        form,
+        tuple(_tests(form, tests, node.origin, where, known)),
+        dict(_explained(explained, known)),
+        known.series.get(letters[1], letters[1]),
+    )
+
+
+def _tests(form: ClaimForm, node: Node | None, claim: Origin, where: str, known: _Known) -> Iterator[ClaimTest]:
     if form.untested is not None:
-        if tests is not None:
-            raise problem(tests.origin, f"{where}.tests: a claim that is untested has none")
-        return Claim(name, form, ())
-    if tests is None or not isinstance(tests.value, list) or not tests.value:
-        origin = tests.origin if tests else node.origin
+        if node is not None:
+            raise problem(node.origin, f"{where}.tests: a claim that is untested has none")
+        return
+    if node is None or not isinstance(node.value, list) or not node.value:
+        origin = node.origin if node else claim
         raise problem(origin, f"{where}.tests: a claim needs a list of tests, or `untested` with the reason")
-    return Claim(name, form, tuple(_test(item, f"{where}.tests", known) for item in tests.value))
+    for item in node.value:
+        yield _test(item, f"{where}.tests", known)
+
+
+def _explained(node: Node | None, known: _Known) -> Iterator[tuple[str, Explanation]]:
+    scales = list(dict.fromkeys(scale for experiment in known.experiments.values() for scale in experiment.scales))
+    for scale, item in (_mapping(node, "explained") if node else {}).items():
+        if scale not in scales:
+            raise problem(item.origin, f"explained: no experiment has a scale {scale}{hint(scale, scales)}")
+        yield scale, _validated(Explanation, _mapping(item, f"explained.{scale}"), item.origin, ())
 
 
 def _test(node: Node, where: str, known: _Known) -> ClaimTest:

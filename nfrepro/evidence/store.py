@@ -15,7 +15,7 @@ from nfrepro import atomic
 from nfrepro.errors import InputError
 from nfrepro.evidence import cancellation
 from nfrepro.evidence.claim import CLAIM, claim, is_claimed
-from nfrepro.specs import Run, config_difference, identity
+from nfrepro.specs import SCHEMA_VERSION, Run, config_difference, identity, other_schema_version
 
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
@@ -62,16 +62,34 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         raise InputError(f"{path}: cannot be read: {error}") from None
     try:
         record = json.loads(text)
-        stored_id, stored_identity = record["id"], identity(record["task"], record["config"])
-        whole = stored_id == folder.name and stored_id.endswith(f"-{stored_identity}") and record["status"]
+        wrong = _what_is_wrong(record, folder.name)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise InputError(f"{path}: not a valid record: move its folder away, or redo the run with --force") from None
-    if not whole:
-        raise InputError(
-            f"{path}: its config has identity {stored_identity}, but the folder is {folder.name}: "
-            "it was edited or moved; restore it, or redo the run with --force"
-        )
+    if wrong is not None:
+        raise InputError(f"{path}: {wrong}")
     return dict(record)
+
+
+def _what_is_wrong(record: dict[str, Any], name: str) -> str | None:
+    """With a record in the folder `name`; None if it is of the run that is meant, and of this version."""
+    version = record.get("version", RECORD_VERSION)
+    if version != RECORD_VERSION:
+        return _of_another_version("record", version, RECORD_VERSION)
+    found = identity(record["task"], record["config"])
+    if record["id"] == name and name.endswith(f"-{found}") and record["status"]:
+        return None
+    schema = other_schema_version(record["task"], record["config"], name.rpartition("-")[2])
+    if record["id"] == name and schema is not None:
+        return _of_another_version("schema", schema, SCHEMA_VERSION)
+    return (
+        f"its config has identity {found}, but the folder is {name}: "
+        "it was edited or moved; restore it, or redo the run with --force"
+    )
+
+
+def _of_another_version(what: str, found: object, read: int) -> str:
+    remedy = "use the one that wrote it, or redo the run with --force"
+    return f"{what} version {found!r:.20}; this nfrepro reads {read}: {remedy}"
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ below it, `exclude` and `include` add to those below. A key that is an axis is n
 
 from nfrepro.specs.expansion import Run, expand
 from nfrepro.specs.experiments import Experiment, find_experiments, load_experiment
-from nfrepro.specs.identity import SCHEMA_VERSION, config_difference, identity, run_id
+from nfrepro.specs.identity import SCHEMA_VERSION, config_difference, identity, other_schema_version, run_id
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -43,5 +43,6 @@ __all__ = [
     "find_experiments",
     "identity",
     "load_experiment",
+    "other_schema_version",
     "run_id",
 ]

@@ -10,13 +10,20 @@ from nfrepro.options import TaskOptions
 SCHEMA_VERSION = 1
 
 _HASH_LENGTH = 12
+_OTHER_VERSIONS = 100  # a record may be older or newer than this program
 _MISSING = object()
 
 
-def identity(task: str, config: dict[str, Any]) -> str:
+def identity(task: str, config: dict[str, Any], schema_version: int = SCHEMA_VERSION) -> str:
     """Twelve hexadecimal digits that stand for the task and its complete config. ValueError if it is not JSON."""
-    text = _canonical({"schema": SCHEMA_VERSION, "task": task, "config": config})
+    text = _canonical({"schema": schema_version, "task": task, "config": config})
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:_HASH_LENGTH]
+
+
+def other_schema_version(task: str, config: dict[str, Any], found: str) -> int | None:
+    """The schema version, if any but this one, by which the config has the identity `found`."""
+    others = (version for version in range(_OTHER_VERSIONS) if version != SCHEMA_VERSION)
+    return next((version for version in others if identity(task, config, version) == found), None)
 
 
 def run_id(options: TaskOptions, task: str) -> str:

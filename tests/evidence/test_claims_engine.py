@@ -412,6 +412,8 @@ def test_tests_that_do_not_fit_the_table_are_refused_with_their_line(write: Writ
 
 # The file
 
+TESTS = "    tests:"
+
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
@@ -435,6 +437,16 @@ def test_tests_that_do_not_fit_the_table_are_refused_with_their_line(write: Writ
         ("    tests:", "    untested: why\n    tests:", "11: claims.C01.tests: a claim that is untested has none"),
         ("known_from: authors", "known_from: hearsay", "8: known_from: expected one of"),
         ("rule: {high: 1}", "rule: {low: 1, above: 1}", "13: rule: low and above are two bounds on one side"),
+        ("claims:\n", "series: {C: 1}\nclaims:\n", "3: series.C: expected text, found 1"),
+        ("  C01:", "  C-1:", "4: claims.C-1: an id is letters and a number, say C01"),
+        (TESTS, "    explained: {lptop: {}}\n" + TESTS, "10: explained: no experiment has a scale lptop, did you mean"),
+        (
+            TESTS,
+            "    explained: {laptop: {verdict: supported}}\n" + TESTS,
+            "10: verdict: expected one of",
+        ),
+        (TESTS, "    explained: {laptop: {verdict: not run}}\n" + TESTS, "10: reason: missing required key"),
+        (TESTS, "    explained: {laptop: {raeson: x}}\n" + TESTS, "10: raeson: unknown key, did you mean reason?"),
         ("rule: {high: 1}", "rule: {high: 1}\n        each: [model.alhpa]", "14: each: model.alhpa: unknown key"),
         ("rule: {high: 1}", "rule: {high: 1}\n        scales: [lptop]", "14: scales: study has no scale lptop"),
         (

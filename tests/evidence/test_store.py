@@ -9,7 +9,7 @@ import pytest
 from nfrepro.errors import InputError
 from nfrepro.evidence import store
 from nfrepro.evidence.claim import claim
-from nfrepro.specs import Run, expand, load_experiment
+from nfrepro.specs import Run, expand, identity, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
 
@@ -66,6 +66,24 @@ def test_an_edited_record_is_noticed(results: Path, run: Run) -> None:
     edited["config"]["train"]["lr"] = 0.7
     (folder / "run.json").write_text(json.dumps(edited))
     with pytest.raises(InputError, match="it was edited or moved"):
+        store.read(folder)
+
+
+@pytest.mark.parametrize("version", [0, 2, "2", None])
+def test_a_record_of_another_version_is_refused_by_name(results: Path, run: Run, version: Any) -> None:
+    folder = stored(results, run, record(run, version=version))
+    with pytest.raises(InputError, match=rf"run\.json: record version {version!r}; this nfrepro reads 1: use the one"):
+        store.read(folder)
+
+
+@pytest.mark.parametrize("version", [0, 2, 17])
+def test_a_record_of_another_schema_is_not_taken_for_an_edited_one(results: Path, run: Run, version: int) -> None:
+    label = run.id.rpartition("-")[0]
+    name = f"{label}-{identity(run.task, run.config, version)}"
+    folder = store.scale_folder(results, run.experiment, run.scale) / name
+    folder.mkdir(parents=True)
+    store.write_record(folder, record(run, id=name))
+    with pytest.raises(InputError, match=rf"run\.json: schema version {version}; this nfrepro reads 1: use the one"):
         store.read(folder)
 
 

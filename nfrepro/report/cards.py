@@ -1,0 +1,160 @@
+"""What the report shows of a claim, as text: the same words and digits in every format."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from nfrepro.evidence.claim_evidence import ArmRuns
+from nfrepro.evidence.claim_lines import question, runs_meant
+from nfrepro.evidence.claim_runs import where_text
+from nfrepro.evidence.claim_verdicts import Answer, ClaimVerdict
+from nfrepro.evidence.samples import Missing
+from nfrepro.evidence.verdicts import Verdict
+from nfrepro.report.interval_picture import IntervalPicture, picture
+from nfrepro.report.reasons import settled_by, why_open
+from nfrepro.report.words import KNOWN_FROM, number
+
+# The others are those of "- others'" in the name of a quantity.
+_ARMS = {"where": "these", "against": "others"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The runs of one selection."""
+
+    name: str
+    runs: str
+    states: str
+    n: int
+    mean: str
+    values: str  # one a seed
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the runs say to one test."""
+
+    verdict: Verdict
+    experiment: str
+    runs_meant: str
+    question: str
+    estimate: str  # empty where not run
+    interval: str  # empty where not run, or where every seed gave the same
+    n: int
+    method: str
+    why: str  # what kept it from being decided
+    remark: str
+    note: str
+    arms: tuple[Arm, ...]
+    picture: IntervalPicture | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the runs of one scale say to a claim. The finding that stands for it comes first."""
+
+    scale: str
+    verdict: Verdict
+    share: str  # how many of its tests have that verdict
+    reason: str  # why there is no finding
+    findings: tuple[Finding, ...]
+    likely_reason: str
+    settled_by: tuple[str, ...]
+    commands: tuple[str, ...]
+    experiments: tuple[str, ...]
+
+    @property
+    def needs_a_reason(self) -> bool:
+        """Whether a person has to say what is behind the verdict."""
+        return self.verdict in ("contradicted", "inconclusive")
+
+    @property
+    def remarks(self) -> Iterator[tuple[str, str]]:
+        """What has to be said besides the findings, each under its heading."""
+        if methods := dict.fromkeys(finding.method for finding in self.findings if finding.estimate):
+            yield "Method", f"{'. '.join(methods)}."
+        if whys := dict.fromkeys(finding.why for finding in self.findings if finding.why):
+            yield "Open because", " ".join(whys)
+        if self.likely_reason or self.needs_a_reason:
+            yield "Likely reason", self.likely_reason or "Nobody has written one down yet."
+        if self.settled_by:
+            yield "What would settle it", " ".join(self.settled_by)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A claim, and what is known of it at each scale."""
+
+    id: str
+    series: str
+    statement: str
+    source: str
+    stated_by: str
+    known_from: str
+    paper: str
+    note: str
+    readings: tuple[Reading, ...]
+
+
+def card(found: Sequence[ClaimVerdict], scales: Sequence[str]) -> Card:
+    """Of the verdicts on one claim; `scales` are all that there are, smaller ones first."""
+    claim, form = found[0].claim, found[0].claim.form
+    return Card(
+        id=claim.id,
+        series=claim.series,
+        statement=form.statement,
+        source=form.source,
+        stated_by=form.stated_by,
+        known_from=KNOWN_FROM[form.known_from],
+        paper=form.paper or "",
+        note=form.note or "",
+        readings=tuple(_reading(verdict, scales) for verdict in found),
+    )
+
+
+def _reading(found: ClaimVerdict, scales: Sequence[str]) -> Reading:
+    # Where no test is one of this scale, the reason for that stands instead of findings.
+    answers = sorted(found.applying, key=lambda answer: answer is not found.decisive)
+    like = sum(answer.decision.verdict == found.verdict for answer in answers)
+    experiments = tuple(dict.fromkeys(answer.test.form.experiment for answer in found.applying))
+    sweeps = tuple(f"make sweep EXP={name} SCALE={found.scale}" for name in experiments)
+    return Reading(
+        scale=found.scale,
+        verdict=found.verdict,
+        share=f"{like} of {len(answers)} tests {found.verdict}" if len(answers) > 1 else "",
+        reason="" if answers else found.decision.method,
+        findings=tuple(map(_finding, answers)),
+        likely_reason=found.explanation.reason if found.explanation else "",
+        settled_by=tuple(settled_by(found, scales)),
+        commands=(*sweeps, f"make claims SCALE={found.scale}") if sweeps else (),
+        experiments=experiments,
+    )
+
+
+def _finding(answer: Answer) -> Finding:
+    form, decision = answer.test.form, answer.decision
+    interval = decision.interval
+    exact = decision.p is None
+    sample = answer.evidence.sample
+    bounds = form.rule.bounds if isinstance(sample, Missing) else sample.bounds  # the latter, where counts decided
+    return Finding(
+        verdict=decision.verdict,
+        experiment=form.experiment,
+        runs_meant=runs_meant(answer),
+        question=question(answer),
+        estimate=number(interval.mean) if interval else "",
+        interval=f"[{number(interval.low)}, {number(interval.high)}]" if interval and not exact else "",
+        n=interval.n if interval else 0,
+        method=decision.method,
+        why=why_open(decision, bounds),
+        remark=answer.evidence.remark,
+        note=form.note or "",
+        arms=tuple(map(_arm, answer.evidence.arms)),
+        picture=picture(interval, bounds) if interval else None,
+    )
+
+
+def _arm(arm: ArmRuns) -> Arm:
+    values = [number(arm.values[seed]) for seed in sorted(arm.values)]
+    states = ", ".join(f"{count} {state}" for state, count in sorted(arm.states.items()))
+    mean = number(arm.interval.mean) if values else ""
+    return Arm(_ARMS.get(arm.name, arm.name), where_text(arm.where), states, len(values), mean, ", ".join(values))

@@ -1,0 +1,28 @@
+"""claims.json: all that the verdicts rest on, for programs."""
+
+import json
+import math
+from typing import Any
+
+from nfrepro.report.reading import Report
+
+SCHEMA_VERSION = 1
+# Processors differ in the last bits of a sum; so many digits they share.
+DIGITS = 10
+
+
+def claims_json(report: Report) -> str:
+    """Claim by claim, in the order of the file, each scale by scale. A number that is not finite is null."""
+    found = [verdict.report() for verdicts in zip(*report.verdicts.values(), strict=True) for verdict in verdicts]
+    content = {"schema_version": SCHEMA_VERSION, "scales": report.scales, "claims": _rounded(found)}
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,63 @@
+"""A test as a small picture: the estimate with its interval on a line, and what the rule allows."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from nfrepro.evidence.bounds import Bounds
+from nfrepro.evidence.statistics import Interval
+
+# Of the drawing, in units of about a pixel.
+WIDTH, HEIGHT = 320.0, 46.0
+_MARGIN = 0.16  # of the range, on either side: room for a label
+_LABEL = 56.0  # labels of two bounds that are nearer than this stand on their outer sides
+
+Anchor = Literal["start", "middle", "end"]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A bound of the rule."""
+
+    x: float
+    label: str
+    anchor: Anchor
+
+
+@dataclass(frozen=True)
+class IntervalPicture:
+    """Where everything lies from left to right."""
+
+    low: float
+    estimate: float
+    high: float
+    allowed: tuple[float, float]
+    bounds: tuple[Mark, ...]
+    text: str  # the same in words, for those who do not see it
+
+
+def picture(interval: Interval, bounds: Bounds) -> IntervalPicture | None:
+    """None where there is nothing to draw: a number that is not finite, or nothing to compare it with."""
+    values = [interval.low, interval.mean, interval.high, *bounds.ends]
+    if not bounds.ends or not all(map(math.isfinite, values)):
+        return None
+    span = max(values) - min(values) or max(map(abs, values)) or 1.0
+    left, right = min(values) - _MARGIN * span, max(values) + _MARGIN * span
+    if not 0 < right - left < math.inf:
+        return None
+
+    def place(value: float) -> float:
+        return round(WIDTH * min(1.0, max(0.0, (value - left) / (right - left))), 1)
+
+    ends = [place(end) for end in dict.fromkeys(bounds.ends)]
+    near = len(ends) == 2 and ends[1] - ends[0] < _LABEL
+    anchors: list[Anchor] = ["end", "start"] if near else ["middle"] * len(ends)
+    labels = [f"{end:.6g}" for end in dict.fromkeys(bounds.ends)]
+    return IntervalPicture(
+        low=place(interval.low),
+        estimate=place(interval.mean),
+        high=place(interval.high),
+        allowed=(place(bounds.low), place(bounds.high)),
+        bounds=tuple(map(Mark, ends, labels, anchors)),
+        text=f"{interval.mean:.4g}, interval {interval.low:.4g} to {interval.high:.4g}, bound {' and '.join(labels)}",
+    )

@@ -1,0 +1,62 @@
+"""Why a verdict is not clearer and what would settle it, as far as that can be reckoned."""
+
+from collections.abc import Iterator, Sequence
+
+from nfrepro.evidence.bounds import Bounds
+from nfrepro.evidence.claim_verdicts import ClaimVerdict
+from nfrepro.evidence.claims import Claim
+from nfrepro.evidence.samples import MOST_SEEDS
+from nfrepro.evidence.verdicts import Decision
+
+
+def why_open(decision: Decision, bounds: Bounds) -> str:
+    """Where the interval of an inconclusive test lies, or which level its p-value missed; empty for other verdicts."""
+    interval = decision.interval
+    if decision.verdict != "inconclusive" or interval is None:
+        return ""
+    inside = interval.low in bounds and interval.high in bounds
+    if not inside and interval.high >= bounds.low and interval.low <= bounds.high:
+        return "The interval reaches over a bound of the rule."
+    side = "inside" if inside else "outside"
+    return (
+        f"The interval lies {side} the rule, but p = {decision.p:.2g} misses the level of {decision.level:.2g} that "
+        "the number of tests of these runs asks for."
+    )
+
+
+def settled_by(found: ClaimVerdict, scales: Sequence[str]) -> Iterator[str]:
+    """What would settle a claim that is not supported: by the person who explained it, and by reckoning."""
+    if found.verdict == "supported":
+        return
+    if found.explanation is not None and found.explanation.settled_by:
+        text = found.explanation.settled_by
+        yield text if text.endswith(".") else f"{text}."
+    decisions = [answer.decision for answer in found.applying if answer.decision.verdict == found.verdict]
+    if found.verdict == "inconclusive":
+        yield _seeds([decision.seeds_needed for decision in decisions])
+    if found.verdict == "contradicted":
+        if any(decision.p is None for decision in decisions):
+            yield "It is settled: every seed gives the same value."
+            return
+        yield "At this scale it is settled, beyond chance."
+    if found.verdict != "not run" or not found.applying:  # otherwise it is just to be run
+        yield from _larger_scale(found.claim, found.scale, scales)
+
+
+def _seeds(needed: Sequence[int | None]) -> str:
+    known = [seeds for seeds in needed if seeds is not None]
+    if len(known) == len(needed):
+        return f"About {max(known)} seeds an arm, if means and deviations stay as they are."
+    tests = f"{len(needed) - len(known)} of its {len(needed)} open tests" if len(needed) > 1 else "it"
+    return f"No number of seeds up to {MOST_SEEDS} is likely to settle {tests}: the estimate is too near a bound."
+
+
+def _larger_scale(claim: Claim, scale: str, scales: Sequence[str]) -> Iterator[str]:
+    """The largest scale that the claim's tests are for, where it is larger than this one."""
+    larger = [
+        other for other in scales[scales.index(scale) + 1 :] if any(test.applies_at(other) for test in claim.tests)
+    ]
+    if larger:
+        names = dict.fromkeys(test.form.experiment for test in claim.tests if test.applies_at(larger[-1]))
+        sweeps = ", ".join(f"make sweep EXP={name} SCALE={larger[-1]}" for name in names)
+        yield f"The same question at scale {larger[-1]}: {sweeps}."

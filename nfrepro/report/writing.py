@@ -1,0 +1,28 @@
+"""The files of the report, among the results."""
+
+from pathlib import Path
+
+from nfrepro import atomic
+from nfrepro.report.claims_json import claims_json
+from nfrepro.report.markdown import markdown
+from nfrepro.report.page import page
+from nfrepro.report.reading import Report
+
+CLAIMS, MARKDOWN, PAGE = "claims.json", "REPORT.md", "report.html"
+
+
+def write_claims(report: Report, results: Path) -> Path:
+    """Writes claims.json and returns its path."""
+    return _write(results / CLAIMS, claims_json(report))
+
+
+def write_report(report: Report, results: Path) -> list[Path]:
+    """Writes all three, after all three could be made, and returns their paths."""
+    texts = {CLAIMS: claims_json(report), MARKDOWN: markdown(report), PAGE: page(report)}
+    return [_write(results / name, text) for name, text in texts.items()]
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(path, text)
+    return path

@@ -1,0 +1,122 @@
+"""The page: complete in itself, well formed, and fit for a phone."""
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from small_study import Study
+
+from nfrepro.report.page import page
+
+STORED = Path(__file__).parents[2] / "results" / "report.html"
+EMPTY = {"meta", "img", "input", "br", "rect", "line", "circle"}
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+MOST_BYTES = 8_000_000
+
+
+class Page(HTMLParser):
+    """Elements with attributes and the elements around them; complains where tags do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None], tuple[str, ...]]] = []
+        self._open: list[tuple[str, str]] = []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        self.elements.append((tag, attributes, tuple(f"{name}.{kind}" for name, kind in self._open)))
+        if tag not in EMPTY:
+            self._open.append((tag, attributes.get("class") or ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in EMPTY:
+            assert self._open.pop()[0] == tag
+
+
+@pytest.fixture(params=["small", "stored"])
+def text(request: pytest.FixtureRequest, study: Study) -> str:
+    return page(study.read()) if request.param == "small" else STORED.read_text(encoding="utf-8")
+
+
+def test_it_needs_nothing_else(text: str) -> None:
+    shown = Page(text)
+    for tag, attributes, _ in shown.elements:
+        assert tag not in ("script", "link", "iframe", "object"), tag
+        for name in ("src", "href", "action", "data", "srcset"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:image/svg+xml,")), f"{tag} {name}: {value:.60}"
+    assert not re.search(r"url\(|@import", re.sub(r'src="[^"]*"', "", text))
+    (policy,) = (a["content"] for _, a, _ in shown.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert len(text.encode()) < MOST_BYTES
+
+
+def test_it_is_well_formed(text: str) -> None:
+    elements = Page(text).elements
+    ids = Counter(attributes["id"] for _, attributes, _ in elements if "id" in attributes)
+    assert [name for name, count in ids.items() if count > 1] == []
+    targets = {str(attributes["href"])[1:] for tag, attributes, _ in elements if tag == "a"}
+    assert targets <= ids.keys()
+    assert all(attributes.get("alt") for tag, attributes, _ in elements if tag == "img")
+    assert all(attributes.get("aria-label") for tag, attributes, _ in elements if tag == "svg")
+    tags = Counter(tag for tag, _, _ in elements)
+    assert (tags["h1"], tags["main"], tags["title"]) == (1, 1, 1)
+    assert ("html", {"lang": "en"}, ()) in elements
+
+
+def test_wide_things_scroll_in_their_own_box(text: str) -> None:
+    for tag, _, around in Page(text).elements:
+        assert tag != "table" or around[-1] == "div.scrolls"
+    style = text[: text.index("</style>")]
+    assert ".scrolls { overflow-x: auto; }" in style
+    assert "overflow-wrap: anywhere" in style
+    assert re.search(r"figure img \{[^}]*max-width: 100%", style)
+    assert "prefers-color-scheme: dark" in style
+
+
+def test_every_claim_has_a_card_with_verdict_picture_and_command(study: Study) -> None:
+    text = page(study.read())
+    cards = re.findall(r'<article class="card is-([a-z-]+)" id="(\w+)">(.*?)</article>', text, flags=re.DOTALL)
+    verdicts = {name: (verdict, body) for verdict, name, body in cards}
+    assert {name: verdict for name, (verdict, _) in verdicts.items()} == {
+        "C01": "supported", "C02": "contradicted", "C03": "inconclusive", "C04": "not-run", "W01": "not-run"
+    }  # fmt: skip
+    for name, drawn in (("C01", 1), ("C02", 2), ("C03", 1), ("C04", 0), ("W01", 0)):
+        assert verdicts[name][1].count('class="picture"') == drawn
+    assert "✗ contradicted</span> at scale laptop" in verdicts["C02"][1]
+    commands = "<code>make sweep EXP=study SCALE=laptop</code>, then <code>make claims SCALE=laptop</code>"
+    assert commands in verdicts["C01"][1]
+    assert '<a href="#study-laptop">study</a>' in verdicts["C01"][1]
+    for verdict in ("supported", "contradicted", "inconclusive", "not-run"):
+        assert f"body:has(#show-{verdict}:checked) .card:not(.is-{verdict})" in text
+        assert f'id="show-{verdict}"' in text
+
+
+MEASURED = """<iframe src="{page}" style="width:{width}px;height:800px;border:0" onload="
+  const shown = this.contentDocument;
+  const whole = [...shown.images].every(image => image.complete && image.naturalWidth > 0);
+  const beyond = shown.documentElement.scrollWidth - shown.documentElement.clientWidth;
+  document.title = [beyond, shown.images.length, whole].join(' ');
+"></iframe>"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_browser_shows_it_without_scrolling_sideways(tmp_path: Path, width: int) -> None:
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no browser: there is none of {', '.join(BROWSERS)}")
+    shown = tmp_path / "measured.html"
+    shown.write_text(MEASURED.format(page=STORED.as_uri(), width=width))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom"]
+    called = subprocess.run(
+        [browser, *options, "--virtual-time-budget=20000", shown.as_uri()], capture_output=True, text=True, check=True
+    )
+    images = STORED.read_text(encoding="utf-8").count("<img ")
+    assert f"<title>0 {images} true</title>" in called.stdout
