@@ -20,7 +20,7 @@ FILES = find_experiments(ROOT / "experiments")
 EXPERIMENTS = [load_experiment(path.stem, ROOT / "experiments") for path in FILES]
 TRAINING = [experiment for experiment in EXPERIMENTS if experiment.task == "train"]
 THE_PAPERS = [experiment for experiment in TRAINING if experiment.name != "signal_in_training"]
-NAMES = [experiment.name for experiment in TRAINING]
+NAMES = [experiment.name for experiment in EXPERIMENTS if experiment.task in ("train", "smoothness")]
 
 
 @pytest.mark.parametrize("experiment", THE_PAPERS, ids=lambda experiment: experiment.name)

@@ -28,16 +28,26 @@ def image_batch(dataset: Dataset, batch: int, pixels: int, seed: int) -> Tensor:
 
     Raises InputError where there are fewer.
     """
+    return labelled_batch(dataset, batch, pixels, seed)[0]
+
+
+def labelled_batch(dataset: Dataset, batch: int, pixels: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The images of `image_batch`, and their labels int64 [B]. The first of a larger batch are those of a smaller one.
+
+    Raises InputError where there are fewer.
+    """
     if batch > len(dataset.train):
         raise InputError(f"a batch of {batch:,} is more than the {len(dataset.train):,} train images: make it smaller")
     generator = torch.Generator().manual_seed(stream_seed("probe", seed))
     chosen = torch.randperm(len(dataset.train), generator=generator)[:batch]
+    labels = dataset.train.labels[chosen]
     if isinstance(dataset.train, ImageFiles):
-        return replace(dataset.train, pixels=pixels).centres(chosen.tolist()).to(dataset.device)
+        centres = replace(dataset.train, pixels=pixels).centres(chosen.tolist())
+        return centres.to(dataset.device), labels
     images = Normalisation.of(dataset, dataset.pixels)(dataset.train.images[chosen].permute(0, 2, 3, 1))
-    if pixels == dataset.pixels:
-        return images
-    return functional.interpolate(images, size=(pixels, pixels), mode="bilinear", antialias=True)
+    if pixels != dataset.pixels:
+        images = functional.interpolate(images, size=(pixels, pixels), mode="bilinear", antialias=True)
+    return images, labels
 
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -1,23 +1,30 @@
-"""The paper's theory as functions: the gain gamma of an activation, the expected variance of every block's input; and
-what a network's signal does in fact."""
+"""The paper's theory as functions: the gain gamma of an activation, the expected variance of every block's input;
+what a network's signal does in fact; and how smooth its loss is."""
 
 from nfrepro.signal.gain import Moments, gain, moments
 from nfrepro.signal.input_correlation import input_correlation
+from nfrepro.signal.landscape import Landscape, landscape, random_directions
 from nfrepro.signal.ledger import BlockScale, expected_variance
 from nfrepro.signal.long_form import STATISTICS, long_form
 from nfrepro.signal.prediction import NetworkDescription, predict
 from nfrepro.signal.propagation import propagation
+from nfrepro.signal.smoothness import Smoothness, smoothness
 
 __all__ = [
     "STATISTICS",
     "BlockScale",
+    "Landscape",
     "Moments",
     "NetworkDescription",
+    "Smoothness",
     "expected_variance",
     "gain",
     "input_correlation",
+    "landscape",
     "long_form",
     "moments",
     "predict",
     "propagation",
+    "random_directions",
+    "smoothness",
 ]

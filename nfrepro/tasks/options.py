@@ -1,8 +1,9 @@
 """The complete config of a run, task by task. No torch."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from nfrepro.data.options import (
     CIFAR10Options,
@@ -127,3 +128,62 @@ class NetworkPropertiesTask(TaskOptions):
 
     def label(self) -> str:
         return f"{self.model.label}-{super().label()}"
+
+
+class SmoothnessSchedule(Options):
+    """When to look at how smooth the loss is, and how far around the weights (arXiv 1805.11604, figure 4)."""
+
+    # Optimiser steps after which it is measured; 0 is before training. Steps beyond the last are never reached.
+    steps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=2, max_length=1000)]
+    # Training images in the batch, which stays the same, without augmentation.
+    images: int = Field(default=128, ge=2, le=65536)
+    # Steps along the gradient as multiples of the peak learning rate, as in the source; which multiples is ours.
+    step_lengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2)] = (
+        0.5,
+        1.0,
+        2.0,
+        4.0,
+    )
+    # Steps in the same direction as shares of the norm of all weights (ours), so that networks compare whose gradients
+    # or weights are of different size.
+    relative_lengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2)] = (
+        0.00125,
+        0.0025,
+        0.005,
+        0.01,
+    )
+
+    @field_validator("step_lengths", "relative_lengths")
+    @classmethod
+    def _increase(cls, lengths: tuple[float, ...]) -> tuple[float, ...]:
+        if any(one >= other for one, other in pairwise(lengths)):
+            raise ValueError(f"{list(lengths)} must increase")
+        return lengths
+
+
+class LandscapeGrid(Options):
+    """The loss surface on a random plane through the trained weights (arXiv 1712.09913)."""
+
+    # Points along each direction, odd: the weights are in the middle.
+    side: int = Field(default=15, ge=3, le=401)
+    # How far the plane reaches: 1 moves each filter by its own norm.
+    extent: float = Field(default=1.0, gt=0, le=100)
+    # Training images, the first of those on which smoothness would be measured.
+    images: int = Field(default=128, ge=2, le=65536)
+
+    @field_validator("side")
+    @classmethod
+    def _is_odd(cls, side: int) -> int:
+        if side % 2 == 0:
+            raise ValueError(f"{side} is even: the weights would not be on the grid")
+        return side
+
+
+class SmoothnessTask(TrainTask):
+    """Train as task `train` does, and look how smooth the loss is on the way: along its gradient into smoothness.csv,
+    at the end on a plane into landscape.csv."""
+
+    # Task `train` measures that.
+    probe: None = None
+    smoothness: SmoothnessSchedule
+    landscape: LandscapeGrid = LandscapeGrid()

@@ -4,7 +4,7 @@ import hashlib
 import json
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -22,15 +22,39 @@ from nfrepro.training import checkpoint, loop, observer
 from nfrepro.training.step import check_division
 
 
+class Probe(Protocol):
+    """Looks at the network in training, and changes nothing."""
+
+    @property
+    def steps(self) -> frozenset[int]:
+        """Optimiser steps after which it looks; 0 is before training."""
+
+    def measure(self, model: nn.Module, step: int) -> None:
+        """Called once for each of `steps` that is reached; again where an interrupted run repeats it."""
+
+
 def run(task: TrainTask, around: Surroundings) -> Outcome:
     """Trains to the end, or on from where it was stopped. The headline is the last evaluation, never the best."""
+    dataset, model = prepare(task, around)
+    return train(task, around, dataset, model, _probe(task, dataset, around))
+
+
+def prepare(task: TrainTask, around: Surroundings) -> tuple[Dataset, nn.Module]:
+    """Data and initial network, on the device."""
     device = training_device(around.device)
     dataset = _load_once(task.data).to(device)
-    model = initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
+    return dataset, initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
+
+
+def train(
+    task: TrainTask, around: Surroundings, dataset: Dataset, model: nn.Module, probe: Probe | None = None
+) -> Outcome:
+    """Trains `model`, which `prepare` made, in place. Raises `Interrupted` when asked to stop."""
+    device = torch.device(around.device)
     try:
         setup = loop.TrainingSetup(dataset, task.data, task.train, task.seed)
         with around.processes.connected(device.type):
-            result = loop.fit(model, setup, _around_the_loop(around, device, _probe(task, dataset, around)))
+            result = loop.fit(model, setup, _around_the_loop(around, device, probe))
     except observer.Stopped:
         raise Interrupted from None
     return Outcome(
@@ -80,7 +104,7 @@ def _probe(task: TrainTask, dataset: Dataset, around: Surroundings) -> TrainingP
     return TrainingProbe(x, frozenset(task.probe.steps), folder, around.complain)
 
 
-def _around_the_loop(around: Surroundings, device: torch.device, probe: TrainingProbe | None) -> observer.Surroundings:
+def _around_the_loop(around: Surroundings, device: torch.device, probe: Probe | None) -> observer.Surroundings:
     probing: dict[str, Any] = {} if probe is None else {"probe": probe.measure, "probe_steps": probe.steps}
     return observer.Surroundings(
         folder=around.folder,

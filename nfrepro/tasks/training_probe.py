@@ -33,9 +33,13 @@ class TrainingProbe:
             self.complain(f"no signal measured after step {step}: {error}")
             return
         rows.insert(0, "step", step)
-        path = self.folder / TABLE
-        if path.exists():
-            earlier = pd.read_csv(path)
-            rows = pd.concat([earlier[earlier["step"] != step], rows])
-        rows = rows.sort_values(["step", "block"], kind="stable")
-        atomic.write_text(path, rows.to_csv(index=False, lineterminator="\n"))
+        replace_step(self.folder / TABLE, rows, step, by=["step", "block"])
+
+
+def replace_step(path: Path, rows: pd.DataFrame, step: int, by: list[str], float_format: str | None = None) -> None:
+    """Makes `rows` those of `step` in the csv `path`, sorted by the columns `by`; all others stay."""
+    if path.exists():
+        earlier = pd.read_csv(path)
+        rows = pd.concat([earlier[earlier["step"] != step], rows])
+    rows = rows.sort_values(by, kind="stable")
+    atomic.write_text(path, rows.to_csv(index=False, lineterminator="\n", float_format=float_format))

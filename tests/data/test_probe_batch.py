@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from nfrepro.data.options import SyntheticOptions
-from nfrepro.data.probe_batch import folder_batch, gaussian_batch, image_batch
+from nfrepro.data.probe_batch import folder_batch, gaussian_batch, image_batch, labelled_batch
 from nfrepro.data.sources import Dataset, load
 from nfrepro.errors import InputError
 
@@ -70,6 +70,17 @@ def test_images_are_chosen_by_the_seed_and_normalised(dataset: Dataset) -> None:
     assert not torch.equal(image_batch(dataset, 30, 16, 6), x)
     # No image comes twice.
     assert len({tuple(row) for row in x.flatten(1).tolist()}) == 30
+
+
+@pytest.mark.parametrize("pixels", [16, 8])
+def test_labels_are_those_of_the_images(dataset: Dataset, pixels: int) -> None:
+    x, labels = labelled_batch(dataset, 12, pixels, 5)
+    assert torch.equal(x, image_batch(dataset, 12, pixels, 5))
+    order = torch.randperm(30, generator=generator(5))[:12]
+    assert torch.equal(labels, dataset.train.labels[order])
+    fewer = labelled_batch(dataset, 4, pixels, 5)
+    assert torch.equal(fewer[0], x[:4])
+    assert torch.equal(fewer[1], labels[:4])
 
 
 @pytest.mark.parametrize("pixels", [8, 11, 32])

@@ -66,7 +66,8 @@ def judged(results: Path, name: str, scale: str, top1: World) -> ClaimVerdict:
 
 
 def test_every_claim_stands_with_tests_or_with_the_reason_for_none() -> None:
-    assert list(stated()) == [f"C{number:02}" for number in range(1, 48)]
+    of_the_paper = [name for name in stated() if name.startswith("C")]
+    assert of_the_paper == [f"C{number:02}" for number in range(1, 48)]
     for name, claim in stated().items():
         assert bool(claim.tests) != (name in UNTESTED), name
         assert bool(claim.form.untested) == (name in UNTESTED), name

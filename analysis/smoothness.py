@@ -1,0 +1,122 @@
+"""How smooth the loss is along its gradient in training, and its surface on a random plane (claims W11 to W15)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from nfrepro.errors import InputError
+from nfrepro.evidence.figures import save_figure
+from nfrepro.evidence.landscape_figure import draw_landscapes
+from nfrepro.evidence.propagation_curves import read_curves, unfinished
+from nfrepro.evidence.script import Analysis, run_script, write_markdown
+from nfrepro.evidence.smoothness_figure import draw_smoothness
+from nfrepro.evidence.statistics import mean_interval
+
+EXPERIMENT = "smoothness"
+NETWORKS = {
+    ("bn_resnet", None): "BN",
+    ("nf_resnet", "scaled_ws"): "NF, Scaled WS",
+    ("nf_resnet", "he"): "NF without WS",
+    ("unnormalized_resnet", None): "unnormalized",
+}
+# Column of runs.csv -> its heading.
+LOGARITHMS = {
+    "log10_loss_range": "range of the loss",
+    "log10_gradient_change": "change of the gradient",
+    "log10_beta": "beta",
+    "log10_relative_loss_range": "range (relative steps)",
+    "log10_relative_gradient_change": "change (relative)",
+    "log10_relative_beta": "beta (relative)",
+}
+
+
+def analyse(analysis: Analysis) -> Sequence[Path]:
+    """The table, the bands over training, and the surfaces of one seed."""
+    table, folder = analysis.table, analysis.output.parent
+    done = table[table["state"] == "completed"]
+    if done.empty:
+        raise InputError(f"{analysis.experiment}: no run is completed:{unfinished(table)}")
+    first = done.iloc[0]
+    about = f"{first['provenance.data']}, blocks {first['model.blocks']}, scale {analysis.scale}"
+    written = write_markdown(analysis.output, f"Smoothness of the loss: {about}", rows(table), note(first))
+    print(written.read_text())
+    curves = read_curves(table, folder, network, "smoothness.csv")
+    figure = draw_smoothness(curves, f"Smoothness of the loss along its gradient: {about}", method(table, first))
+    surfaces = read_curves(table[table["seed"] == seed_of_all(done)], folder, network, "landscape.csv")
+    return [
+        written,
+        *save_figure(figure, analysis.output),
+        *save_figure(
+            draw_landscapes(surfaces, f"The loss around trained weights: {about}", plane(first, seed_of_all(done))),
+            analysis.output.with_name(f"{analysis.output.name}_landscape"),
+        ),
+    ]
+
+
+def network(row: pd.Series) -> str:
+    name, convolution = str(row["model.name"]), row.get("model.convolution")
+    key = name, convolution if isinstance(convolution, str) else None
+    return NETWORKS.get(key, " ".join(filter(None, key)))
+
+
+def rows(table: pd.DataFrame) -> list[dict[str, str]]:
+    """A row a network: top-1 and log10 of what was measured, each with its interval."""
+    found = []
+    for label, runs in table.groupby([network(row) for _, row in table.iterrows()], sort=False):
+        done = runs[runs["state"] == "completed"]
+        found.append(
+            {"network": str(label), "test top-1 (%)": interval(done, "top1", 1)}
+            | {heading: interval(done, column, 2) for column, heading in LOGARITHMS.items()}
+            | {"rise on the plane": interval(done, "landscape_rise", 2)}
+            | {
+                "n": str(len(done)),
+                "diverged": str((runs["state"] == "diverged").sum()),
+                "failed or missing": str((~runs["state"].isin(["completed", "diverged"])).sum()),
+            }
+        )
+    return found
+
+
+def interval(done: pd.DataFrame, column: str, digits: int) -> str:
+    """Of the runs that have this number; says how many have not."""
+    values = done[column].dropna().tolist()
+    missing = len(done) - len(values)
+    return mean_interval(values).text(digits) + (f" ({missing} not finite)" if missing else "")
+
+
+def seed_of_all(done: pd.DataFrame) -> int:
+    """The first seed that most networks have completed."""
+    return int(str(done["seed"].value_counts().sort_index().idxmax()))
+
+
+def method(table: pd.DataFrame, first: pd.Series) -> str:
+    lengths, shares = first["smoothness.step_lengths"], first["smoothness.relative_lengths"]
+    return (
+        f"Loss of {first['smoothness.images']} training images that stay the same. Steps downhill of {lengths} peak "
+        f"learning rates above, of {shares} of the norm of all weights below. Band: from the smallest to the largest "
+        "over these steps; line: of the loss that at the weights themselves, of the others the largest; geometric "
+        f"means over {table['seed'].nunique()} seeds.{unfinished(table)}"
+    )
+
+
+def plane(first: pd.Series, seed: int) -> str:
+    return (
+        f"Seed {seed}, {first['landscape.images']} training images, BatchNorm with the statistics of the batch; random "
+        "directions, 1 moves each filter by its own norm. Colours and contours are the same in all pictures."
+    )
+
+
+def note(first: pd.Series) -> str:
+    lengths, shares = first["smoothness.step_lengths"], first["smoothness.relative_lengths"]
+    return (
+        "Mean ± half width of the 95 % Student t interval over n seeds. Smoothness: log10 of the median over training "
+        f"steps {first['smoothness.steps']}; 0.3 is a factor of 2, less is smoother. Range of the loss, largest change "
+        f"of the gradient and effective beta-smoothness over steps of {lengths} peak learning rates. Relative: over "
+        f"steps of {shares} of the norm of all weights; change over the norm of the gradient, beta times the squared "
+        "norm of the weights. Rise: median of the loss on the random plane minus that at the weights."
+    )
+
+
+if __name__ == "__main__":
+    run_script(EXPERIMENT, __doc__ or "", analyse)
