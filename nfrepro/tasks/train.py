@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -11,26 +12,38 @@ from torch import nn
 
 from nfrepro import atomic
 from nfrepro.data.options import DataOptions
-from nfrepro.data.probe_batch import image_batch
 from nfrepro.data.sources import Dataset, load
 from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
 from nfrepro.tasks.options import TrainTask
-from nfrepro.tasks.training_probe import TrainingProbe
+from nfrepro.tasks.training_probe import training_probe
 from nfrepro.training import checkpoint, loop, observer
 from nfrepro.training.step import check_division
+
+# Of the network and the data, before the first step: what looks on while it trains, as fields of observer.Surroundings.
+Watch = Callable[[nn.Module, Dataset], Mapping[str, Any]]
 
 
 def run(task: TrainTask, around: Surroundings) -> Outcome:
     """Trains to the end, or on from where it was stopped. The headline is the last evaluation, never the best."""
+
+    def watch(model: nn.Module, dataset: Dataset) -> Mapping[str, Any]:
+        return {} if task.probe is None else training_probe(task.probe, dataset, task.seed, around).fields
+
+    return train(task, around, watch)
+
+
+def train(task: TrainTask, around: Surroundings, watch: Watch) -> Outcome:
+    """What every task that trains does, with something of its own to look on."""
     device = training_device(around.device)
     dataset = _load_once(task.data).to(device)
     model = initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
+    watching = watch(model, dataset)
     try:
         setup = loop.TrainingSetup(dataset, task.data, task.train, task.seed)
         with around.processes.connected(device.type):
-            result = loop.fit(model, setup, _around_the_loop(around, device, _probe(task, dataset, around)))
+            result = loop.fit(model, setup, _around_the_loop(around, device, watching))
     except observer.Stopped:
         raise Interrupted from None
     return Outcome(
@@ -71,17 +84,7 @@ def initial_model(task: TrainTask, dataset: Dataset) -> nn.Module:
     return model
 
 
-def _probe(task: TrainTask, dataset: Dataset, around: Surroundings) -> TrainingProbe | None:
-    if task.probe is None:
-        return None
-    x = image_batch(dataset, task.probe.images, dataset.pixels, task.seed)
-    x = x.to(dataset.device).to(memory_format=torch.channels_last)
-    folder = around.folder if around.processes.rank == 0 else None
-    return TrainingProbe(x, frozenset(task.probe.steps), folder, around.complain)
-
-
-def _around_the_loop(around: Surroundings, device: torch.device, probe: TrainingProbe | None) -> observer.Surroundings:
-    probing: dict[str, Any] = {} if probe is None else {"probe": probe.measure, "probe_steps": probe.steps}
+def _around_the_loop(around: Surroundings, device: torch.device, watching: Mapping[str, Any]) -> observer.Surroundings:
     return observer.Surroundings(
         folder=around.folder,
         device=device,
@@ -92,7 +95,7 @@ def _around_the_loop(around: Surroundings, device: torch.device, probe: Training
         write_metrics=partial(write_metrics, around.folder) if around.processes.rank == 0 else lambda rows: None,
         workers=around.workers,
         processes=around.processes,
-        **probing,
+        **watching,
     )
 
 
