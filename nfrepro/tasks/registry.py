@@ -8,7 +8,15 @@ from typing import Any
 from nfrepro.errors import InputError
 from nfrepro.options import TaskOptions
 from nfrepro.tasks.job import Outcome, Surroundings
-from nfrepro.tasks.options import GainTask, LayerMomentsTask, NetworkPropertiesTask, ProbeTask, TrainTask
+from nfrepro.tasks.options import (
+    CovariateShiftTask,
+    GainTask,
+    LayerMomentsTask,
+    NetworkPropertiesTask,
+    NonlinearityTask,
+    ProbeTask,
+    TrainTask,
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,8 @@ TASKS: dict[str, Task] = {
     "gain": Task(GainTask, "nfrepro.tasks.gain", _needs_nothing),
     "layer_moments": Task(LayerMomentsTask, "nfrepro.tasks.layer_moments", _needs_nothing),
     "network_properties": Task(NetworkPropertiesTask, "nfrepro.tasks.network_properties", _needs_nothing),
+    "covariate_shift": Task(CovariateShiftTask, "nfrepro.tasks.covariate_shift", _find_data),
+    "nonlinearity": Task(NonlinearityTask, "nfrepro.tasks.nonlinearity", _find_data),
 }
 
 SCHEMAS: dict[str, type[TaskOptions]] = {name: task.options for name, task in TASKS.items()}
