@@ -1,4 +1,4 @@
-"""The stored curves of probe runs, run by run."""
+"""The stored curves of runs that measured a signal, run by run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +10,10 @@ from nfrepro.errors import InputError
 TABLE = "propagation.csv"
 
 
-def read_curves(table: pd.DataFrame, folder: Path, label: Callable[[pd.Series], str]) -> dict[str, pd.DataFrame]:
-    """Label -> the long form of all its completed runs, in the order of `table`, whose runs lie in `folder`.
+def read_curves(
+    table: pd.DataFrame, folder: Path, label: Callable[[pd.Series], str], file: str = TABLE
+) -> dict[str, pd.DataFrame]:
+    """Label -> what `file` has of all its completed runs, in the order of `table`, whose runs lie in `folder`.
 
     `label` names the curve of a row of runs.csv. Raises `InputError` for a run without its curves.
     """
@@ -19,7 +21,7 @@ def read_curves(table: pd.DataFrame, folder: Path, label: Callable[[pd.Series], 
     for _, row in table.iterrows():
         if row["state"] != "completed":
             continue
-        path = folder / str(row["id"]) / TABLE
+        path = folder / str(row["id"]) / file
         try:
             rows = pd.read_csv(path)
         except (OSError, ValueError) as error:
