@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from nfrepro.evidence.figures import new_figure, save_figure
-from nfrepro.evidence.propagation_curves import read_curves, unfinished
+from nfrepro.evidence.propagation_curves import check_some, read_curves, unfinished
 from nfrepro.evidence.script import Analysis, run_script, write_markdown
 from nfrepro.evidence.seed_lines import draw_over_seeds, surround
 from nfrepro.evidence.statistics import mean_interval
 
 EXPERIMENT = "branch_variance"
+FILE = "propagation.csv"
 ORDERS = {"bn_relu_conv": "BN-ReLU-Conv", "relu_bn_conv": "ReLU-BN-Conv"}
 NAMES = {"unnormalized_resnet": "unnormalized", "skipinit_resnet": "SkipInit, scalar 1"}
 
@@ -54,7 +55,8 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     """The table; a figure of the deepest networks block by block, and of all by their depth."""
     table = analysis.table
     networks = {network_id(row): network(row) for _, row in table.iterrows()}
-    curves = read_curves(table, analysis.output.parent, network_id)
+    curves = read_curves(table, analysis.output.parent, network_id, FILE)
+    check_some(curves, table, analysis.experiment)
     ratios = {networks[name]: branch_over_skip(rows, networks[name]) for name, rows in curves.items()}
     first = table.iloc[0]
     note = (

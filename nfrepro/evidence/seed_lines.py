@@ -1,7 +1,6 @@
-"""Lines over seeds, one a network, and what stands around them: figures of what is measured while networks train."""
+"""Lines over seeds, one a network, and what stands around their panels."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
@@ -11,9 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nfrepro.evidence.comparison import Arm
 from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE
-from nfrepro.evidence.learning_curves import read_learning_curves
 
 
 def line_style(number: int) -> dict[str, Any]:
@@ -30,6 +27,8 @@ def draw_over_seeds(axes: Axes, curves: Mapping[str, pd.DataFrame], along: str, 
     """Of each network the mean of `statistic` by `along` over the rows of a seed: a line for the mean over seeds, a
     band for their range."""
     for number, rows in enumerate(curves.values()):
+        if rows.empty:
+            continue
         by_seed = rows.groupby([along, "seed"])[statistic].mean().dropna()
         over_seeds = by_seed.groupby(along).agg(["mean", "min", "max"])
         places, style = over_seeds.index.to_numpy(), line_style(number)
@@ -38,13 +37,6 @@ def draw_over_seeds(axes: Axes, curves: Mapping[str, pd.DataFrame], along: str, 
         axes.plot(places, over_seeds["mean"], linewidth=1.4, **style)
     axes.set_xlabel(along)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
-
-
-def read_accuracy(folder: Path, table: pd.DataFrame, arms: Sequence[Arm]) -> dict[str, pd.DataFrame]:
-    """First level of an arm -> rows of (seed, epoch, train_top1, test_top1) of its runs in `folder`, whose seeds are in
-    `table`."""
-    rows = read_learning_curves(folder, arms).merge(table[["id", "seed"]], on="id")
-    return {str(arm.key[0]): rows[rows["id"].isin(arm.ids)] for arm in arms}
 
 
 def surround(figure: Figure, names: Sequence[str], title: str, note: str) -> Figure:

@@ -37,7 +37,7 @@ def run(task: CovariateShiftTask, around: Surroundings) -> Outcome:
     """
     outcome = train(task, around, partial(_watch, task, around))
     path = around.folder / MOMENTS
-    table = shift_table(pd.read_csv(path, float_precision="round_trip") if path.exists() else pd.DataFrame())
+    table = shift_table(pd.read_csv(path) if path.exists() else pd.DataFrame())
     atomic.write_text(around.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
     return replace(
         outcome,

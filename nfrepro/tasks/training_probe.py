@@ -48,7 +48,7 @@ class TrainingProbe:
         rows.insert(0, "step", step)
         path = self.folder / self.table
         if path.exists():
-            earlier = pd.read_csv(path, float_precision="round_trip")
+            earlier = pd.read_csv(path)
             rows = pd.concat([earlier[earlier["step"] != step], rows])
         rows = rows.sort_values("step", kind="stable")
         atomic.write_text(path, rows.to_csv(index=False, lineterminator="\n"))
