@@ -8,9 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nfrepro.errors import InputError
 from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, new_figure, save_figure
-from nfrepro.evidence.propagation_curves import read_curves, unfinished
+from nfrepro.evidence.propagation_curves import check_some, read_curves, unfinished
 from nfrepro.evidence.propagation_figure import PANELS
 from nfrepro.evidence.script import Analysis, run_script
 
@@ -22,10 +21,8 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     """A row of pictures for each statistic, a picture for each step."""
     table = analysis.table
     curves = read_curves(table, analysis.output.parent, lambda row: LABELS[str(row["model.name"])])
-    done = table[table["state"] == "completed"]
-    if done.empty:
-        raise InputError(f"{analysis.experiment}: no run is completed:{unfinished(table)}")
-    first = done.iloc[0]
+    check_some(curves, table, analysis.experiment)
+    first = table[table["state"] == "completed"].iloc[0]
     title = f"Signal propagation in training: {first['provenance.data']}, blocks {first['model.blocks']}"
     note = (
         f"training images, batch {first['probe.images']}; line: mean of n = {table['seed'].nunique()} seeds, "

@@ -1,6 +1,6 @@
-"""The stored curves of runs, run by run."""
+"""The stored curves of runs that measured a signal, run by run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +13,7 @@ TABLE = "propagation.csv"
 def read_curves(
     table: pd.DataFrame, folder: Path, label: Callable[[pd.Series], str], file: str = TABLE
 ) -> dict[str, pd.DataFrame]:
-    """Label -> the rows of `file` of all its completed runs, in the order of `table`, whose runs lie in `folder`.
+    """Label -> what `file` has of all its completed runs, in the order of `table`, whose runs lie in `folder`.
 
     `label` names the curve of a row of runs.csv. Raises `InputError` for a run without its curves.
     """
@@ -28,6 +28,12 @@ def read_curves(
             raise InputError(f"{path}: cannot be read ({error}): redo the run with --force '{row['id']}'") from None
         found.setdefault(label(row), []).append(rows.assign(seed=row["seed"]))
     return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+
+
+def check_some(curves: Mapping[str, pd.DataFrame], table: pd.DataFrame, experiment: str) -> None:
+    """Raises `InputError` where no run is completed, so that there is nothing to draw."""
+    if not curves:
+        raise InputError(f"{experiment}: no run is completed:{unfinished(table)}")
 
 
 def unfinished(table: pd.DataFrame) -> str:

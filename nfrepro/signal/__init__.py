@@ -1,9 +1,11 @@
 """The paper's theory as functions: the gain gamma of an activation, the expected variance of every block's input;
 what a network's signal does in fact; and how smooth its loss is."""
 
+from nfrepro.signal.activation_use import activation_use
 from nfrepro.signal.gain import Moments, gain, moments
 from nfrepro.signal.input_correlation import input_correlation
 from nfrepro.signal.landscape import Landscape, landscape, random_directions
+from nfrepro.signal.layer_inputs import layer_inputs, moment_shift
 from nfrepro.signal.ledger import BlockScale, expected_variance
 from nfrepro.signal.long_form import STATISTICS, long_form
 from nfrepro.signal.prediction import NetworkDescription, predict
@@ -17,11 +19,14 @@ __all__ = [
     "Moments",
     "NetworkDescription",
     "Smoothness",
+    "activation_use",
     "expected_variance",
     "gain",
     "input_correlation",
     "landscape",
+    "layer_inputs",
     "long_form",
+    "moment_shift",
     "moments",
     "predict",
     "propagation",

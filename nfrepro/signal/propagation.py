@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nfrepro.errors import InputError, did_you_mean, first_three
+from nfrepro.errors import InputError
 from nfrepro.signal.channel_statistics import ChannelStatistics, channel_statistics
 from nfrepro.signal.evaluation import evaluation
+from nfrepro.signal.module_names import matching_modules
 from nfrepro.signal.residual_additions import ResidualAddition, ResidualAdditions
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def propagation(
     """
     if x.ndim != 4:
         raise InputError(f"x must be images [N, C, H, W], got {list(x.shape)}")
-    recorder = _Recorder(model, x, None if blocks is None else _matching(blocks, model), extra or {})
+    recorder = _Recorder(model, x, None if blocks is None else matching_modules(model, blocks, "blocks"), extra or {})
     with evaluation(model, batch_statistics), recorder.attached():
         model(x)
     if not recorder.records:
@@ -337,20 +338,6 @@ def _places(records: list[_Record]) -> Iterator[tuple[int, bool]]:
         before = record.channels, record.resolution
         stage += begins
         yield stage, begins or record.changes_shortcut
-
-
-def _matching(pattern: str, model: nn.Module) -> set[nn.Module]:
-    """The modules whose whole dotted name `pattern` matches. Raises `ValueError` where there are none."""
-    names = dict(model.named_modules())
-    try:
-        chosen = {module for name, module in names.items() if re.fullmatch(pattern, name)}
-    except re.error as error:
-        raise InputError(f"blocks={pattern!r} is no regular expression: {error}") from None
-    if not chosen:
-        hint = did_you_mean(pattern.replace("\\", ""), names)
-        hint = hint or f"; its modules are {first_three([name for name in names if name])}"
-        raise InputError(f"blocks={pattern!r} matches the whole name of no module of {type(model).__name__}{hint}")
-    return chosen
 
 
 def _nothing_found(model: nn.Module, other_ranks: Counter[int], blocks: str | None) -> str:

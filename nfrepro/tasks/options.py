@@ -187,3 +187,35 @@ class SmoothnessTask(TrainTask):
     probe: None = None
     smoothness: SmoothnessSchedule
     landscape: LandscapeGrid = LandscapeGrid()
+
+
+class CovariateShiftTask(TrainTask):
+    """Train one network and follow the moments of what its layers are fed with (arXiv 1502.03167; 1805.11604)."""
+
+    # Optimiser steps, two or more, after which moments are measured on a batch that stays the same; 0: before training.
+    probe: ProbeSchedule
+    # Strength of the noise after every BatchNorm layer in training, anew at every step; 0: none. At 1 a channel has, at
+    # each step, a shift from [-0.5, 0.5] and a factor from [1, 1.25], and each image its own near them.
+    noise: float = Field(default=0.0, ge=0, le=4)
+
+    @model_validator(mode="after")
+    def _two_measurements(self) -> "CovariateShiftTask":
+        if len(set(self.probe.steps)) < 2:
+            raise ValueError("probe.steps: a shift needs two measurements: give two steps or more")
+        return self
+
+    @model_validator(mode="after")
+    def _noise_knows_whole_batches(self) -> "CovariateShiftTask":
+        if self.noise and self.train.micro_batches > 1:
+            raise ValueError("noise is drawn for whole batches: set train.micro_batches to 1")
+        return self
+
+    def label(self) -> str:
+        return f"noise{self.noise:g}-{super().label()}" if self.noise else super().label()
+
+
+class NonlinearityTask(TrainTask):
+    """Train one network and follow which of its units the images switch on and off."""
+
+    # Optimiser steps after which units are counted on a batch that stays the same; 0: before training.
+    probe: ProbeSchedule

@@ -9,9 +9,11 @@ from nfrepro.errors import InputError
 from nfrepro.options import TaskOptions
 from nfrepro.tasks.job import Outcome, Surroundings
 from nfrepro.tasks.options import (
+    CovariateShiftTask,
     GainTask,
     LayerMomentsTask,
     NetworkPropertiesTask,
+    NonlinearityTask,
     ProbeTask,
     SmoothnessTask,
     TrainTask,
@@ -60,6 +62,8 @@ TASKS: dict[str, Task] = {
     "gain": Task(GainTask, "nfrepro.tasks.gain", _needs_nothing),
     "layer_moments": Task(LayerMomentsTask, "nfrepro.tasks.layer_moments", _needs_nothing),
     "network_properties": Task(NetworkPropertiesTask, "nfrepro.tasks.network_properties", _needs_nothing),
+    "covariate_shift": Task(CovariateShiftTask, "nfrepro.tasks.covariate_shift", _find_data),
+    "nonlinearity": Task(NonlinearityTask, "nfrepro.tasks.nonlinearity", _find_data),
     "smoothness": Task(SmoothnessTask, "nfrepro.tasks.smoothness", _find_data),
 }
 

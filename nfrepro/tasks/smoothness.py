@@ -77,7 +77,7 @@ class SmoothnessProbe:
             _rows(step, ruler, lengths, found)
             for ruler, lengths, found in zip(RULERS, (multiples, shares), along, strict=True)
         ]
-        replace_step(self.folder / TABLE, pd.concat(parts), step, ["step", "ruler", "length"], FLOAT_FORMAT)
+        replace_step(self.folder / TABLE, pd.concat(parts), step, FLOAT_FORMAT)
 
 
 def run(task: SmoothnessTask, around: Surroundings) -> Outcome:

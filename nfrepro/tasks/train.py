@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,13 +12,12 @@ from torch import nn
 
 from nfrepro import atomic
 from nfrepro.data.options import DataOptions
-from nfrepro.data.probe_batch import image_batch
 from nfrepro.data.sources import Dataset, load
 from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
 from nfrepro.tasks.options import TrainTask
-from nfrepro.tasks.training_probe import TrainingProbe
+from nfrepro.tasks.training_probe import training_probe
 from nfrepro.training import checkpoint, loop, observer
 from nfrepro.training.step import check_division
 
@@ -36,7 +36,8 @@ class Probe(Protocol):
 def run(task: TrainTask, around: Surroundings) -> Outcome:
     """Trains to the end, or on from where it was stopped. The headline is the last evaluation, never the best."""
     dataset, model = prepare(task, around)
-    return train(task, around, dataset, model, _probe(task, dataset, around))
+    probe = None if task.probe is None else training_probe(task.probe, dataset, task.seed, around)
+    return train(task, around, dataset, model, probe)
 
 
 def prepare(task: TrainTask, around: Surroundings) -> tuple[Dataset, nn.Module]:
@@ -47,14 +48,22 @@ def prepare(task: TrainTask, around: Surroundings) -> tuple[Dataset, nn.Module]:
 
 
 def train(
-    task: TrainTask, around: Surroundings, dataset: Dataset, model: nn.Module, probe: Probe | None = None
+    task: TrainTask,
+    around: Surroundings,
+    dataset: Dataset,
+    model: nn.Module,
+    probe: Probe | None = None,
+    before_step: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Trains `model`, which `prepare` made, in place. Raises `Interrupted` when asked to stop."""
+    """Trains `model`, which `prepare` made, in place. Raises `Interrupted` when asked to stop.
+
+    `before_step` hears the number of each optimiser step, from 0, before the step is made.
+    """
     device = torch.device(around.device)
     try:
         setup = loop.TrainingSetup(dataset, task.data, task.train, task.seed)
         with around.processes.connected(device.type):
-            result = loop.fit(model, setup, _around_the_loop(around, device, probe))
+            result = loop.fit(model, setup, _around_the_loop(around, device, probe, before_step))
     except observer.Stopped:
         raise Interrupted from None
     return Outcome(
@@ -95,17 +104,12 @@ def initial_model(task: TrainTask, dataset: Dataset) -> nn.Module:
     return model
 
 
-def _probe(task: TrainTask, dataset: Dataset, around: Surroundings) -> TrainingProbe | None:
-    if task.probe is None:
-        return None
-    x = image_batch(dataset, task.probe.images, dataset.pixels, task.seed)
-    x = x.to(dataset.device).to(memory_format=torch.channels_last)
-    folder = around.folder if around.processes.rank == 0 else None
-    return TrainingProbe(x, frozenset(task.probe.steps), folder, around.complain)
-
-
-def _around_the_loop(around: Surroundings, device: torch.device, probe: Probe | None) -> observer.Surroundings:
-    probing: dict[str, Any] = {} if probe is None else {"probe": probe.measure, "probe_steps": probe.steps}
+def _around_the_loop(
+    around: Surroundings, device: torch.device, probe: Probe | None, before_step: Callable[[int], None] | None
+) -> observer.Surroundings:
+    looking_on: dict[str, Any] = {} if probe is None else {"probe": probe.measure, "probe_steps": probe.steps}
+    if before_step is not None:
+        looking_on["before_step"] = before_step
     return observer.Surroundings(
         folder=around.folder,
         device=device,
@@ -116,7 +120,7 @@ def _around_the_loop(around: Surroundings, device: torch.device, probe: Probe | 
         write_metrics=partial(write_metrics, around.folder) if around.processes.rank == 0 else lambda rows: None,
         workers=around.workers,
         processes=around.processes,
-        **probing,
+        **looking_on,
     )
 
 

@@ -1,15 +1,20 @@
-"""Signal propagation while a network trains: propagation.csv gets the statistics of every block at chosen steps."""
+"""Measurements of a network while it trains: a table of the run gets rows at chosen steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from nfrepro import atomic
+from nfrepro.data.probe_batch import image_batch
+from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.signal import propagation
+from nfrepro.tasks.job import Surroundings
+from nfrepro.tasks.options import ProbeSchedule
 
 TABLE = "propagation.csv"
 
@@ -22,24 +27,46 @@ class TrainingProbe:
     steps: frozenset[int]
     folder: Path | None
     complain: Callable[[str], None]
+    measurement: Callable[[nn.Module, Tensor], pd.DataFrame] = propagation
+    table: str = TABLE
 
     def measure(self, model: nn.Module, step: int) -> None:
         """Adds the rows of `step`, or replaces those that an interrupted execution of the run left."""
         if self.folder is None:
             return
         try:
-            rows = propagation(model, self.x)
+            rows = self.measurement(model, self.x)
         except InputError as error:  # an overflow: training itself will say that it diverged
             self.complain(f"no signal measured after step {step}: {error}")
             return
         rows.insert(0, "step", step)
-        replace_step(self.folder / TABLE, rows, step, by=["step", "block"])
+        path = self.folder / self.table
+        if path.exists():
+            earlier = pd.read_csv(path)
+            rows = pd.concat([earlier[earlier["step"] != step], rows])
+        rows = rows.sort_values("step", kind="stable")
+        atomic.write_text(path, rows.to_csv(index=False, lineterminator="\n"))
 
 
-def replace_step(path: Path, rows: pd.DataFrame, step: int, by: list[str], float_format: str | None = None) -> None:
-    """Makes `rows` those of `step` in the csv `path`, sorted by the columns `by`; all others stay."""
+def training_probe(
+    schedule: ProbeSchedule,
+    dataset: Dataset,
+    seed: int,
+    around: Surroundings,
+    measurement: Callable[[nn.Module, Tensor], pd.DataFrame] = propagation,
+    table: str = TABLE,
+) -> TrainingProbe:
+    """A probe of training images that `seed` chooses. Raises `InputError` where there are fewer than asked for."""
+    x = image_batch(dataset, schedule.images, dataset.pixels, seed)
+    x = x.to(dataset.device).to(memory_format=torch.channels_last)
+    folder = around.folder if around.processes.rank == 0 else None
+    return TrainingProbe(x, frozenset(schedule.steps), folder, around.complain, measurement, table)
+
+
+def replace_step(path: Path, rows: pd.DataFrame, step: int, float_format: str | None = None) -> None:
+    """Makes `rows` those of `step` in the csv `path`, which is sorted by step; all others stay."""
     if path.exists():
-        earlier = pd.read_csv(path)
+        earlier = pd.read_csv(path, dtype=str, keep_default_na=False).astype({"step": int})  # numbers as they stand there
         rows = pd.concat([earlier[earlier["step"] != step], rows])
-    rows = rows.sort_values(by, kind="stable")
+    rows = rows.sort_values("step", kind="stable")
     atomic.write_text(path, rows.to_csv(index=False, lineterminator="\n", float_format=float_format))

@@ -115,6 +115,7 @@ def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: O
     for x, targets in observer.timed(batches):
         for group in state.optimizer.param_groups:
             group["lr"] = setup.learning_rate(state.step)
+        observer.around.before_step(state.step)
         observer.after_step(trainer.step(x, targets, setup.autocast))
 
 

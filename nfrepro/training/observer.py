@@ -58,6 +58,8 @@ class Surroundings:
     should_stop: Callable[[], bool]
     write_metrics: Callable[[list[dict[str, Any]]], None]
     workers: int = 0  # processes that read images which do not lie in memory
+    # Hears the number of each optimiser step, from 0, before it is made: for what a task has added to the network.
+    before_step: Callable[[int], None] = lambda step: None
     # Looks at the network when so many steps are done, 0 before the first; may change nothing. Not counted as training.
     probe: Callable[[nn.Module, int], None] = lambda model, step: None
     probe_steps: frozenset[int] = frozenset()

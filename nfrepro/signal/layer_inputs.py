@@ -1,0 +1,135 @@
+"""What the convolutions and linear layers of a network are fed with, channel by channel, and how far that has moved.
+
+Internal covariate shift is the change of the distribution of a layer's inputs while the layers before it learn (Ioffe
+and Szegedy, arXiv 1502.03167). arXiv 1805.11604 shows such distributions over training; to put a number on their change
+by its first two moments, as here, is inferred, not that paper's definition.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from nfrepro.errors import InputError
+from nfrepro.signal.evaluation import evaluation
+from nfrepro.signal.module_names import matching_modules
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# A channel whose deviation is a smaller share of its mean is constant, up to the rounding of float32.
+_CONSTANT = 1e-6
+
+
+def layer_inputs(
+    model: nn.Module, x: Tensor, *, layers: str | None = None, batch_statistics: bool = True
+) -> "pd.DataFrame":
+    """Mean and variance of every input channel of each convolution and linear layer of `model` fed with `x`.
+
+    Columns: `layer` (from 1, in order of execution), `module` (its name), `channel` (from 0), `mean` and `variance` (of
+    the population) over images and positions, in float64; all calls of one module are taken together. Constants that
+    act through weights (the paper's beta and gamma in this package's networks) are not in them. `layers` is a regular
+    expression: the modules whose whole name it matches.
+
+    One forward pass in evaluation mode, with the statistics of the batch in BatchNorm layers (or the running ones,
+    without `batch_statistics`); the model is afterwards as it was.
+
+    Raises `ValueError` where there are no such layers, and for inputs that are not finite. What the model raises comes
+    through.
+    """
+    import pandas as pd
+
+    found = [module for module in model.modules() if isinstance(module, _ConvNd | nn.Linear)]
+    if layers is not None:
+        chosen = matching_modules(model, layers, "layers")
+        found = [module for module in found if module in chosen]
+    calls: dict[nn.Module, list[_Moments]] = {}
+    with evaluation(model, batch_statistics), _recorded(found, calls):
+        model(x)
+    if not calls:
+        which = "" if layers is None else f" that layers={layers!r} matches"
+        raise InputError(f"no convolution or linear layer{which} was called in {type(model).__name__}")
+    names = {module: name for name, module in model.named_modules()}
+    tables = []
+    for number, (module, moments) in enumerate(calls.items(), 1):
+        mean, variance = _together(moments)
+        if not bool(torch.isfinite(mean).all() & torch.isfinite(variance).all()):
+            where = names[module] or "the model itself"
+            raise InputError(f"inputs of layer {number} ({where}) are not finite: the signal explodes")
+        columns = {"mean": mean.tolist(), "variance": variance.tolist()}
+        table = pd.DataFrame({"layer": number, "module": names[module], "channel": range(len(mean)), **columns})
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def moment_shift(before: "pd.DataFrame", after: "pd.DataFrame") -> "pd.DataFrame":
+    """How far the inputs of each layer moved between two tables of `layer_inputs` of one network and one batch.
+
+    Columns: `layer`, `module`; `mean_shift`, the change of a channel's mean in units of its standard deviation (the
+    root mean square of that before and after, so that no shift is infinite where a channel wakes); `std_shift`, the
+    change of the logarithm of its standard deviation; both without sign and averaged over channels; `constant`, the
+    share of channels that are constant before or after. A shift leaves out channels for which it has no meaning, those
+    constant before and after for the mean, before or after for the deviation, and is NaN where none are left.
+
+    Raises `ValueError` for tables of different layers.
+    """
+    import numpy as np
+    import pandas as pd
+
+    keys = ["layer", "module", "channel"]
+    if not before[keys].reset_index(drop=True).equals(after[keys].reset_index(drop=True)):
+        raise InputError("moments of different layers cannot be compared: measure the same network twice")
+    first, second = before.reset_index(drop=True), after.reset_index(drop=True)
+    constant = _is_constant(first), _is_constant(second)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        std = np.sqrt((first["variance"] + second["variance"]) / 2)
+        mean_shift = (second["mean"] - first["mean"]).abs() / std
+        std_shift = (np.log(second["variance"]) - np.log(first["variance"])).abs() / 2
+    shifts = pd.DataFrame(
+        {
+            "layer": first["layer"],
+            "module": first["module"],
+            "mean_shift": mean_shift.mask(constant[0] & constant[1]),
+            "std_shift": std_shift.mask(constant[0] | constant[1]),
+            "constant": (constant[0] | constant[1]).astype(float),
+        }
+    )
+    return shifts.groupby(["layer", "module"], sort=False, as_index=False).mean()
+
+
+_Moments = tuple[int, Tensor, Tensor]  # of one call: how many numbers a channel has, their means, their variances
+
+
+@contextmanager
+def _recorded(layers: Sequence[nn.Module], calls: dict[nn.Module, list[_Moments]]) -> Iterator[None]:
+    """Adds to `calls` the moments of what each of `layers` is called with."""
+
+    def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs: Tensor = args[0] if args else kwargs["input"]
+        dim = -1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else -1
+        rows = inputs.movedim(dim, -1).reshape(-1, inputs.shape[dim]).double()
+        variance, mean = torch.var_mean(rows, 0, correction=0)
+        calls.setdefault(layer, []).append((len(rows), mean.cpu(), variance.cpu()))
+
+    hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _together(moments: list[_Moments]) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the numbers of several calls."""
+    total = sum(count for count, _, _ in moments)
+    mean = torch.stack([count / total * of_call for count, of_call, _ in moments]).sum(0)
+    spreads = [count / total * (variance + (of_call - mean).square()) for count, of_call, variance in moments]
+    return mean, torch.stack(spreads).sum(0)
+
+
+def _is_constant(moments: "pd.DataFrame") -> "pd.Series[bool]":
+    constant: pd.Series[bool] = moments["variance"] <= (_CONSTANT * moments["mean"]) ** 2
+    return constant

@@ -1,0 +1,86 @@
+"""Task `covariate_shift`: what each layer of a network is fed with while it trains, and how far that moves.
+
+covariate_shift.csv has the moments of every layer at every measurement and their shift since the one before. With noise
+after BatchNorm layers the noise is in them: it is part of what layers are trained on.
+"""
+
+import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from nfrepro import atomic
+from nfrepro.data.batches import steps_per_epoch
+from nfrepro.data.sources import Dataset
+from nfrepro.errors import InputError
+from nfrepro.signal import layer_inputs, moment_shift
+from nfrepro.tasks.batch_norm_noise import BatchNormNoise
+from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.options import CovariateShiftTask
+from nfrepro.tasks.train import prepare, train
+from nfrepro.tasks.training_probe import training_probe
+
+TABLE = "covariate_shift.csv"
+MOMENTS = "moments.csv"  # of every channel: large, and gone when the run is done
+SHIFTS = ("mean_shift", "std_shift", "constant")
+
+
+def run(task: CovariateShiftTask, around: Surroundings) -> Outcome:
+    """Trains as task `train` does; without noise it ends with the same bits.
+
+    Raises `InputError` for fewer than two measurements, and for noise in a network without BatchNorm.
+    """
+    dataset, model = prepare(task, around)
+    _check_steps(task, dataset)
+    probe = training_probe(task.probe, dataset, task.seed, around, layer_inputs, MOMENTS)
+    noise = BatchNormNoise(model, task.noise, task.seed).before_step if task.noise else None
+    outcome = train(task, around, dataset, model, probe, noise)
+    path = around.folder / MOMENTS
+    table = shift_table(pd.read_csv(path) if path.exists() else pd.DataFrame())
+    atomic.write_text(around.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    return replace(
+        outcome,
+        final=outcome.final | (final_numbers(table) if outcome.status == "completed" else dict.fromkeys(SHIFTS)),
+        discard_unfinished=partial(_discard, outcome, path),
+    )
+
+
+def shift_table(moments: pd.DataFrame) -> pd.DataFrame:
+    """From `layer_inputs` at several steps to a row for each step and layer.
+
+    Columns: `step`, `layer`, `module`, `avg_sq_mean`, `avg_var` (over channels), and those of `moment_shift` since the
+    step before, NaN at the first.
+    """
+    columns = ["step", "layer", "module", "avg_sq_mean", "avg_var", *SHIFTS]
+    if moments.empty:
+        return pd.DataFrame(columns=columns)
+    parts: list[pd.DataFrame] = []
+    before = None
+    for step, at in moments.groupby("step"):
+        squared = at.assign(avg_sq_mean=at["mean"] ** 2, avg_var=at["variance"])
+        layers = squared.groupby(["layer", "module"], as_index=False)[["avg_sq_mean", "avg_var"]].mean()
+        layers.insert(0, "step", step)
+        if before is not None:
+            layers = layers.join(moment_shift(before, at)[list(SHIFTS)])
+        parts.append(layers)
+        before = at
+    return pd.concat(parts, ignore_index=True).reindex(columns=columns)
+
+
+def final_numbers(table: pd.DataFrame) -> dict[str, float | None]:
+    """Shifts averaged over layers and measurements; None where there is none."""
+    means = {name: float(table[name].astype(float).mean()) for name in SHIFTS}
+    return {name: None if math.isnan(mean) else mean for name, mean in means.items()}
+
+
+def _check_steps(task: CovariateShiftTask, dataset: Dataset) -> None:
+    steps = task.train.epochs * steps_per_epoch(len(dataset.train), task.train.batch_size)
+    if sum(step <= steps for step in set(task.probe.steps)) < 2:
+        raise InputError(f"probe.steps: a shift needs two measurements, and training ends after step {steps}")
+
+
+def _discard(outcome: Outcome, moments: Path) -> None:
+    outcome.discard_unfinished()
+    moments.unlink(missing_ok=True)

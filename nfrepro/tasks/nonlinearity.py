@@ -1,0 +1,43 @@
+"""Task `nonlinearity`: which units of a network its inputs switch on and off while it trains.
+
+activation_use.csv has the shares of active, always-on and dead units of every activation at every measurement.
+"""
+
+from dataclasses import replace
+
+import pandas as pd
+import torch
+
+from nfrepro.signal import activation_use
+from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.options import NonlinearityTask
+from nfrepro.tasks.train import prepare, train
+from nfrepro.tasks.training_probe import training_probe
+
+TABLE = "activation_use.csv"
+SHARES = ("active", "coactive", "always_on", "dead")
+
+
+def run(task: NonlinearityTask, around: Surroundings) -> Outcome:
+    """Trains as task `train` does, to the same bits. Raises `InputError` for a network without rectifiers."""
+    dataset, model = prepare(task, around)
+    probe = training_probe(task.probe, dataset, task.seed, around, activation_use, TABLE)
+    # Refuses a network without rectifiers before it is trained; nothing explodes on zeros.
+    activation_use(model, torch.zeros_like(probe.x[:2]))
+    outcome = train(task, around, dataset, model, probe)
+    path = around.folder / TABLE
+    found = final_numbers(pd.read_csv(path) if path.exists() else None)
+    if outcome.status == "diverged":
+        found |= {name: None for name in found if name.startswith("last_")}
+    return replace(outcome, final=outcome.final | found)
+
+
+def final_numbers(table: pd.DataFrame | None) -> dict[str, float | None]:
+    """The shares averaged over layers, at the first and at the last measurement; `fixed`: always on or dead."""
+    numbers: dict[str, float | None] = {}
+    for name, place in (("first", "min"), ("last", "max")):
+        at = None if table is None else table[table["step"] == table["step"].agg(place)]
+        means = {share: None if at is None else float(at[share].mean()) for share in SHARES}
+        fixed = None if at is None else float((at["always_on"] + at["dead"]).mean())
+        numbers |= {f"{name}_{share}": mean for share, mean in {**means, "fixed": fixed}.items()}
+    return numbers
