@@ -8,7 +8,14 @@ from typing import Any
 from nfrepro.errors import InputError
 from nfrepro.options import TaskOptions
 from nfrepro.tasks.job import Outcome, Surroundings
-from nfrepro.tasks.options import GainTask, LayerMomentsTask, NetworkPropertiesTask, ProbeTask, TrainTask
+from nfrepro.tasks.options import (
+    GainTask,
+    GradientCorrelationTask,
+    LayerMomentsTask,
+    NetworkPropertiesTask,
+    ProbeTask,
+    TrainTask,
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ TASKS: dict[str, Task] = {
     "gain": Task(GainTask, "nfrepro.tasks.gain", _needs_nothing),
     "layer_moments": Task(LayerMomentsTask, "nfrepro.tasks.layer_moments", _needs_nothing),
     "network_properties": Task(NetworkPropertiesTask, "nfrepro.tasks.network_properties", _needs_nothing),
+    "gradient_correlation": Task(GradientCorrelationTask, "nfrepro.tasks.gradient_correlation", _find_data),
 }
 
 SCHEMAS: dict[str, type[TaskOptions]] = {name: task.options for name, task in TASKS.items()}
