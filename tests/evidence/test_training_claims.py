@@ -66,7 +66,7 @@ def judged(results: Path, name: str, scale: str, top1: World) -> ClaimVerdict:
 
 
 def test_every_claim_stands_with_tests_or_with_the_reason_for_none() -> None:
-    assert list(stated()) == [f"C{number:02}" for number in range(1, 48)]
+    assert [name for name in stated() if name.startswith("C")] == [f"C{number:02}" for number in range(1, 48)]
     for name, claim in stated().items():
         assert bool(claim.tests) != (name in UNTESTED), name
         assert bool(claim.form.untested) == (name in UNTESTED), name
@@ -83,7 +83,9 @@ def test_every_test_means_runs_of_its_experiment(scale: str) -> None:
             if not test.applies_at(scale) or scale not in experiment.scales:
                 continue
             rows = pd.DataFrame([row for _, row in configs(experiment.name, scale)], dtype=object)
-            by = [*test.form.each, *([test.form.quantity.by] if test.form.quantity.name == "best_difference" else [])]
+            quantity = test.form.quantity
+            tells_apart = {"best_difference": "by", "decay": "along"}.get(quantity.name)
+            by = [*test.form.each, *([getattr(quantity, tells_apart)] if tells_apart else [])]
             for name, selection in test.selections.items():
                 counts = select(rows, selection.where, test.baseline).groupby(["seed", *by]).size()
                 assert counts.index.get_level_values("seed").nunique() == rows["seed"].nunique(), f"{test.origin}"
