@@ -21,7 +21,7 @@ from nfrepro.signal import GradientCorrelation, brown_noise, white_noise
 
 EXPERIMENT = "gradient_correlation"
 TABLE = "autocorrelation.csv"
-NOISE = 0.01  # correlations of at most so much are noise, and no part of fits
+NOISE = 0.01  # a correlation of at most so much is noise, and fits end before it
 
 # Connection, normalization, alpha -> name.
 FULLY_CONNECTED = {
@@ -49,7 +49,7 @@ FORMULAS: dict[str, Callable[[Numbers], Numbers]] = {
 
 METHOD = (
     "95 % Student t interval over runs; each seed is fitted by itself, by least squares of the logarithm, without "
-    f"correlations of at most {NOISE:g}. Empty: no such fit, for which four depths have to be left."
+    f"depths from the first correlation of at most {NOISE:g} on. Empty: fewer than four depths are left, and no fit."
 )
 
 
@@ -66,9 +66,9 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     print(written[0].read_text())
     if fully_connected:
         title = "Shattered gradients: correlation of the gradients at orthogonal inputs, fully connected networks"
-        written += save_figure(
-            draw_decay(fully_connected, title, note, "nonlinear layers L, or blocks", NOISE, FORMULAS), output
-        )
+        inferred = f"{note} The source's formulas are inferred."
+        figure = draw_decay(fully_connected, title, inferred, "nonlinear layers L, or blocks", NOISE, FORMULAS)
+        written += save_figure(figure, output)
         title = "Shattered gradients: autocorrelation of the gradient along the circle, fully connected networks"
         curves = [distances(kind, output.parent) for kind in fully_connected]
         figure = draw_distances(fully_connected, curves, noises(table), title, note)

@@ -1,5 +1,6 @@
 """How a number falls with another: exponentially or by a power, by least squares of its logarithm."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -32,13 +33,14 @@ class Decay:
 def fit_decay(x: Sequence[float], y: Sequence[float], law: Law, least: float = 0.0) -> Decay:
     """A straight line through log y against x, or against log x.
 
-    Numbers y of at most `least`, which the noise hides, are left out. Raises `InputError` for fewer than four different
-    x that are left, or y without any spread.
+    From the least x on whose y is at most `least`, or no number, noise hides the decay: the rest is left out. Raises
+    `InputError` for fewer than four different x that are left, or y without any spread.
     """
-    kept = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if b > least]
+    hidden = min((a for a, b in zip(x, y, strict=True) if not b > least), default=math.inf)
+    kept = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if a < hidden]
     if (different := len({a for a, _ in kept})) < LEAST_POINTS:
-        above = f" above {least:g}" if least else " above 0"
-        raise InputError(f"a decay is fitted to {LEAST_POINTS} depths or more, and {different} of {len(x)} are{above}")
+        until = f"{different} of {len(x)} come before one that is not above {least:g}"
+        raise InputError(f"a decay is fitted to {LEAST_POINTS} depths or more, and {until}")
     at, logarithm = np.array([a for a, _ in kept]), np.log([b for _, b in kept])
     if law == "power" and at.min() <= 0:
         raise InputError(f"no power law through x = {at.min():g}: it needs x above 0")

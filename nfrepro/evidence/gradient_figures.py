@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, new_figure
@@ -70,6 +71,10 @@ def draw_decay(
             axes.plot(x, formula(x), zorder=1, **_formula_line(number))
         axes.axhspan(LEAST_DRAWN, noise, color="0.9", zorder=0)
         axes.set_xscale(scale)
+        if scale == "log":
+            axes.set_xticks(_apart(depths), minor=False)
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
         axes.set_yscale("log")
         axes.set_ylim(LEAST_DRAWN, 1.3)
         axes.set_xlabel(depth)
@@ -124,6 +129,15 @@ def _draw_kind(axes: Axes, kind: Kind) -> None:
     axes.plot(over_seeds.index, mean, linewidth=1.4, **kind.line)
 
 
+def _apart(depths: Numbers) -> list[float]:
+    """Those whose labels have room on a logarithmic axis."""
+    apart: list[float] = []
+    for depth in np.unique(depths):
+        if not apart or depth >= 1.5 * apart[-1]:
+            apart.append(float(depth))
+    return apart
+
+
 def _formula_line(number: int) -> dict[str, Any]:
     return {"color": "black", "linewidth": 0.8, "linestyle": LINE_STYLES[number]}
 
@@ -142,6 +156,6 @@ def _place_legend(figure: Figure, handles: Sequence[Line2D], note: str, columns:
         loc="outside lower center",
         ncols=columns,
         frameon=False,
-        title=fill(note, 150),
+        title=fill(note, 135),
         title_fontsize=8,
     )

@@ -63,7 +63,8 @@ class FittedDecay(Options):
     """How a number falls along an option, from the runs of a seed, by a law: its rate, or how well the law fits.
 
     rate: the factor for each unit of the option (exponential), or minus the exponent (power); fit_gain: R squared of
-    the logarithm's straight line minus that by the other law. Numbers of at most `least` are left out.
+    the logarithm's straight line minus that by the other law. From the first number of at most
+    `least` on, all are left out.
     """
 
     name: Literal["decay"]

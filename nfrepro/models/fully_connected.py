@@ -35,7 +35,7 @@ class FullyConnected(Network):
         if x.shape[1:] != self.image_shape:
             channels, height, width = self.image_shape
             raise InputError(f"images must be [N, {channels}, {height}, {width}], got {list(x.shape)}")
-        return self.stem_output(x.reshape(len(x), -1, 1, 1))
+        return self.stem_output(x.flatten(1)[:, :, None, None])
 
     def forward_head(self, x: Tensor) -> Tensor:
         return x.flatten(1)

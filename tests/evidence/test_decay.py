@@ -51,7 +51,7 @@ def test_with_noise_it_is_scipys_line() -> None:
 def test_what_noise_hides_is_left_out() -> None:
     values = [0.7**x for x in DEPTHS[:4]]
     whole = fit_decay(DEPTHS[:4], values, "exponential", 0.01)
-    noisy = fit_decay([*DEPTHS, 32, 64], [*values, 0.009, -0.002, 0.01], "exponential", 0.01)
+    noisy = fit_decay([*DEPTHS, 32, 64], [*values, 0.009, -0.002, 0.5], "exponential", 0.01)
     assert noisy == whole
     assert whole.points == 4
 
@@ -59,8 +59,14 @@ def test_what_noise_hides_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "law", "least", "message"),
     [
-        ([1, 2, 4], [0.5, 0.3, 0.1], "power", 0.0, "4 depths or more, and 3 of 3 are above 0"),
-        (DEPTHS, [0.5, 0.3, 0.1, 0.009, -0.1], "power", 0.01, "4 depths or more, and 3 of 5 are above 0.01"),
+        ([1, 2, 4], [0.5, 0.3, 0.1], "power", 0.0, "4 depths or more, and 3 of 3 come before one that is not above 0"),
+        (
+            DEPTHS,
+            [0.5, 0.3, 0.1, 0.009, -0.1],
+            "power",
+            0.01,
+            "4 depths or more, and 3 of 5 come before one that is not above 0.01",
+        ),
         ([1, 1, 1, 1, 2], [0.5, 0.4, 0.3, 0.2, 0.1], "power", 0.0, "4 depths or more, and 2 of 5"),
         ([0, 1, 2, 3], [0.5, 0.4, 0.3, 0.2], "power", 0.0, "no power law through x = 0"),
         (DEPTHS, [0.5] * 5, "power", 0.0, "all numbers are the same"),
@@ -97,5 +103,8 @@ def test_the_quantity_is_the_rate_or_how_much_better_the_law_fits() -> None:
 
 
 def test_too_few_depths_are_no_value() -> None:
-    with pytest.raises(NoValue, match=r"y of seed 5: a decay is fitted to 4 depths or more, and 3 of 5 are above 0\.2"):
+    with pytest.raises(
+        NoValue,
+        match=r"y of seed 5: a decay is fitted to 4 depths or more, and 3 of 5 come before one that is not above 0\.2",
+    ):
         quantity(law="power", least=0.2).value(runs([0.9, 0.5, 0.3, 0.2, 0.1]))

@@ -11,6 +11,7 @@ from torch import Tensor
 from nfrepro.models import create
 from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.registry import parse_options
+from nfrepro.models.resolution import test_pixels as pixels_of
 from nfrepro.signal import propagation
 
 KINDS = list(itertools.product(["plain", "residual"], ["none", "batch_norm", "scaled_ws"]))
@@ -96,6 +97,10 @@ def test_other_images_are_refused_with_the_numbers(shape: tuple[int, ...]) -> No
 def test_a_plain_network_has_no_alpha() -> None:
     with pytest.raises(ValueError, match=r"alpha 0\.5 scales a residual branch, but connection is plain"):
         create("fully_connected", alpha=0.5)
+
+
+def test_it_is_tested_on_images_of_its_own_size() -> None:
+    assert (pixels_of("fully_connected8", {}), pixels_of("fully_connected", {"pixels": 5})) == (28, 5)
 
 
 def test_names() -> None:
