@@ -14,6 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
+from nfrepro.errors import InputError
+from nfrepro.evidence.decay import Law, fit_decay
 from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, new_figure
 
 Numbers = NDArray[np.float64]
@@ -58,15 +60,18 @@ def draw_decay(
 ) -> Figure:
     """Correlation against depth: exponentials are straight lines on the left, powers on the right.
 
-    Below `noise` nothing can be read. `formulas` give a correlation for each depth.
+    Each kind has its fit, a thick line, in the panel of the law that fits its mean better. Below `noise` nothing can be
+    read. `formulas` give a correlation for each depth.
     """
     figure = new_figure(width=9.0, height=5.2)
     panels = figure.subplots(1, 2, sharey=True)
     depths = np.concatenate([kind.runs["model.depth"].to_numpy(float) for kind in kinds])
     x = np.geomspace(depths.min(), depths.max(), 200)
-    for axes, scale in zip(panels, ("linear", "log"), strict=True):
+    laws: tuple[Law, Law] = ("exponential", "power")
+    for axes, law, scale in zip(panels, laws, ("linear", "log"), strict=True):
         for kind in kinds:
             _draw_kind(axes, kind)
+            _draw_fit(axes, kind, law, noise)
         for number, formula in enumerate(formulas.values()):
             axes.plot(x, formula(x), zorder=1, **_formula_line(number))
         axes.axhspan(LEAST_DRAWN, noise, color="0.9", zorder=0)
@@ -78,12 +83,12 @@ def draw_decay(
         axes.set_yscale("log")
         axes.set_ylim(LEAST_DRAWN, 1.3)
         axes.set_xlabel(depth)
-        axes.set_title("exponentials are straight" if scale == "linear" else "powers are straight")
+        axes.set_title("exponentials are straight" if law == "exponential" else "powers are straight")
     panels[0].set_ylabel("correlation of gradients")
     figure.suptitle(fill(title, 100), fontsize=11)
     handles = [Line2D([], [], label=kind.label, **kind.line) for kind in kinds]
     handles += [Line2D([], [], label=name, **_formula_line(number)) for number, name in enumerate(formulas)]
-    drawn = "Line: mean, band: range of runs; grey: lost in noise."
+    drawn = "Line: mean, band: range of runs; thick: the law that fits better, in its panel; grey: lost in noise."
     _place_legend(figure, handles, f"{note} {drawn}", columns=4)
     return figure
 
@@ -125,8 +130,8 @@ def _draw_kind(axes: Axes, kind: Kind) -> None:
     over_seeds = kind.done.groupby("model.depth")["gradient_correlation"].agg(["mean", "min", "max"])
     # What is 0 or negative by chance has no logarithm: it leaves the picture below.
     low, mean, high = (over_seeds[name].clip(lower=LEAST_DRAWN / 10) for name in ("min", "mean", "max"))
-    axes.fill_between(over_seeds.index, low, high, color=PALETTE[kind.color], alpha=0.25, linewidth=0)
-    axes.plot(over_seeds.index, mean, linewidth=1.4, **kind.line)
+    axes.fill_between(over_seeds.index, low, high, color=PALETTE[kind.color], alpha=0.18, linewidth=0)
+    axes.plot(over_seeds.index, mean, linewidth=0.9, **kind.line)
 
 
 def _apart(depths: Numbers) -> list[float]:
@@ -136,6 +141,20 @@ def _apart(depths: Numbers) -> list[float]:
         if not apart or depth >= 1.5 * apart[-1]:
             apart.append(float(depth))
     return apart
+
+
+def _draw_fit(axes: Axes, kind: Kind, law: Law, noise: float) -> None:
+    """Over the depths it was fitted to, if `law` is the better one."""
+    mean = kind.done.groupby("model.depth")["gradient_correlation"].mean()
+    depths = [float(depth) for depth in mean.index]
+    try:
+        exponential, power = (fit_decay(depths, mean.tolist(), of, noise) for of in ("exponential", "power"))
+    except InputError:
+        return
+    better = exponential if exponential.r_squared > power.r_squared else power
+    if better.law == law:
+        x = np.geomspace(depths[0], depths[better.points - 1], 50)
+        axes.plot(x, [better.at(depth) for depth in x], color=PALETTE[kind.color], linewidth=2.2, alpha=0.6)
 
 
 def _formula_line(number: int) -> dict[str, Any]:

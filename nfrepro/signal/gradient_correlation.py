@@ -24,9 +24,8 @@ LEAST_INPUTS = 2
 class GradientCorrelation:
     """Second moments of the gradients at N inputs."""
 
-    covariance: (
-        Tensor  # [N, N] float64: the mean over coordinates of the product of two inputs' gradients, as in source
-    )
+    # [N, N] float64: of the gradients at two inputs, the mean over coordinates of their product.
+    covariance: Tensor
 
     @property
     def correlation(self) -> Tensor:
