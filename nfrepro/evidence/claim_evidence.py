@@ -13,6 +13,7 @@ from nfrepro.evidence.claim_runs import ResultTable, refuse_mixed, select
 from nfrepro.evidence.claim_values import (
     Values,
     collapses,
+    decay_values,
     numbers,
     refuse_several,
     refuse_unpaired,
@@ -21,7 +22,7 @@ from nfrepro.evidence.claim_values import (
 )
 from nfrepro.evidence.claims import ClaimTest, Where
 from nfrepro.evidence.measured_run import NoValue
-from nfrepro.evidence.number_quantities import BestDifference, Contrast, NumberDifference, OfCollapse
+from nfrepro.evidence.number_quantities import BestDifference, Contrast, FittedDecay, NumberDifference, OfCollapse
 from nfrepro.evidence.samples import MeanSample, Missing, Sample, Term, best, paired
 from nfrepro.evidence.shares import Count, ShareDifference, ShareSample
 from nfrepro.evidence.statistics import Interval, mean_interval
@@ -100,7 +101,10 @@ def _gathered(test: ClaimTest, table: ResultTable, found: Found) -> Evidence:
         return Evidence(sample, _arms(test, found, values), remark)
     if isinstance(quantity, BestDifference):
         return _of_best(test, quantity, table, found, treated, remark)
-    of = run_values(test, quantity, table, treated)
+    if isinstance(quantity, FittedDecay):
+        of = decay_values(test, quantity, table, treated["where"])
+    else:
+        of = run_values(test, quantity, table, treated)
     enough = len(of) >= LEAST_SEEDS
     sample = MeanSample.of(list(of.values()), test.form.rule.bounds) if enough else _too_few(len(of))
     return Evidence(sample, _arms(test, found, {"where": of}), remark)

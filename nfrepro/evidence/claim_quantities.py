@@ -10,6 +10,7 @@ from nfrepro.evidence.number_quantities import (
     Collapsed,
     CollapsedDifference,
     Contrast,
+    FittedDecay,
     Number,
     NumberDifference,
 )
@@ -38,4 +39,4 @@ RunQuantity = (
 # They compare arms as wholes.
 ArmQuantity = NumberDifference | Contrast | BestDifference | Collapsed | CollapsedDifference
 
-Quantity = Annotated[RunQuantity | ArmQuantity, Field(discriminator="name")]
+Quantity = Annotated[RunQuantity | ArmQuantity | FittedDecay, Field(discriminator="name")]

@@ -9,7 +9,7 @@ from nfrepro.evidence.claim_quantities import RunQuantity
 from nfrepro.evidence.claim_runs import ResultTable
 from nfrepro.evidence.claims import ClaimTest
 from nfrepro.evidence.measured_run import EXTREMES, NoValue
-from nfrepro.evidence.number_quantities import OfCollapse
+from nfrepro.evidence.number_quantities import FittedDecay, OfCollapse
 from nfrepro.specs.origins import problem
 
 # Of data sets whose options do not say it.
@@ -33,6 +33,17 @@ def run_values(test: ClaimTest, quantity: RunQuantity, table: ResultTable, found
         several = [quantity.value(table.measured(row), other) for _, row in rows.iterrows()]
         values[int(str(seed))] = float(EXTREMES[test.form.across or "largest"](several))
     return values
+
+
+def decay_values(test: ClaimTest, quantity: FittedDecay, table: ResultTable, rows: pd.DataFrame) -> Values:
+    """The quantity for each seed without a diverged run, from all runs of the seed."""
+    for _, same in rows.groupby(quantity.along):
+        refuse_several(test, same, "where")
+    return {
+        int(str(seed)): quantity.value([table.measured(row) for _, row in own.iterrows()])
+        for seed, own in rows.groupby("seed")
+        if not (own["state"] == "diverged").any()
+    }
 
 
 def numbers(column: str, table: ResultTable, rows: pd.DataFrame) -> Values:

@@ -42,7 +42,7 @@ from nfrepro.errors import InputError, did_you_mean
 from nfrepro.evidence.bounds import Bounds
 from nfrepro.evidence.claim_quantities import Quantity
 from nfrepro.evidence.measured_run import Extreme
-from nfrepro.evidence.number_quantities import BestDifference, Contrast, NumberDifference, OfCollapse
+from nfrepro.evidence.number_quantities import BestDifference, Contrast, FittedDecay, NumberDifference, OfCollapse
 from nfrepro.options import Options
 from nfrepro.specs.origins import Origin
 
@@ -131,6 +131,12 @@ class ClaimTestForm(Options):
             raise ValueError("the bounds of a share lie between 0 and 1")
         if name == "best_difference" and math.isfinite(bounds.high):
             raise ValueError("best_difference takes low or above only")
+        return self
+
+    @model_validator(mode="after")
+    def _takes_several_runs_once(self) -> "ClaimTestForm":
+        if isinstance(self.quantity, FittedDecay) and self.across is not None:
+            raise ValueError("decay takes all runs of a seed together, and no across")
         return self
 
     @property

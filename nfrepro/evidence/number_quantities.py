@@ -4,10 +4,13 @@ A quantity is one class, with its arguments as fields. `columns` are those of ru
 no value for a single run: `claim_evidence.py` makes samples of them.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from nfrepro.errors import InputError
+from nfrepro.evidence.decay import Law, fit_decay
 from nfrepro.evidence.measured_run import MeasuredRun, NoValue, Selections
 from nfrepro.options import Options
 
@@ -54,6 +57,42 @@ class Closeness(Options):
 
     def __str__(self) -> str:
         return f"|{self.column} - {self.target:g}| - other's"
+
+
+class FittedDecay(Options):
+    """How a number falls along an option, from the runs of a seed, by a law: its rate, or how well the law fits.
+
+    rate: the factor for each unit of the option (exponential), or minus the exponent (power); fit_gain: R squared of
+    the logarithm's straight line minus that by the other law. From the first number of at most
+    `least` on, all are left out.
+    """
+
+    name: Literal["decay"]
+    column: str
+    along: str
+    law: Law
+    measure: Literal["rate", "fit_gain"] = "rate"
+    least: float = Field(default=0.0, ge=0)
+    selections: ClassVar[Selections] = "where"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column, self.along)
+
+    def value(self, runs: Sequence[MeasuredRun]) -> float:
+        x, y = ([run.number(column) for run in runs] for column in (self.along, self.column))
+        other: Law = "power" if self.law == "exponential" else "exponential"
+        try:
+            fit = fit_decay(x, y, self.law, self.least)
+            return fit.rate if self.measure == "rate" else fit.r_squared - fit_decay(x, y, other, self.least).r_squared
+        except InputError as error:
+            raise NoValue(f"{self.column} of seed {runs[0].row['seed']}: {error}") from None
+
+    def __str__(self) -> str:
+        if self.measure == "fit_gain":
+            return f"R squared of {self.column} by a law that is {self.law} in {self.along} - by the other law"
+        rate = f"factor of {self.column} for each" if self.law == "exponential" else f"-exponent of {self.column} in"
+        return f"{rate} {self.along}"
 
 
 class NumberDifference(Options):

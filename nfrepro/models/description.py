@@ -10,6 +10,7 @@ from nfrepro.models import nf_resnet, nfnet, regnet, resnet
 from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.convolutions import FLOOR, Standardization
 from nfrepro.models.efficientnet_options import EfficientNetOptions
+from nfrepro.models.fully_connected_options import FullyConnectedOptions
 from nfrepro.models.nfnet_options import VARIANTS as NFNET_VARIANTS
 from nfrepro.models.nfnet_options import NFNetOptions
 from nfrepro.models.options import (
@@ -85,6 +86,11 @@ _REASONS = (
     _Reason(
         lambda options: isinstance(options, EfficientNetOptions),
         "efficientnet: sums over the 9 or 25 inputs of a depthwise convolution are not Gaussian",
+        predictable=False,
+    ),
+    _Reason(
+        lambda options: isinstance(options, FullyConnectedOptions),
+        "fully_connected: its statistics are over a few images of one pixel each",
         predictable=False,
     ),
     _Reason(

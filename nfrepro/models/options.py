@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from nfrepro.models.activation_names import ActivationName
 from nfrepro.models.efficientnet_options import EfficientNetOptions
+from nfrepro.models.fully_connected_options import FullyConnectedOptions
 from nfrepro.models.nfnet_options import NFNetOptions
 from nfrepro.models.regnet_options import BNRegNetOptions, NFRegNetOptions
 from nfrepro.options import Options
@@ -150,7 +151,8 @@ ModelOptions = Annotated[
     | NFRegNetOptions
     | BNRegNetOptions
     | NFNetOptions
-    | EfficientNetOptions,
+    | EfficientNetOptions
+    | FullyConnectedOptions,
     Field(discriminator="name"),
 ]
 
@@ -166,6 +168,7 @@ FAMILIES: dict[str, type[Options]] = {
     "bn_regnet": BNRegNetOptions,
     "nfnet": NFNetOptions,
     "efficientnet": EfficientNetOptions,
+    "fully_connected": FullyConnectedOptions,
 }
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.models.efficientnet import EfficientNet
+from nfrepro.models.fully_connected import FullyConnected
 from nfrepro.models.nf_resnet import NFResNet
 from nfrepro.models.nfnet import NFNet
 from nfrepro.models.options import FAMILIES, split_name
@@ -28,6 +29,7 @@ BUILDERS: dict[str, Callable[[Any, int, int], nn.Module]] = {
     "bn_regnet": BNRegNet,
     "nfnet": NFNet,
     "efficientnet": EfficientNet,
+    "fully_connected": FullyConnected,
 }
 
 

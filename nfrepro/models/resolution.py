@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nfrepro.models import efficientnet_options, nfnet_options, regnet_options
+from nfrepro.models.fully_connected_options import FullyConnectedOptions
 from nfrepro.models.options import split_name
 
 # Of the networks without a table of variants (code: experiment.py).
@@ -18,7 +19,9 @@ VARIANTS: dict[str, Mapping[Any, Any]] = {
 
 
 def test_pixels(name: str, options: Mapping[str, Any]) -> int:
-    """Height and width of the test images of the network `name` with `options`: its variant's, else 224."""
+    """Height and width of the test images of the network `name` with `options`: its variant's or its own, else 224."""
     family, implied = split_name(name)
+    if family == "fully_connected":
+        return int(options.get("pixels", FullyConnectedOptions.model_fields["pixels"].default))
     variant = VARIANTS.get(family, {}).get({**implied, **options}.get("variant"))
     return DEFAULT_PIXELS if variant is None else int(variant.test_pixels)

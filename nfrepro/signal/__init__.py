@@ -3,6 +3,14 @@ what a network's signal does in fact; and how smooth its loss is."""
 
 from nfrepro.signal.activation_use import activation_use
 from nfrepro.signal.gain import Moments, gain, moments
+from nfrepro.signal.gradient_correlation import (
+    GradientCorrelation,
+    brown_noise,
+    circle,
+    gradient_correlation,
+    input_gradients,
+    white_noise,
+)
 from nfrepro.signal.input_correlation import input_correlation
 from nfrepro.signal.landscape import Landscape, landscape, random_directions
 from nfrepro.signal.layer_inputs import layer_inputs, moment_shift
@@ -15,14 +23,19 @@ from nfrepro.signal.smoothness import Smoothness, smoothness
 __all__ = [
     "STATISTICS",
     "BlockScale",
+    "GradientCorrelation",
     "Landscape",
     "Moments",
     "NetworkDescription",
     "Smoothness",
     "activation_use",
+    "brown_noise",
+    "circle",
     "expected_variance",
     "gain",
+    "gradient_correlation",
     "input_correlation",
+    "input_gradients",
     "landscape",
     "layer_inputs",
     "long_form",
@@ -32,4 +45,5 @@ __all__ = [
     "propagation",
     "random_directions",
     "smoothness",
+    "white_noise",
 ]

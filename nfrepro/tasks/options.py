@@ -219,3 +219,29 @@ class NonlinearityTask(TrainTask):
 
     # Optimiser steps after which units are counted on a batch that stays the same; 0: before training.
     probe: ProbeSchedule
+
+
+class GradientCorrelationTask(TaskOptions):
+    """How alike the gradients of untrained networks are at inputs along a circle (arXiv 1702.08591)."""
+
+    model: ModelOptions
+    # Where inputs come from: two that span the circle, and a batch; of real images the training split, normalised.
+    data: ProbeInput = GaussianOptions(channels=1)
+    # Side of an image in pixels; real images are resized to it.
+    pixels: int = Field(default=28, ge=1, le=4096)
+    # Inputs on the circle. Those a quarter of them apart are orthogonal.
+    inputs: int = Field(default=128, ge=4, le=65536, multiple_of=4)
+    # Other inputs, on no line, whose statistics BatchNorm normalises with (ours: the source's way is not known).
+    batch: int = Field(default=128, ge=2, le=65536)
+    # Initialisations, each with a circle of its own, that a run averages over (source: 20, as we remember it).
+    draws: int = Field(default=20, ge=1, le=100_000)
+
+    @model_validator(mode="after")
+    def _images_fit_the_network(self) -> "GradientCorrelationTask":
+        taken = getattr(self.model, "pixels", self.pixels)
+        if taken != self.pixels:
+            raise ValueError(f"pixels: {self.pixels}, but the network takes images of model.pixels: {taken}")
+        return self
+
+    def label(self) -> str:
+        return f"{self.model.label}-{super().label()}"

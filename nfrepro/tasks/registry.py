@@ -11,6 +11,7 @@ from nfrepro.tasks.job import Outcome, Surroundings
 from nfrepro.tasks.options import (
     CovariateShiftTask,
     GainTask,
+    GradientCorrelationTask,
     LayerMomentsTask,
     NetworkPropertiesTask,
     NonlinearityTask,
@@ -65,6 +66,7 @@ TASKS: dict[str, Task] = {
     "covariate_shift": Task(CovariateShiftTask, "nfrepro.tasks.covariate_shift", _find_data),
     "nonlinearity": Task(NonlinearityTask, "nfrepro.tasks.nonlinearity", _find_data),
     "smoothness": Task(SmoothnessTask, "nfrepro.tasks.smoothness", _find_data),
+    "gradient_correlation": Task(GradientCorrelationTask, "nfrepro.tasks.gradient_correlation", _find_data),
 }
 
 SCHEMAS: dict[str, type[TaskOptions]] = {name: task.options for name, task in TASKS.items()}

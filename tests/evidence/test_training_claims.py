@@ -84,7 +84,9 @@ def test_every_test_means_runs_of_its_experiment(scale: str) -> None:
             if not test.applies_at(scale) or scale not in experiment.scales:
                 continue
             rows = pd.DataFrame([row for _, row in configs(experiment.name, scale)], dtype=object)
-            by = [*test.form.each, *([test.form.quantity.by] if test.form.quantity.name == "best_difference" else [])]
+            quantity = test.form.quantity
+            tells_apart = {"best_difference": "by", "decay": "along"}.get(quantity.name)
+            by = [*test.form.each, *([getattr(quantity, tells_apart)] if tells_apart else [])]
             for name, selection in test.selections.items():
                 counts = select(rows, selection.where, test.baseline).groupby(["seed", *by]).size()
                 assert counts.index.get_level_values("seed").nunique() == rows["seed"].nunique(), f"{test.origin}"

@@ -21,7 +21,7 @@ from nfrepro.signal.moment_maps import Image, Window, averaged
 from nfrepro.signal.prediction import predict
 
 STATISTICS = ["avg_sq_mean", "avg_var", "res_var"]
-PREDICTED = [family for family in FAMILIES if family != "efficientnet"]
+PREDICTED = [family for family in FAMILIES if family not in ("efficientnet", "fully_connected")]
 
 
 def options(family: str, **given: Any) -> Options:
@@ -279,6 +279,7 @@ def test_windows_lie_where_convolutions_do(rule: Any, pixels: int, kernel_size: 
         ("bn_resnet", {"order": "v1"}, "order v1"),
         ("nf_resnet", {"activation": "log_softmax"}, "log_softmax"),
         ("efficientnet", {}, "depthwise"),
+        ("fully_connected", {}, "a few images of one pixel"),
     ],
 )
 def test_what_cannot_be_predicted_says_why(family: str, given: dict[str, Any], reason: str) -> None:

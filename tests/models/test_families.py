@@ -14,11 +14,11 @@ from nfrepro.models import create
 from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.convolutions import ScaledWSConv2d
 from nfrepro.models.folding import fold
-from nfrepro.models.options import FAMILIES
+from nfrepro.models.options import FAMILIES, ResNetOptions
 from nfrepro.models.residual import SqueezeExcite, StochasticDepth
 from nfrepro.signal import expected_variance
 
-RESNETS = [family for family, options in FAMILIES.items() if "depth" in options.model_fields]
+RESNETS = [family for family, options in FAMILIES.items() if issubclass(options, ResNetOptions)]
 
 
 def double_noise(*shape: int) -> Tensor:

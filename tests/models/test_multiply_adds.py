@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nfrepro.models import create
-from nfrepro.models.options import DEPTHS, FAMILIES
+from nfrepro.models.options import DEPTHS, FAMILIES, ResNetOptions
 from nfrepro.models.regnet_options import VARIANTS
 
-RESNETS = [family for family, options in FAMILIES.items() if "depth" in options.model_fields]
+RESNETS = [family for family, options in FAMILIES.items() if issubclass(options, ResNetOptions)]
 
 
 def without_data(name: str, **options: Any) -> Any:

@@ -44,6 +44,7 @@ OWN_OPTIONS: dict[str, dict[str, Any]] = {
     "bn_regnet": {"width": 0.25},
     "nfnet": {"width": 0.0625, "group_width": 8},
     "efficientnet": {"width": 0.5},
+    "fully_connected": {"depth": 2, "width": 16, "pixels": 16},
 }
 # Blocks of each stage of the smallest variants, for the 16 of B0 and the 12 of F0: one is no transition block.
 TINY_DEPTHS = (1, 2, 1, 1)
@@ -56,6 +57,7 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
         {"stem": "imagenet", "gamma_at": "weights", "skipinit_gain": None},
     ],
     "bn_resnet": [{}, {"order": "relu_bn_conv"}, {"order": "v1"}],
+    "fully_connected": [{"normalization": "batch_norm"}, {"connection": "residual", "normalization": "scaled_ws"}],
 }
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     " ".join([family, *map(str, switches.values())]): (family, switches)

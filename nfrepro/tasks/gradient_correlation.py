@@ -1,0 +1,76 @@
+"""Task `gradient_correlation`: do the gradients of an untrained network shatter (arXiv 1702.08591)?
+
+autocorrelation.csv has the correlation of gradients by the angle between two inputs, a row an angle.
+"""
+
+from functools import lru_cache
+from math import isfinite
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from nfrepro import atomic
+from nfrepro.data.options import DataOptions
+from nfrepro.data.probe_batch import gaussian_batch, image_batch
+from nfrepro.data.sources import Dataset, load
+from nfrepro.models.registry import build
+from nfrepro.seeding import stream_seed
+from nfrepro.signal import circle, input_gradients
+from nfrepro.signal.gradient_correlation import correlation_of
+from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
+from nfrepro.tasks.options import GaussianOptions, GradientCorrelationTask
+
+TABLE = "autocorrelation.csv"
+OUTPUTS = 1  # of the classifier: the number whose gradient is taken
+NUMBERS = ("gradient_correlation", "neighbour_autocorrelation", "gradient_rms")
+
+
+def run(task: GradientCorrelationTask, around: Surroundings) -> Outcome:
+    """The mean over `draws` initialisations, each of which counts alike however large its gradients are.
+
+    Diverged is a run with gradients that are not finite: then there are no numbers, and no table.
+    """
+    plain, centred, sizes = [], [], []
+    for draw in range(task.draws):
+        if around.should_stop():
+            raise Interrupted
+        gradients = _gradients(task, draw, around.device)
+        if not gradients.isfinite().all():
+            around.complain(f"gradients of initialisation {draw} are not finite")
+            return Outcome("diverged", dict.fromkeys(NUMBERS))
+        found = correlation_of(gradients)
+        plain.append(found.autocorrelation(closed=True, centred=False))
+        centred.append(found.autocorrelation(closed=True))
+        sizes.append(found.covariance.diagonal().mean().sqrt())
+        around.report(Progress(draw + 1, task.draws, f"initialisation {draw + 1}/{task.draws}"))
+    correlation, autocorrelation = torch.stack(plain).mean(0), torch.stack(centred).mean(0)
+    degrees = [360.0 * step / task.inputs for step in range(len(correlation))]
+    table = pd.DataFrame({"degrees": degrees, "correlation": correlation, "autocorrelation": autocorrelation})
+    atomic.write_text(around.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    numbers = torch.stack([correlation[task.inputs // 4], autocorrelation[1], torch.stack(sizes).mean()])
+    final = {name: number if isfinite(number) else None for name, number in zip(NUMBERS, numbers.tolist(), strict=True)}
+    return Outcome("completed", final, {"threads": torch.get_num_threads()})
+
+
+def _gradients(task: GradientCorrelationTask, draw: int, device: str) -> Tensor:
+    """[inputs, C, pixels, pixels]: of one new network, along one new circle."""
+    first, second, *batch = _inputs(task, stream_seed("circle", task.seed, draw)).to(device)
+    torch.manual_seed(stream_seed("weights", task.seed, draw))
+    model = build(task.model, OUTPUTS, len(first)).to(device)
+    # The authors' classifiers begin at 0 or close to it, and no gradient would pass.
+    assert isinstance(model.linear, nn.Linear)
+    nn.init.normal_(model.linear.weight, std=model.linear.in_features**-0.5)
+    return input_gradients(model, circle(first, second, task.inputs), batch=torch.stack(batch)).cpu()
+
+
+def _inputs(task: GradientCorrelationTask, seed: int) -> Tensor:
+    """[2 + batch, C, pixels, pixels]: those that span the circle, and the others."""
+    if isinstance(task.data, GaussianOptions):
+        return gaussian_batch(2 + task.batch, task.data.channels, task.pixels, seed)
+    return image_batch(_load_once(task.data), 2 + task.batch, task.pixels, seed)
+
+
+@lru_cache(maxsize=1)
+def _load_once(options: DataOptions) -> Dataset:
+    return load(options)
