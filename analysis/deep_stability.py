@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nfrepro.evidence.comparison import Comparison, Factor, read_arms, setting
 from nfrepro.evidence.figures import save_figure
+from nfrepro.evidence.number_quantities import CHANCE_LEVELS
 from nfrepro.evidence.script import Analysis, run_script, write_markdown
 from nfrepro.evidence.stability import draw_stability, peak_rate, read_outcomes, stability_rows
 
@@ -15,7 +16,7 @@ RATES = Comparison(
     title="Very deep NF-ResNets without regularisation",
     axis=Factor("peak learning rate", ("train.lr",), peak_rate, scale="logarithmic"),
 )
-COLLAPSED = "Collapsed: diverged (the loss is not finite), or at most 1.5 times the accuracy of guessing at the end."
+COLLAPSED = f"Collapsed: diverged (loss not finite), or a final top-1 of at most {CHANCE_LEVELS:g} times guessing's."
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:

@@ -147,10 +147,14 @@ class BestDifference(Options):
         return f"best {self.column} by {self.by} - others' best"
 
 
+# A run that ended with a top-1 of at most so many times that of guessing has collapsed.
+CHANCE_LEVELS = 2.0
+
+
 class OfCollapse(Options):
     """A run collapsed that diverged, or that ended with a top-1 of at most so many times that of guessing."""
 
-    chance_levels: float = Field(default=2.0, ge=1)
+    chance_levels: float = Field(default=CHANCE_LEVELS, ge=1)
     columns: ClassVar[tuple[str, ...]] = ("top1",)
 
 

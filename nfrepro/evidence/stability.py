@@ -14,10 +14,10 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import NullLocator
 
 from nfrepro.evidence.figures import MARKERS, PALETTE, new_figure
+from nfrepro.evidence.number_quantities import CHANCE_LEVELS
 from nfrepro.evidence.proportions import exact_interval
 from nfrepro.evidence.statistics import Interval, mean_interval
 
-AT_CHANCE = 1.5  # times the accuracy of guessing, at most
 CLASSES = {"fashion_mnist": 10.0, "cifar10": 10.0}  # others say it in data.classes
 COLORS = colormaps["cividis"]
 
@@ -119,7 +119,7 @@ def _outcome(row: pd.Series) -> Outcome:
     state, top1 = str(row["state"]), float(row.get("top1", math.nan))
     guessing = 100 / CLASSES.get(row["data.name"], row.get("data.classes", math.nan))
     # Where the number of classes is not known, nothing is taken for guessing.
-    at_chance = state == "completed" and bool(top1 <= AT_CHANCE * guessing)
+    at_chance = state == "completed" and bool(top1 <= CHANCE_LEVELS * guessing)
     diverged_at = float(row.get("diverged_at_step", math.nan))
     return Outcome(peak_rate(row), int(row["seed"]), state, top1, at_chance, diverged_at)
 
