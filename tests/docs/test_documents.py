@@ -51,6 +51,11 @@ def test_the_readmes_experiment_is_the_one_in_the_folder() -> None:
     assert yaml.safe_load(shown) == yaml.safe_load((ROOT / "experiments" / "alpha_ablation.yaml").read_text())
 
 
+def test_the_python_of_why_runs() -> None:
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "why.md").read_text(), flags=re.DOTALL)
+    subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
+
+
 def test_the_readmes_python_runs() -> None:
     (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     program = "import torch\n" + re.sub(r"^(gain.*?)\s+#.*$", r"print(round(\1, 6))", shown, flags=re.MULTILINE)
