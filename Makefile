@@ -90,7 +90,7 @@ bench: $(INSTALLED)  ## measure speed on this machine
 	@$(NFREPRO) bench
 
 test: $(INSTALLED)  ## the whole test suite, but for test-slurm
-	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -m 'not slurm' -n auto --maxprocesses 8
+	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -m 'not slurm' -n $(shell expr $$(nproc) + 1) --maxprocesses 8 --dist worksteal
 
 test-slurm: $(INSTALLED)  ## the tests on a real SLURM, which they bring up and end (Debian, as root; minutes)
 	@$(VENV)/bin/python -m pytest -m slurm tests/slurm $(if $(ONLY),-k '$(ONLY)')

@@ -77,7 +77,19 @@ def test_every_network_of_every_scale_can_be_made(experiment: Experiment) -> Non
 @pytest.mark.parametrize("name", NAMES)
 def test_smoke_runs_to_a_table_and_a_figure(name: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    call = [sys.executable, "-m", "nfrepro", "sweep", name, "--scale", "smoke", "--results", str(tmp_path)]
+    call = [
+        sys.executable,
+        "-m",
+        "nfrepro",
+        "sweep",
+        name,
+        "--scale",
+        "smoke",
+        "--executor",
+        "debug",
+        "--results",
+        str(tmp_path),
+    ]
     swept = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert swept.returncode == 0, swept.stderr
     table = pd.read_csv(tmp_path / name / "smoke" / "runs.csv")
