@@ -11,7 +11,7 @@ from nfrepro.evidence.store import scale_folder
 from nfrepro.specs import Experiment
 
 # Of a data URI: what may stand in a URL and means nothing in HTML.
-_SAFE = "!$()*+,;=:@/?"
+_SAFE = " !$()*+,;=:@/?"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A test as a small picture: the estimate with its interval on a line, and what the rule allows."""
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,7 +42,9 @@ def picture(interval: Interval, bounds: Bounds) -> IntervalPicture | None:
     values = [interval.low, interval.mean, interval.high, *bounds.ends]
     if not bounds.ends or not all(map(math.isfinite, values)):
         return None
-    span = max(values) - min(values) or max(map(abs, values)) or 1.0
+    span = max(values) - min(values) or max(map(abs, values))
+    if span < sys.float_info.min:  # a share of it might be 0
+        span = 1.0
     left, right = min(values) - _MARGIN * span, max(values) + _MARGIN * span
     if not 0 < right - left < math.inf:
         return None
