@@ -2,6 +2,7 @@
 
 import json
 import math
+from numbers import Integral
 from typing import Any
 
 from nfrepro.report.reading import Report
@@ -25,4 +26,6 @@ def _rounded(value: Any) -> Any:
         return [_rounded(item) for item in value]
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)  # of numpy's too
     return value
