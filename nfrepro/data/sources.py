@@ -4,7 +4,7 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +91,12 @@ class Dataset:
     def to(self, device: torch.device | str) -> "Dataset":
         """The same with its tensors on `device`."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+@lru_cache(maxsize=1)
+def load_once(options: DataOptions) -> Dataset:
+    """As `load`; a worker that executes many runs on the same data reads them once."""
+    return load(options)
 
 
 def load(options: DataOptions) -> Dataset:

@@ -12,14 +12,13 @@ from pathlib import Path
 import pandas as pd
 
 from nfrepro import atomic
-from nfrepro.data.batches import steps_per_epoch
 from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.signal import layer_inputs, moment_shift
 from nfrepro.tasks.batch_norm_noise import BatchNormNoise
 from nfrepro.tasks.job import Outcome, Surroundings
 from nfrepro.tasks.options import CovariateShiftTask
-from nfrepro.tasks.train import prepare, train
+from nfrepro.tasks.train import last_step, prepare, train
 from nfrepro.tasks.training_probe import training_probe
 
 TABLE = "covariate_shift.csv"
@@ -76,9 +75,9 @@ def final_numbers(table: pd.DataFrame) -> dict[str, float | None]:
 
 
 def _check_steps(task: CovariateShiftTask, dataset: Dataset) -> None:
-    steps = task.train.epochs * steps_per_epoch(len(dataset.train), task.train.batch_size)
-    if sum(step <= steps for step in set(task.probe.steps)) < 2:
-        raise InputError(f"probe.steps: a shift needs two measurements, and training ends after step {steps}")
+    last = last_step(task, dataset)
+    if sum(step <= last for step in set(task.probe.steps)) < 2:
+        raise InputError(f"probe.steps: a shift needs two measurements, and training ends after step {last}")
 
 
 def _discard(outcome: Outcome, moments: Path) -> None:

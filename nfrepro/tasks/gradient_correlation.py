@@ -3,7 +3,6 @@
 autocorrelation.csv has the correlation of gradients by the angle between two inputs, a row an angle.
 """
 
-from functools import lru_cache
 from math import isfinite
 
 import pandas as pd
@@ -11,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from nfrepro import atomic
-from nfrepro.data.options import DataOptions
 from nfrepro.data.probe_batch import gaussian_batch, image_batch
-from nfrepro.data.sources import Dataset, load
+from nfrepro.data.sources import load_once
 from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.signal import circle, input_gradients
@@ -68,9 +66,4 @@ def _inputs(task: GradientCorrelationTask, seed: int) -> Tensor:
     """[2 + batch, C, pixels, pixels]: those that span the circle, and the others."""
     if isinstance(task.data, GaussianOptions):
         return gaussian_batch(2 + task.batch, task.data.channels, task.pixels, seed)
-    return image_batch(_load_once(task.data), 2 + task.batch, task.pixels, seed)
-
-
-@lru_cache(maxsize=1)
-def _load_once(options: DataOptions) -> Dataset:
-    return load(options)
+    return image_batch(load_once(task.data), 2 + task.batch, task.pixels, seed)

@@ -1,6 +1,5 @@
 """Task `probe`: the signal after every block of an untrained network (paper section 3); propagation.csv has it all."""
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,8 @@ import torch
 from torch import Tensor
 
 from nfrepro import atomic
-from nfrepro.data.options import DataOptions
 from nfrepro.data.probe_batch import gaussian_batch, image_batch
-from nfrepro.data.sources import Dataset, load
+from nfrepro.data.sources import load_once
 from nfrepro.errors import InputError
 from nfrepro.models.description import describe
 from nfrepro.models.registry import build
@@ -41,12 +39,7 @@ def run(task: ProbeTask, around: Surroundings) -> Outcome:
 def _batch(task: ProbeTask) -> Tensor:
     if isinstance(task.data, GaussianOptions):
         return gaussian_batch(task.batch, task.data.channels, task.pixels, task.seed)
-    return image_batch(_load_once(task.data), task.batch, task.pixels, task.seed)
-
-
-@lru_cache(maxsize=1)
-def _load_once(options: DataOptions) -> Dataset:
-    return load(options)
+    return image_batch(load_once(task.data), task.batch, task.pixels, task.seed)
 
 
 def prediction(task: ProbeTask, in_channels: int) -> pd.DataFrame | None:

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nfrepro import atomic
-from nfrepro.data.batches import steps_per_epoch
 from nfrepro.data.probe_batch import labelled_batch
 from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
@@ -25,7 +24,7 @@ from nfrepro.signal import Landscape, Smoothness, landscape, smoothness
 from nfrepro.signal.weight_space import Loss
 from nfrepro.tasks.job import Outcome, Progress, Surroundings
 from nfrepro.tasks.options import SmoothnessSchedule, SmoothnessTask
-from nfrepro.tasks.train import prepare, train
+from nfrepro.tasks.train import last_step, prepare, train
 from nfrepro.tasks.training_probe import replace_step
 
 TABLE = "smoothness.csv"
@@ -101,7 +100,7 @@ def run(task: SmoothnessTask, around: Surroundings) -> Outcome:
 
 def _check_steps(task: SmoothnessTask, dataset: Dataset) -> None:
     """Raises `InputError` where training is too short for the schedule."""
-    last = task.train.epochs * steps_per_epoch(len(dataset.train), task.train.batch_size)
+    last = last_step(task, dataset)
     if sum(step <= last for step in set(task.smoothness.steps)) < 2:
         raise InputError(
             f"smoothness.steps: of {list(task.smoothness.steps)} fewer than two lie within the {last:,} steps of the "

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from nfrepro import atomic
-from nfrepro.data.options import DataOptions
-from nfrepro.data.sources import Dataset, load
+from nfrepro.data.batches import steps_per_epoch
+from nfrepro.data.sources import Dataset, load_once
 from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
@@ -43,8 +43,13 @@ def run(task: TrainTask, around: Surroundings) -> Outcome:
 def prepare(task: TrainTask, around: Surroundings) -> tuple[Dataset, nn.Module]:
     """Data and initial network, on the device."""
     device = training_device(around.device)
-    dataset = _load_once(task.data).to(device)
+    dataset = load_once(task.data).to(device)
     return dataset, initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
+
+
+def last_step(task: TrainTask, dataset: Dataset) -> int:
+    """How many optimiser steps the whole training has."""
+    return task.train.epochs * steps_per_epoch(len(dataset.train), task.train.batch_size)
 
 
 def train(
@@ -88,12 +93,6 @@ def training_device(name: str) -> torch.device:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
     return device
-
-
-@lru_cache(maxsize=1)
-def _load_once(options: DataOptions) -> Dataset:
-    """A worker that executes many runs on the same data reads them once."""
-    return load(options)
 
 
 def initial_model(task: TrainTask, dataset: Dataset) -> nn.Module:

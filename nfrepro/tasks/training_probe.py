@@ -41,12 +41,7 @@ class TrainingProbe:
             self.complain(f"no signal measured after step {step}: {error}")
             return
         rows.insert(0, "step", step)
-        path = self.folder / self.table
-        if path.exists():
-            earlier = pd.read_csv(path)
-            rows = pd.concat([earlier[earlier["step"] != step], rows])
-        rows = rows.sort_values("step", kind="stable")
-        atomic.write_text(path, rows.to_csv(index=False, lineterminator="\n"))
+        replace_step(self.folder / self.table, rows, step)
 
 
 def training_probe(
