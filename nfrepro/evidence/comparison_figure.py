@@ -21,7 +21,7 @@ from nfrepro.evidence.comparison_axes import (
     write_counts,
 )
 from nfrepro.evidence.comparison_table import counts
-from nfrepro.evidence.figures import new_figure
+from nfrepro.evidence.figures import legend_with_note, new_figure
 
 
 def draw_comparison(comparison: Comparison, arms: Sequence[Arm], about: str) -> Figure:
@@ -62,14 +62,8 @@ def draw_comparison(comparison: Comparison, arms: Sequence[Arm], about: str) -> 
             grid[1][number].set_axis_off()
     grid[0][0].set_ylabel("test top-1 accuracy (%)")
     figure.suptitle(fill(comparison.title, int(12 * width)), fontsize=11)
-    # The note is the legend's title: a label of the figure would lie over the legend.
-    figure.legend(
-        handles=_legend(layout),
-        loc="outside lower center",
-        ncols=4 if width > 8 else 3,
-        frameon=False,
-        title=fill(_note(layout, arms, about), int(17 * width)),
-        title_fontsize=8,
+    legend_with_note(
+        figure, _legend(layout), _note(layout, arms, about), columns=4 if width > 8 else 3, characters=int(17 * width)
     )
     return figure
 

@@ -1,7 +1,9 @@
 """One look for every figure, and files that are equal byte for byte when the numbers are equal."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Literal
 
 import matplotlib
@@ -10,6 +12,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from nfrepro import atomic
@@ -40,6 +43,19 @@ def new_figure(width: float = 6.0, height: float = 3.8) -> Figure:
         },
     )
     return plt.figure(figsize=(width, height), layout="constrained")
+
+
+def legend_with_note(figure: Figure, handles: Sequence[Artist], note: str, *, columns: int, characters: int) -> None:
+    """Below all panels a legend of `handles` in so many columns, and above it `note` in lines of so many characters."""
+    # The note is the legend's title: a label of the figure would lie over the legend.
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        title=fill(note, characters),
+        title_fontsize=8,
+    )
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:

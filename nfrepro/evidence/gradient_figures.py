@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nfrepro.errors import InputError
 from nfrepro.evidence.decay import Law, fit_decay
-from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, new_figure
+from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, legend_with_note, new_figure
 
 Numbers = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ def draw_decay(
     handles = [Line2D([], [], label=kind.label, **kind.line) for kind in kinds]
     handles += [Line2D([], [], label=name, **_formula_line(number)) for number, name in enumerate(formulas)]
     drawn = "Line: mean, band: range of runs; thick: the law that fits better, in its panel; grey: lost in noise."
-    _place_legend(figure, handles, f"{note} {drawn}", columns=4)
+    legend_with_note(figure, handles, f"{note} {drawn}", columns=4, characters=135)
     return figure
 
 
@@ -122,7 +122,7 @@ def draw_distances(
     figure.suptitle(fill(title, 110), fontsize=11)
     handles = [Line2D([], [], color=color, label=f"depth {depth}") for depth, color in colors.items()]
     handles += [Line2D([], [], label=name, **line) for name, line in zip(noises, NOISE_LINES, strict=True)]
-    _place_legend(figure, handles, f"{note} Line: mean of runs.", columns=6)
+    legend_with_note(figure, handles, f"{note} Line: mean of runs.", columns=6, characters=135)
     return figure
 
 
@@ -166,15 +166,3 @@ def _depth_colors(depths: pd.Series) -> dict[int, Any]:
     known = sorted({int(depth) for depth in depths})
     drawn = [known[int(at)] for at in np.linspace(0, len(known) - 1, min(len(known), MOST_DEPTHS))]
     return dict(zip(drawn, sns.color_palette("viridis", len(drawn)), strict=True))
-
-
-def _place_legend(figure: Figure, handles: Sequence[Line2D], note: str, columns: int) -> None:
-    """The note is the legend's title: a label of the figure would lie over the legend."""
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        title=fill(note, 135),
-        title_fontsize=8,
-    )

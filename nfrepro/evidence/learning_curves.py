@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from nfrepro.evidence import store
 from nfrepro.evidence.comparison import Arm, Comparison
 from nfrepro.evidence.comparison_axes import Plan, plan
-from nfrepro.evidence.figures import LINE_STYLES, new_figure
+from nfrepro.evidence.figures import LINE_STYLES, legend_with_note, new_figure
 from nfrepro.evidence.paper_values import Level
 
 ROWS = {"train_top1": "training top-1 (%)", "test_top1": "test top-1 (%)"}
@@ -52,13 +52,12 @@ def draw_learning_curves(comparison: Comparison, arms: Sequence[Arm], curves: pd
         axes.set_xlabel("epoch")
     width = figure.get_figwidth()
     figure.suptitle(fill(comparison.title, int(12 * width)), fontsize=11)
-    figure.legend(
-        handles=[Line2D([], [], label=str(line), **_style(layout, line)) for line in layout.lines if line],
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        title=fill(f"{about}. Line: mean over the seeds that got so far; thin: a seed.", int(17 * width)),
-        title_fontsize=8,
+    legend_with_note(
+        figure,
+        [Line2D([], [], label=str(line), **_style(layout, line)) for line in layout.lines if line],
+        f"{about}. Line: mean over the seeds that got so far; thin: a seed.",
+        columns=3,
+        characters=int(17 * width),
     )
     return figure
 

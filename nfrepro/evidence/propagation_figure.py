@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, SymmetricalLogLocator
 
-from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, new_figure
+from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, legend_with_note, new_figure
 
 # Statistic -> title of its panel, as in figure 1 of the paper.
 PANELS = {
@@ -62,15 +62,7 @@ def draw_propagation(
         else:
             _from_zero(axes)
     figure.suptitle(fill(title, 100), fontsize=11)
-    # The note is the legend's title: a label of the figure would lie over the legend.
-    figure.legend(
-        handles=_legend(curves, paper),
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        title=fill(note, 150),
-        title_fontsize=8,
-    )
+    legend_with_note(figure, _legend(curves, paper), note, columns=3, characters=150)
     return figure
 
 

@@ -1,7 +1,6 @@
 """Lines over seeds, one a network, and what stands around their panels."""
 
 from collections.abc import Mapping, Sequence
-from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE
+from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, legend_with_note
 
 
 def line_style(number: int) -> dict[str, Any]:
@@ -43,12 +42,11 @@ def surround(figure: Figure, names: Sequence[str], title: str, note: str) -> Fig
     """The same figure with a title above all panels, and below them a legend of the lines and a note."""
     width = figure.get_figwidth()
     figure.suptitle(title, fontsize=11)
-    figure.legend(
-        handles=[Line2D([], [], label=name, **line_style(number)) for number, name in enumerate(names)],
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        title=fill(note, int(16 * width)),
-        title_fontsize=8,
+    legend_with_note(
+        figure,
+        [Line2D([], [], label=name, **line_style(number)) for number, name in enumerate(names)],
+        note,
+        columns=4,
+        characters=int(16 * width),
     )
     return figure

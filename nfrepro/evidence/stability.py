@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import NullLocator
 
-from nfrepro.evidence.figures import MARKERS, PALETTE, new_figure
+from nfrepro.evidence.figures import MARKERS, PALETTE, legend_with_note, new_figure
 from nfrepro.evidence.number_quantities import CHANCE_LEVELS
 from nfrepro.evidence.proportions import exact_interval
 from nfrepro.evidence.statistics import Interval, mean_interval
@@ -104,14 +104,7 @@ def draw_stability(
         *right.get_legend_handles_labels()[0],
         Patch(facecolor="white", edgecolor="0.5", hatch="///", label="diverged at that step"),
     ]
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        title=fill(note, int(17 * width)),
-        title_fontsize=8,
-    )
+    legend_with_note(figure, handles, note, columns=3, characters=int(17 * width))
     return figure
 
 

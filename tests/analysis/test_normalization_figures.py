@@ -1,15 +1,12 @@
 """The scripts that draw covariate_shift, nonlinearity and branch_variance, on made-up runs of their experiments."""
 
-import importlib.util
-import sys
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from analysis_script import script
 from PIL import Image
 
 from nfrepro.errors import InputError
@@ -20,17 +17,6 @@ from nfrepro.tasks.registry import SCHEMAS
 
 ROOT = Path(__file__).parents[2]
 STEPS, LAYERS = (0, 10, 20), (1, 2, 3)
-
-
-@cache
-def script(name: str) -> ModuleType:
-    specification = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "analysis" / f"{name}.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return module
 
 
 def made_up(name: str, results: Path) -> pd.DataFrame:

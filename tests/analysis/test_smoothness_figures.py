@@ -1,14 +1,11 @@
 """The script that draws smoothness, on tables written here."""
 
-import importlib.util
-import sys
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
+from analysis_script import script
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -24,17 +21,6 @@ from nfrepro.tasks.registry import SCHEMAS
 ROOT = Path(__file__).parents[2]
 LABELS = ["BN", "NF, Scaled WS", "NF without WS", "unnormalized"]
 STEPS, LENGTHS = (4, 32, 375), {"learning_rate": (0.5, 4.0), "weight_norm": (0.001, 0.01)}
-
-
-@cache
-def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("smoothness_script", ROOT / "analysis" / "smoothness.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return module
 
 
 def along_gradient(roughness: float) -> pd.DataFrame:
@@ -63,7 +49,7 @@ def table(results: Path) -> pd.DataFrame:
     """What `collect` would write of the laptop scale, and the files of its runs."""
     runs = expand(load_experiment("smoothness", ROOT / "experiments"), "laptop", SCHEMAS)
     content = collect(results, "smoothness", "laptop", runs).assign(state="completed")
-    numbers = [*script().LOGARITHMS, "landscape_rise", "top1"]
+    numbers = [*script("smoothness").LOGARITHMS, "landscape_rise", "top1"]
     content[numbers] = np.linspace(0, 1, len(content))[:, None] + np.arange(len(numbers))
     content["provenance.data"], content["provenance.data_fingerprint"] = "made-up images", "abc"
     for number, name in enumerate(content["id"]):
@@ -76,13 +62,18 @@ def table(results: Path) -> pd.DataFrame:
 
 def analyse(results: Path, table: pd.DataFrame) -> dict[str, bytes]:
     output = results / "smoothness" / "laptop" / "smoothness"
-    return {path.name: path.read_bytes() for path in script().analyse(Analysis("smoothness", "laptop", table, output))}
+    return {
+        path.name: path.read_bytes()
+        for path in script("smoothness").analyse(Analysis("smoothness", "laptop", table, output))
+    }
 
 
 def drawn(results: Path, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     figures: list[Figure] = []
-    save = script().save_figure
-    monkeypatch.setattr(script(), "save_figure", lambda figure, path: figures.append(figure) or save(figure, path))
+    save = script("smoothness").save_figure
+    monkeypatch.setattr(
+        script("smoothness"), "save_figure", lambda figure, path: figures.append(figure) or save(figure, path)
+    )
     analyse(results, table)
     return figures
 

@@ -1,14 +1,11 @@
 """Every script of a training experiment, on tables of its own experiment with made-up numbers."""
 
-import importlib.util
-import sys
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
+from analysis_script import script
 from PIL import Image
 
 from nfrepro.errors import InputError
@@ -39,17 +36,6 @@ SCRIPTS = (
 )
 # Name of a script -> of its comparison; others are called COMPARISON.
 COMPARISONS = {"deep_stability": "RATES", "nf_regnet": "TABLE"}
-
-
-@cache
-def script(name: str) -> ModuleType:
-    specification = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "analysis" / f"{name}.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return module
 
 
 def made_up(name: str, scale: str, results: Path) -> pd.DataFrame:
