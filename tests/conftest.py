@@ -4,7 +4,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tiny_experiment import TINY, Call, command
+
+# How long an example takes says more about the machine than about the example.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def equal(one: list[Batch], two: list[Batch]) -> bool:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     mixing=st.sampled_from(["none", "mixup", "cutmix", "half"]),
     crop=st.sampled_from(["padded", "inception"]),

@@ -54,7 +54,6 @@ def test_a_single_test_is_decided_by_the_95_percent_interval() -> None:
     assert decide_one((1.0, 2.0, 3.0), Bounds(high=interval.low + 1e-6)).verdict == "inconclusive"
 
 
-@settings(deadline=None)
 @given(VALUES, BOUNDS)
 def test_verdicts_agree_with_the_interval(values: list[float], bounds: Bounds) -> None:
     decision = decide_one(tuple(values), bounds)
@@ -67,7 +66,7 @@ def test_verdicts_agree_with_the_interval(values: list[float], bounds: Bounds) -
         assert interval.high <= bounds.low + 1e-9 or interval.low >= bounds.high - 1e-9
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(VALUES, BOUNDS), min_size=1, max_size=6))
 def test_more_tests_decide_nothing_that_one_alone_leaves_open(tests: list[tuple[list[float], Bounds]]) -> None:
     family = [MeanSample.of(values, bounds) for values, bounds in tests]
@@ -76,7 +75,6 @@ def test_more_tests_decide_nothing_that_one_alone_leaves_open(tests: list[tuple[
         assert together.verdict in (alone.verdict, "inconclusive")
 
 
-@settings(deadline=None)
 @given(VALUES, BOUNDS)
 def test_no_evidence_is_both_for_and_against(values: list[float], bounds: Bounds) -> None:
     p = MeanSample.of(values, bounds).p_values()

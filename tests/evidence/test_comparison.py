@@ -23,7 +23,7 @@ PERCENT = st.floats(0, 100, allow_nan=False)
 STATES = st.sampled_from(["completed", "diverged", "failed", "missing", "interrupted"])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(STATES, PERCENT), min_size=12, max_size=12))
 def test_every_run_is_counted_once_and_the_interval_is_scipys(runs: list[tuple[str, float]]) -> None:
     table = training_table()

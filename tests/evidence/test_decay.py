@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from scipy import stats
@@ -18,7 +18,6 @@ from nfrepro.evidence.measured_run import MeasuredRun, NoValue
 DEPTHS = [1.0, 2.0, 4.0, 8.0, 16.0]
 
 
-@settings(deadline=None)
 @given(st.floats(0.1, 0.99), st.floats(0.01, 100))
 def test_an_exponential_is_found_exactly(rate: float, scale: float) -> None:
     values = [scale * rate**x for x in DEPTHS]
@@ -29,7 +28,6 @@ def test_an_exponential_is_found_exactly(rate: float, scale: float) -> None:
     assert fit_decay(DEPTHS, values, "power").r_squared < 0.95
 
 
-@settings(deadline=None)
 @given(st.floats(0.1, 3.0), st.floats(0.01, 100))
 def test_a_power_is_found_exactly(rate: float, scale: float) -> None:
     values = [scale * x**-rate for x in DEPTHS]

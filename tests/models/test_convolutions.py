@@ -74,7 +74,7 @@ def test_same_padding_gives_the_size_xla_gives(size: int, kernel: int, stride: i
     assert (size + before + after - kernel) // stride + 1 == -(-size // stride) or stride > kernel
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(5, 12), st.integers(5, 12), st.sampled_from([1, 3]), st.sampled_from([1, 2]))
 def test_same_convolution_visits_the_pixels_xla_visits(height: int, width: int, kernel: int, stride: int) -> None:
     convolution = Conv2d(1, 1, kernel, stride, "same").double()

@@ -161,7 +161,7 @@ def test_a_quadratic_form_by_hand() -> None:
 
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("centred", [False, True])
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(count=st.integers(2, 9), size=st.integers(1, 4), seed=st.integers(0, 1000))
 def test_autocorrelation_is_its_long_form(closed: bool, centred: bool, count: int, size: int, seed: int) -> None:
     rows = np.random.default_rng(seed).normal(size=(count, size))

@@ -137,7 +137,7 @@ numbers = st.floats(-10, 10)
 variances = st.floats(0.01, 10)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(numbers, variances, numbers, variances), min_size=1, max_size=4), st.floats(0.1, 10))
 def test_units_order_and_signs_do_not_matter(channels: list[tuple[float, ...]], unit: float) -> None:
     mean, variance, other_mean, other_variance = (list(values) for values in zip(*channels, strict=True))

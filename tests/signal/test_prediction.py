@@ -467,7 +467,7 @@ def descriptions(draw: st.DrawFn) -> NetworkDescription:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(descriptions())
 def test_no_variance_is_negative(description: NetworkDescription) -> None:
     plot = predict(description)
@@ -476,7 +476,7 @@ def test_no_variance_is_negative(description: NetworkDescription) -> None:
     assert (numbers >= 0.0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(ACTIVATIONS), st.floats(0.0, 1e6), st.floats(0.0, 1.0))
 def test_a_covariance_is_at_most_the_second_moment(activation: object, q: float, rho: float) -> None:
     got = gaussian_moments(activation, q, rho * q)  # type: ignore[arg-type]
@@ -484,14 +484,14 @@ def test_a_covariance_is_at_most_the_second_moment(activation: object, q: float,
     assert got.mean**2 <= got.covariance + 1e-12 * got.second_moment <= got.second_moment * (1 + 2e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0.1, 4.0), st.booleans(), st.floats(0.0, 2.0), st.sampled_from([1.0, -2.0, 0.3]))
 def test_a_linear_activation_shifts_no_mean(scale: float, standardized: bool, alpha: float, slope: float) -> None:
     plot = predict(network(Convolution(scale, standardized), (2, 2), alpha, activation=lambda x: slope * x))
     np.testing.assert_allclose(plot["avg_sq_mean"], 0.0, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0.0, 1.5), st.floats(0.01, 0.5), st.booleans(), st.sampled_from([F.relu, F.silu]))
 def test_variance_grows_with_alpha(alpha: float, more: float, standardized: bool, activation: object) -> None:
     convolution = Convolution(1.0 if standardized else 2.0, standardized)

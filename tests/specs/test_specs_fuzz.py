@@ -61,9 +61,7 @@ TOKENS = [
 ]
 WORDS = [line for line in VALID.decode().replace(":", "\n").split("\n") if line.strip()]
 
-FUZZ = settings(
-    deadline=None, database=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZ = settings(database=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

@@ -62,9 +62,7 @@ def one_id(runs):
     return expand_document
 
 
-SHARED = settings(
-    deadline=None, database=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SHARED = settings(database=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def test_the_identity_is_a_hash_of_the_canonical_text():

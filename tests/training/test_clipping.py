@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from timm.utils.agc import adaptive_clip_grad
 from torch import Tensor, nn
@@ -37,7 +37,6 @@ def units(x: Tensor) -> Tensor:
     return x.reshape(1, -1) if x.ndim <= 1 else x.flatten(1)
 
 
-@settings(deadline=None)
 @given(
     shape=SHAPES,
     clip_factor=st.floats(0.01, 0.16),
