@@ -1,13 +1,11 @@
 """The experiments that ship: all four scales expand, and at smoke each runs to a table and a figure."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from in_this_process import nfrepro_here, script_here
 
 from nfrepro.models.registry import build
 from nfrepro.specs import Experiment, expand, find_experiments, load_experiment
@@ -76,24 +74,11 @@ def test_every_network_of_every_scale_can_be_made(experiment: Experiment) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_smoke_runs_to_a_table_and_a_figure(name: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    call = [
-        sys.executable,
-        "-m",
-        "nfrepro",
-        "sweep",
-        name,
-        "--scale",
-        "smoke",
-        "--executor",
-        "debug",
-        "--results",
-        str(tmp_path),
-    ]
-    swept = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    where = ("--scale", "smoke", "--results", str(tmp_path))
+    swept = nfrepro_here("sweep", name, *where, "--executor", "debug", "--threads", "1")
     assert swept.returncode == 0, swept.stderr
     table = pd.read_csv(tmp_path / name / "smoke" / "runs.csv")
     assert set(table["state"]) <= {"completed", "diverged"}
-    draw = [sys.executable, f"analysis/{name}.py", "--scale", "smoke", "--results", str(tmp_path)]
-    subprocess.run(draw, cwd=ROOT, env=environment, capture_output=True, timeout=120, check=True)
+    drawn = script_here(name, *where)
+    assert drawn.returncode == 0, drawn.stderr
     assert list((tmp_path / name / "smoke").glob(f"{name}*.png"))

@@ -9,10 +9,10 @@ from types import ModuleType
 
 import pandas as pd
 import pytest
+from in_this_process import nfrepro_here
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
-from tiny_experiment import command
 
 from nfrepro.errors import InputError
 
@@ -34,9 +34,8 @@ EXPERIMENTS = {
 def swept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Name of the experiment, and the results of its smoke scale."""
     results = tmp_path_factory.mktemp(request.param)
-    overrides = EXPERIMENTS[request.param][0]
-    line, environment = command(ROOT / "experiments", results, ["sweep", request.param, "--scale", "smoke", *overrides])
-    called = subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    where, overrides = ("--scale", "smoke", "--results", str(results)), EXPERIMENTS[request.param][0]
+    called = nfrepro_here("sweep", request.param, *where, *overrides, "--executor", "debug", "--threads", "1")
     assert called.returncode == 0, called.stdout + called.stderr
     return request.param, results
 

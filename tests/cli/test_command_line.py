@@ -119,7 +119,7 @@ def test_status_and_collect_tell_what_is_missing(nfrepro: Call, results: Path) -
 def test_runs_that_left_the_experiment_stay_in_the_table_but_are_marked(
     nfrepro: Call, results: Path, experiments: Path
 ) -> None:
-    nfrepro("sweep", "tiny", "--scale", "smoke")
+    nfrepro("sweep", "tiny", "--scale", "smoke", "--jobs", "1")
     (experiments / "tiny.yaml").write_text(TINY.replace("[0.2, 1.0]", "[0.2]"))
     called = nfrepro("collect", "tiny", "--scale", "smoke")
     assert "2 stored runs are not part of the experiment as it is now" in called.stdout

@@ -19,7 +19,7 @@ from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
 # Some seconds of training: long enough to be hit in the middle.
-LONG = TINY.replace("train_images: 96", "train_images: 1600").replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]")
+LONG = TINY.replace("train_images: 96", "train_images: 960").replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]")
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_a_killed_process_costs_its_run_only(experiments: Path, results: Path, r
     assert sweep.returncode == 1, output
     assert f"process {rank} of its 2 was killed by SIGKILL" in output
     assert output.splitlines()[-1] == "2 runs: 1 completed, 1 interrupted"
-    again = start(experiments, results, *call)  # by one process
+    again = start(experiments, results, *call, "--threads", "1")  # by one process
     output, _ = again.communicate(timeout=300)
     assert again.returncode == 0, output
     assert sorted(record["executions"] for record in records(results).values()) == [1, 2]

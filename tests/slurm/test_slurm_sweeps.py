@@ -100,7 +100,7 @@ def test_a_dead_node_and_a_more_important_job_cost_no_run(
     slurm: Slurm, submit: Call, experiments: Path, results: Path
 ) -> None:
     (experiments / "tiny.yaml").write_text(
-        LONG.replace("seed: [0, 1]", "seed: [0]").replace("epochs: 40", "epochs: 120")
+        LONG.replace("seed: [0, 1]", "seed: [0]").replace("epochs: 40", "epochs: 80")
     )
     # A job has all GPUs of its node: one node dies, the other is wanted by partition `high`.
     assert submit(profile=PROFILE + "gpus_per_run: 2\nprocesses_per_run: 1\ndevice: cpu\n").returncode == 0
@@ -143,12 +143,13 @@ def test_an_array_that_was_accepted_although_sbatch_failed_is_withdrawn(
     (tmp_path / "bin" / "sbatch").write_text(f'#!/bin/sh\n{real} "$@" >/dev/null\necho timed out >&2\nexit 1\n')
     (tmp_path / "bin" / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{path}")
-    refused = submit()
+    together = PROFILE + "runs_per_job: 4\n"
+    refused = submit(profile=together)
     assert refused.returncode == 2
     assert "timed out; nothing was submitted" in refused.stderr
     monkeypatch.setenv("PATH", path)
     wait_until(lambda: not slurm("squeue", "-h"))
-    assert submit().stderr == "4 runs: 4 to submit\n"
+    assert submit(profile=together).stderr == "4 runs: 4 to submit\n"
     wait_until(lambda: done(results))
     assert {record["executions"] for record in records(results).values()} == {1}
 
