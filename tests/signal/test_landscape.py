@@ -68,7 +68,7 @@ def test_every_filter_has_the_norm_of_the_models_own(name: str) -> None:
                 assert not direction[key].any(), key
                 continue
             for d, w in zip(direction[key], weight, strict=True):
-                assert float(d.norm()) == pytest.approx(float(w.norm()), rel=1e-5), key
+                assert d.norm().item() == pytest.approx(w.norm().item(), rel=1e-5), key
         if weight.numel() > 8 and weight.ndim > 1:
             assert not torch.equal(first[key], second[key])
 
