@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, new_figure, save_figure
+from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, legend_with_note, new_figure, save_figure
 from nfrepro.evidence.propagation_curves import check_some, read_curves, unfinished
 from nfrepro.evidence.propagation_figure import PANELS
 from nfrepro.evidence.script import Analysis, run_script
@@ -38,12 +37,12 @@ def draw(curves: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
     grid = figure.subplots(len(PANELS), len(steps), sharex=True, sharey="row", squeeze=False)
     for panels, (statistic, name) in zip(grid, PANELS.items(), strict=True):
         for axes, step in zip(panels, steps, strict=True):
-            for number, rows in enumerate(curves.values()):
+            for number, (label, rows) in enumerate(curves.items()):
                 over_seeds = rows[rows["step"] == step].groupby("block")[statistic].agg(["mean", "min", "max"])
                 color = PALETTE[number]
                 axes.fill_between(over_seeds.index, over_seeds["min"], over_seeds["max"], color=color, alpha=0.25)
                 line = {"color": color, "linestyle": LINE_STYLES[number], "marker": MARKERS[number], "markersize": 3}
-                axes.plot(over_seeds.index, over_seeds["mean"], **line)
+                axes.plot(over_seeds.index, over_seeds["mean"], label=label, **line)
             axes.set_yscale("linear" if statistic == "avg_sq_mean" else "log")
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         panels[0].set_ylabel(name)
@@ -52,16 +51,7 @@ def draw(curves: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel("block depth")
     figure.suptitle(title, fontsize=11)
-    handles = grid[0][0].lines
-    figure.legend(
-        handles,
-        list(curves),
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        title=fill(note, 130),
-        title_fontsize=8,
-    )
+    legend_with_note(figure, grid[0][0].lines, note, columns=2, characters=130)
     return figure
 
 

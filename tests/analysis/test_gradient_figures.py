@@ -1,6 +1,5 @@
 """The script that draws gradient_correlation, on runs made up here."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from project_scripts import script
 
 from nfrepro.errors import InputError
 from nfrepro.evidence.script import Analysis
@@ -64,15 +64,11 @@ def write(results: Path, content: pd.DataFrame) -> Path:
 
 def analysed(results: Path, monkeypatch: pytest.MonkeyPatch, save: bool = False) -> tuple[dict[str, list[str]], str]:
     """Network -> the other cells of its row, and the note, from the script called in this process."""
-    specification = importlib.util.spec_from_file_location("gradient_script", ROOT / "analysis" / f"{NAME}.py")
-    assert specification is not None
-    assert specification.loader is not None
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
+    module = script(NAME)
     if not save:
-        monkeypatch.setattr(script, "save_figure", lambda figure, path: [])
+        monkeypatch.setattr(module, "save_figure", lambda figure, path: [])
     folder = results / NAME / "laptop"
-    (path, *_) = script.analyse(Analysis(NAME, "laptop", pd.read_csv(folder / "runs.csv"), folder / NAME))
+    (path, *_) = module.analyse(Analysis(NAME, "laptop", pd.read_csv(folder / "runs.csv"), folder / NAME))
     text = path.read_text()
     lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")][2:]
     return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}, text

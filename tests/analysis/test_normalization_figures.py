@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from analysis_script import script
 from PIL import Image
+from project_scripts import script
 
 from nfrepro.errors import InputError
 from nfrepro.evidence.collection import collect, read_table, table_path, write_table

@@ -1,11 +1,9 @@
 """The scripts that draw figure_1, figure_2 and signal_in_training, on runs of the smoke scale."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -13,6 +11,7 @@ from in_this_process import nfrepro_here
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from project_scripts import script
 
 from nfrepro.errors import InputError
 
@@ -47,23 +46,13 @@ def run_script(name: str, results: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    specification = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "analysis" / f"{name}.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, f"{name}_script", module)
-    specification.loader.exec_module(module)
-    return module
-
-
 def drawn(
     name: str, results: Path, monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame | None = None
 ) -> tuple[list[Path], Figure]:
     """Calls the script in this process; its files, and the figure that it saved."""
     from nfrepro.evidence.script import Analysis
 
-    module, folder = script(name, monkeypatch), results / name / "smoke"
+    module, folder = script(name), results / name / "smoke"
     figures: list[Figure] = []
     save = module.save_figure
     monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure) or save(figure, path))

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from analysis_script import script
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from project_scripts import script
 
 from nfrepro.errors import InputError
 from nfrepro.evidence.collection import collect, read_table, table_path, write_table

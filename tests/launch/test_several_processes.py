@@ -18,7 +18,7 @@ from nfrepro.launch.job import Place, execute
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
-# Some seconds of training: long enough to be hit in the middle.
+# 120 steps, at each of which processes wait for one another: long enough to be hit in the middle.
 LONG = TINY.replace("train_images: 96", "train_images: 960").replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]")
 
 

@@ -1,6 +1,5 @@
 """The stored report is what the stored results give, and what it does not support is explained."""
 
-import importlib.util
 import platform
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from project_scripts import script
 
 from nfrepro.report.reading import Report, read_report
 from nfrepro.report.writing import write_report
@@ -34,12 +34,8 @@ def test_what_is_contradicted_or_inconclusive_has_a_likely_reason(report: Report
 
 
 def test_the_readmes_verdicts_are_those_of_the_report() -> None:
-    specification = importlib.util.spec_from_file_location("verdicts_page", ROOT / "docs" / "verdicts.py")
-    assert specification is not None
-    assert specification.loader is not None
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
-    assert script.page() == script.PAGE.read_text(encoding="utf-8"), "run `make report`"
+    verdicts = script("verdicts", "docs")
+    assert verdicts.page() == verdicts.PAGE.read_text(encoding="utf-8"), "run `make report`"
 
 
 def test_the_readme_shows_three_figures() -> None:

@@ -1,4 +1,4 @@
-"""The scripts of analysis/ as modules."""
+"""The scripts of analysis/ and docs/ as modules."""
 
 import importlib.util
 import sys
@@ -6,13 +6,13 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-ANALYSIS = Path(__file__).parents[1] / "analysis"
+ROOT = Path(__file__).parents[1]
 
 
 @cache
-def script(name: str) -> ModuleType:
-    """The module of analysis/NAME.py."""
-    specification = importlib.util.spec_from_file_location(f"{name}_script", ANALYSIS / f"{name}.py")
+def script(name: str, folder: str = "analysis") -> ModuleType:
+    """The module of FOLDER/NAME.py."""
+    specification = importlib.util.spec_from_file_location(f"{name}_script", ROOT / folder / f"{name}.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
