@@ -1,7 +1,7 @@
 """Top-1 of NF-ResNets by activation, each with its gamma and without (claim C47)."""
 
-from nfrepro.evidence.comparison import Comparison, named
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison, named
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "activations"
 ACTIVATIONS = {"relu": "ReLU", "silu": "SiLU", "gelu": "GELU", "tanh": "tanh", "sigmoid": "sigmoid"}

@@ -1,7 +1,7 @@
 """Top-1 accuracy against the residual scale alpha: table and figure, from runs.csv (claim C35)."""
 
-from nfrepro.evidence.comparison import Comparison, number
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison, number
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "alpha_ablation"
 COMPARISON = Comparison(

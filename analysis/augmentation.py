@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from nfrepro.evidence.comparison import Comparison, Factor, named
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison, Factor, named
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "augmentation"
 MIXING = {"mixup": "MixUp", "cutmix": "CutMix", "half": "MixUp + CutMix"}

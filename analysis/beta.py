@@ -1,7 +1,7 @@
 """Top-1 with the divisor beta reset at transition blocks, never reset, or off, by alpha."""
 
-from nfrepro.evidence.comparison import Comparison, named, number
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison, named, number
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "beta"
 NAMES = {"ledger": "reset", "no_reset": "no reset", "off": "off"}

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from nfrepro.evidence.comparison import Comparison, Factor
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison, Factor
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "bn_order"
 ORDERS = {"bn_relu_conv": "BN-ReLU-Conv", "relu_bn_conv": "ReLU-BN-Conv", "v1": "Conv-BN-ReLU (version 1)"}

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from nfrepro.evidence.figures import new_figure, save_figure
-from nfrepro.evidence.propagation_curves import check_some, read_curves, unfinished
-from nfrepro.evidence.script import Analysis, run_script, write_markdown
-from nfrepro.evidence.seed_lines import draw_over_seeds, surround
-from nfrepro.evidence.statistics import mean_interval
+from nfrepro.plots.script import Analysis, run_script, write_markdown
+from nfrepro.plots.seed_lines import draw_over_seeds, surround
+from nfrepro.plots.style import new_figure, save_figure
+from nfrepro.runs.propagation_curves import check_some, read_curves, unfinished
+from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "branch_variance"
 FILE = "propagation.csv"

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from nfrepro.evidence.comparison import Comparison, Factor, read_arms, setting
-from nfrepro.evidence.figures import save_figure
-from nfrepro.evidence.number_quantities import CHANCE_LEVELS
-from nfrepro.evidence.script import Analysis, run_script, write_markdown
-from nfrepro.evidence.stability import draw_stability, peak_rate, read_outcomes, stability_rows
+from nfrepro.claims.number_quantities import CHANCE_LEVELS
+from nfrepro.plots.comparison import Comparison, Factor, read_arms, setting
+from nfrepro.plots.script import Analysis, run_script, write_markdown
+from nfrepro.plots.stability import draw_stability, peak_rate, read_outcomes, stability_rows
+from nfrepro.plots.style import save_figure
 
 EXPERIMENT = "deep_stability"
 # Peak learning rate -> how many of how many runs of NF-ResNet-288 collapsed; section 5, second hand.

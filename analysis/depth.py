@@ -1,9 +1,9 @@
 """Table 1 of the paper: top-1 by depth and method, plain and regularised."""
 
-from nfrepro.evidence.comparison import Comparison
-from nfrepro.evidence.factors import DEPTH, METHOD, REGULARIZATION
-from nfrepro.evidence.paper_values import PaperValue, Reference
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison
+from nfrepro.plots.factors import DEPTH, METHOD, REGULARIZATION
+from nfrepro.plots.paper_values import PaperValue, Reference
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "depth"
 TABLE_1 = Reference(

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from nfrepro.evidence.figures import save_figure
-from nfrepro.evidence.propagation_curves import read_curves, unfinished
-from nfrepro.evidence.propagation_figure import PaperValues, draw_propagation
-from nfrepro.evidence.propagation_table import stage_ends
-from nfrepro.evidence.script import Analysis, run_script, write_markdown
+from nfrepro.plots.propagation_figure import PaperValues, draw_propagation
+from nfrepro.plots.propagation_table import stage_ends
+from nfrepro.plots.script import Analysis, run_script, write_markdown
+from nfrepro.plots.style import save_figure
+from nfrepro.runs.propagation_curves import read_curves, unfinished
 
 EXPERIMENT = "figure_1"
 LABELS = {"bn_relu_conv": "BN-ReLU-Conv", "relu_bn_conv": "ReLU-BN-Conv"}

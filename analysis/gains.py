@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from nfrepro.evidence.script import Analysis, run_script, write_markdown
-from nfrepro.evidence.statistics import mean_interval
+from nfrepro.plots.script import Analysis, run_script, write_markdown
+from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "gains"
 

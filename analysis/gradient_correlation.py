@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from nfrepro.errors import InputError
-from nfrepro.evidence.decay import Decay, Law, fit_decay
-from nfrepro.evidence.figures import save_figure
-from nfrepro.evidence.gradient_figures import Kind, Numbers, draw_decay, draw_distances
-from nfrepro.evidence.propagation_curves import unfinished
-from nfrepro.evidence.script import Analysis, run_script, write_markdown
-from nfrepro.evidence.statistics import mean_interval
+from nfrepro.plots.gradient_figures import Kind, Numbers, draw_decay, draw_distances
+from nfrepro.plots.script import Analysis, run_script, write_markdown
+from nfrepro.plots.style import save_figure
+from nfrepro.runs.propagation_curves import unfinished
 from nfrepro.signal import GradientCorrelation, brown_noise, white_noise
+from nfrepro.stats.decay import Decay, Law, fit_decay
+from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "gradient_correlation"
 TABLE = "autocorrelation.csv"

@@ -1,8 +1,8 @@
 """Top-1 with GroupNorm and Weight Standardization, BatchNorm, and no normalization, at a usual and a small batch."""
 
-from nfrepro.evidence.comparison import Comparison
-from nfrepro.evidence.factors import BATCH_SIZE, METHOD
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison
+from nfrepro.plots.factors import BATCH_SIZE, METHOD
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "group_norm"
 COMPARISON = Comparison(

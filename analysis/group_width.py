@@ -1,8 +1,8 @@
 """Top-1 by the width of convolution groups, from depthwise up, with BatchNorm and without (claims C31, C32)."""
 
-from nfrepro.evidence.comparison import Comparison, number
-from nfrepro.evidence.factors import METHOD
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison, number
+from nfrepro.plots.factors import METHOD
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "group_width"
 COMPARISON = Comparison(

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from nfrepro.evidence.comparison import Comparison, Factor
-from nfrepro.evidence.factors import BATCH_SIZE, METHODS
-from nfrepro.evidence.paper_values import Level, PaperValue, Reference
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison, Factor
+from nfrepro.plots.factors import BATCH_SIZE, METHODS
+from nfrepro.plots.paper_values import Level, PaperValue, Reference
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "large_batch"
 CLIPPED = "NF + AGC"

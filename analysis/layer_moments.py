@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from nfrepro.evidence.script import Analysis, run_script, write_markdown
-from nfrepro.evidence.statistics import mean_interval
+from nfrepro.plots.script import Analysis, run_script, write_markdown
+from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "layer_moments"
 NUMBERS = {

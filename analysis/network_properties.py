@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nfrepro.evidence.script import Analysis, run_script, write_markdown
+from nfrepro.plots.script import Analysis, run_script, write_markdown
 
 EXPERIMENT = "network_properties"
 # Read off the paper's figure 3, in units of 1e9; error 0.03.

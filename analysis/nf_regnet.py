@@ -10,16 +10,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nfrepro.errors import InputError
-from nfrepro.evidence.comparison import Comparison, Factor, named, read_arms, setting
-from nfrepro.evidence.comparison_figure import draw_comparison
-from nfrepro.evidence.comparison_table import table_note, table_rows
-from nfrepro.evidence.factors import METHOD
-from nfrepro.evidence.figures import save_figure
-from nfrepro.evidence.paper_values import Level, PaperValue, Reference, Trust
-from nfrepro.evidence.script import Analysis, run_script, write_markdown
 from nfrepro.models.options import FAMILIES
 from nfrepro.models.registry import build
 from nfrepro.options import Options
+from nfrepro.plots.comparison import Comparison, Factor, named, read_arms, setting
+from nfrepro.plots.comparison_figure import draw_comparison
+from nfrepro.plots.comparison_table import table_note, table_rows
+from nfrepro.plots.factors import METHOD
+from nfrepro.plots.paper_values import Level, PaperValue, Reference, Trust
+from nfrepro.plots.script import Analysis, run_script, write_markdown
+from nfrepro.plots.style import save_figure
 
 EXPERIMENT = "nf_regnet"
 MIXED = "MixUp + CutMix"

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nfrepro.evidence.comparison import Comparison, Factor
-from nfrepro.evidence.figures import new_figure, save_figure
-from nfrepro.evidence.script import Analysis, run_script
-from nfrepro.evidence.seed_lines import draw_over_seeds, surround
-from nfrepro.evidence.statistics import mean_interval
-from nfrepro.evidence.watched_training import WatchedTraining, read_watched
+from nfrepro.plots.comparison import Comparison, Factor
+from nfrepro.plots.script import Analysis, run_script
+from nfrepro.plots.seed_lines import draw_over_seeds, surround
+from nfrepro.plots.style import new_figure, save_figure
+from nfrepro.plots.watched_training import WatchedTraining, read_watched
+from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "nonlinearity"
 FILE = "activation_use.csv"

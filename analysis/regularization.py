@@ -1,8 +1,8 @@
 """Top-1 with and without stochastic depth and dropout, with BatchNorm and without; learning curves (claim C24)."""
 
-from nfrepro.evidence.comparison import Comparison
-from nfrepro.evidence.factors import DEPTH, METHOD, REGULARIZATION
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison
+from nfrepro.plots.factors import DEPTH, METHOD, REGULARIZATION
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "regularization"
 COMPARISON = Comparison(

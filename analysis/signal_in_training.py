@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nfrepro.evidence.figures import LINE_STYLES, MARKERS, PALETTE, legend_with_note, new_figure, save_figure
-from nfrepro.evidence.propagation_curves import check_some, read_curves, unfinished
-from nfrepro.evidence.propagation_figure import PANELS
-from nfrepro.evidence.script import Analysis, run_script
+from nfrepro.plots.propagation_figure import PANELS
+from nfrepro.plots.script import Analysis, run_script
+from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE, legend_with_note, new_figure, save_figure
+from nfrepro.runs.propagation_curves import check_some, read_curves, unfinished
 
 EXPERIMENT = "signal_in_training"
 LABELS = {"bn_resnet": "BN (BN-ReLU-Conv)", "nf_resnet": "NF (Scaled WS, alpha 0.2)"}

@@ -1,8 +1,8 @@
 """Top-1 with the SkipInit scalar on top of alpha, by its initial value, or without one (claim C36)."""
 
-from nfrepro.evidence.comparison import Comparison, named, number
-from nfrepro.evidence.factors import DEPTH
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison, named, number
+from nfrepro.plots.factors import DEPTH
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "skipinit_gain"
 NAMES = {0.0: "from 0", 1.0: "from 1", None: "none"}

@@ -1,9 +1,9 @@
 """Table 2 of the paper: top-1 at small batch sizes, with BatchNorm and without."""
 
-from nfrepro.evidence.comparison import Comparison
-from nfrepro.evidence.factors import BATCH_SIZE, METHOD
-from nfrepro.evidence.paper_values import PaperValue, Reference
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison
+from nfrepro.plots.factors import BATCH_SIZE, METHOD
+from nfrepro.plots.paper_values import PaperValue, Reference
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "small_batch"
 TABLE_2 = Reference(

@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from nfrepro.errors import InputError
-from nfrepro.evidence.figures import save_figure
-from nfrepro.evidence.landscape_figure import draw_landscapes
-from nfrepro.evidence.propagation_curves import read_curves, unfinished
-from nfrepro.evidence.script import Analysis, run_script, write_markdown
-from nfrepro.evidence.smoothness_figure import draw_smoothness
-from nfrepro.evidence.statistics import mean_interval
+from nfrepro.plots.landscape_figure import draw_landscapes
+from nfrepro.plots.script import Analysis, run_script, write_markdown
+from nfrepro.plots.smoothness_figure import draw_smoothness
+from nfrepro.plots.style import save_figure
+from nfrepro.runs.propagation_curves import read_curves, unfinished
+from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "smoothness"
 NETWORKS = {

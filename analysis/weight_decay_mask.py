@@ -1,7 +1,7 @@
 """Top-1 with weight decay on weights only, or on gains, biases and SkipInit scalars as well (claim C37)."""
 
-from nfrepro.evidence.comparison import Comparison, named, number
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison, named, number
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "weight_decay_mask"
 COMPARISON = Comparison(

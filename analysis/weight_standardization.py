@@ -1,8 +1,8 @@
 """Top-1 with Scaled Weight Standardization, plain Weight Standardization, or none, by depth (claim C45)."""
 
-from nfrepro.evidence.comparison import Comparison, named
-from nfrepro.evidence.factors import DEPTH
-from nfrepro.evidence.script import compared, run_script
+from nfrepro.plots.comparison import Comparison, named
+from nfrepro.plots.factors import DEPTH
+from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "weight_standardization"
 NAMES = {"scaled_ws": "Scaled WS", "ws": "plain WS", "he": "none, He init"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from nfrepro.evidence.figures import PALETTE, new_figure, save_figure
+from nfrepro.plots.style import PALETTE, new_figure, save_figure
 
 BRANCH = ["1×1 scaled WS", "activation · γ", "3×3 scaled WS", "activation · γ", "1×1 scaled WS"]
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import nfrepro
 from nfrepro.bench_workers import bench_overhead, bench_packing
-from nfrepro.evidence import store
-from nfrepro.evidence.provenance import provenance
 from nfrepro.launch import submission as kept
 from nfrepro.launch.cluster import Cluster
+from nfrepro.runs import store
+from nfrepro.runs.provenance import provenance
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 

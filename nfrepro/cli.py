@@ -222,8 +222,8 @@ def sweep(
     if dry_run and (executor != "slurm" or force is not None):
         raise InputError("--dry-run shows what --executor slurm would submit; it goes with no other, nor with --force")
     runs = _expand(name, scale, overrides, experiments)
-    from nfrepro.evidence import store
     from nfrepro.launch.plan import make_plan
+    from nfrepro.runs import store
 
     if force is not None:
         for removed in store.remove_matching(results, runs, force):
@@ -392,11 +392,11 @@ def claims(
     ] = False,
 ) -> None:
     """Verdicts on the paper's claims, from stored results. Runs nothing."""
-    from nfrepro.evidence import claim_lines
-    from nfrepro.evidence.claim_checks import check_runs, check_scale
-    from nfrepro.evidence.claim_verdicts import judge
-    from nfrepro.evidence.claims import select_claims
-    from nfrepro.evidence.claims_file import load_claims
+    from nfrepro.claims import lines as claim_lines
+    from nfrepro.claims.checks import check_runs, check_scale
+    from nfrepro.claims.claim import select_claims
+    from nfrepro.claims.file import load_claims
+    from nfrepro.claims.judge import judge
 
     stated = load_claims(experiments, SCHEMAS)
     wanted = select_claims(stated, ids or [])
@@ -596,7 +596,7 @@ def _model_options(overrides: Sequence[str] | None) -> dict[str, Any]:
 
 def _accuracy_report(subject: "Subject", result: "Evaluation") -> dict[str, Any]:
     """What was evaluated how, with what result; accuracies are in percent, with their intervals."""
-    from nfrepro.evidence.proportions import wilson_interval
+    from nfrepro.stats.proportions import wilson_interval
 
     top1, top5 = (
         wilson_interval(round(share * result.images / 100), result.images) for share in (result.top1, result.top5)
@@ -648,7 +648,7 @@ def _prepare(runs: Sequence[Run], processes: int = 1) -> None:
 
 def _lift_cancellations(runs: Sequence[Run], results: Path) -> None:
     """Whoever asks for `runs` after they were cancelled wants them."""
-    from nfrepro.evidence import cancellation, store
+    from nfrepro.runs import cancellation, store
 
     for run in runs:
         cancellation.lift(store.run_folder(results, run))
@@ -735,8 +735,8 @@ def _sweep_on_slurm(
 
 
 def _left_for_slurm(runs: Sequence[Run], results: Path, retry: bool, queued: set[str]) -> list[Run]:
-    from nfrepro.evidence import store
     from nfrepro.launch.plan import make_plan
+    from nfrepro.runs import store
 
     plan = make_plan(runs, results, retry)
     states = {run.id: store.read(store.run_folder(results, run)).state for run in plan.execute}
@@ -755,7 +755,7 @@ EXECUTORS = ("local", "local-queue", "slurm", "debug")
 
 def _write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None) -> None:
     """Writes the table of `runs`; with overrides it has a name of its own, and replaces no other."""
-    from nfrepro.evidence import collection
+    from nfrepro.runs import table as collection
 
     experiment, scale = runs[0].experiment, runs[0].scale
     table = collection.collect(results, experiment, scale, runs)
@@ -768,7 +768,7 @@ def _write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | 
 
 def _exit_by_state(runs: Sequence[Run], results: Path) -> None:
     """Says how many runs are where; exit status 1 unless all are done, with a list of those that are not."""
-    from nfrepro.evidence import store
+    from nfrepro.runs import store
 
     stored = {run.id: store.read(store.run_folder(results, run)) for run in runs}
     for name, found in stored.items():

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sizes import ImageSizes, image_sizes
-from nfrepro.evidence import store
 from nfrepro.launch import cost, measurements
 from nfrepro.launch.cluster import Cluster
 from nfrepro.launch.machine import Share
 from nfrepro.launch.plan import Plan
 from nfrepro.launch.shapes import Shape, find_shapes
 from nfrepro.launch.submission import divide
+from nfrepro.runs import store
 from nfrepro.specs import Run
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.work import Work, count_work

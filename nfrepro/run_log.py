@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from nfrepro.evidence import progress, store
 from nfrepro.launch import submitted
+from nfrepro.runs import progress, store
 from nfrepro.specs import Run
 
 

@@ -12,11 +12,11 @@ from nfrepro import atomic
 from nfrepro.allocation import keep_freed_memory
 from nfrepro.data.probe_batch import folder_batch, gaussian_batch
 from nfrepro.errors import InputError
-from nfrepro.evidence.figures import save_figure
-from nfrepro.evidence.propagation_figure import draw_propagation
 from nfrepro.lookup import NamedNetwork
 from nfrepro.models.description import describe
 from nfrepro.options import Options
+from nfrepro.plots.propagation_figure import draw_propagation
+from nfrepro.plots.style import save_figure
 from nfrepro.seeding import stream_seed
 from nfrepro.signal import long_form, predict, propagation
 

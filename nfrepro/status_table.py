@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from nfrepro.evidence.status import Row
+from nfrepro.runs.status import Row
 
 SEPARATOR = "  "
 WANTED_OF_A_NAME = 32  # a column goes rather than more of a run's name

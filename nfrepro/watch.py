@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from nfrepro.evidence.status import ACTIVE, Row
-from nfrepro.evidence.store import DONE
+from nfrepro.runs.status import ACTIVE, Row
+from nfrepro.runs.store import DONE
 from nfrepro.status_table import numbers, table
 
 SECONDS_BETWEEN_LOOKS = 2.0

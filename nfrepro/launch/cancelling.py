@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nfrepro.errors import InputError
-from nfrepro.evidence import cancellation, status, store
 from nfrepro.launch import scheduler, submitted
 from nfrepro.launch import submission as kept
 from nfrepro.launch.submission import Submission
+from nfrepro.runs import cancellation, status, store
 from nfrepro.specs import Run
 
 OVER: set[status.State] = {"completed", "diverged", "cancelled", "failed"}

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from nfrepro.evidence.provenance import processor
 from nfrepro.launch.cost import DeviceType, image_bytes, rows_at_once
 from nfrepro.launch.local_workers import worker_environment
 from nfrepro.launch.measurements import Device, Measurement, Status
 from nfrepro.launch.shapes import Shape
+from nfrepro.runs.provenance import processor
 from nfrepro.tasks.work import Work
 
 GIGABYTE = 10**9

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nfrepro.errors import InputError
-from nfrepro.evidence import cancellation, progress, store
-from nfrepro.evidence.claim import Claim, Claimed, ClaimLost, claim
 from nfrepro.launch import run_record
 from nfrepro.launch.run_record import Failure, is_of_machine
+from nfrepro.runs import cancellation, progress, store
+from nfrepro.runs.lock import Claim, Claimed, ClaimLost, claim
 from nfrepro.specs import Run
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings, loader_workers
 from nfrepro.tasks.registry import TASKS

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nfrepro.evidence import store
 from nfrepro.launch.job import Ended
 from nfrepro.launch.local_workers import Inbox, Worker
 from nfrepro.launch.machine import Share
+from nfrepro.runs import store
 from nfrepro.specs import Run
 
 SECONDS_TO_STOP = 60.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nfrepro.errors import InputError
-from nfrepro.evidence.provenance import processor
+from nfrepro.runs.provenance import processor
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from nfrepro import atomic
 from nfrepro.errors import InputError
-from nfrepro.evidence.provenance import versions
 from nfrepro.launch.cost import DeviceType
+from nfrepro.runs.provenance import versions
 from nfrepro.specs import Run, identity
 from nfrepro.tasks.work import Work
 

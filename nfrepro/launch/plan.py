@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nfrepro.evidence import store
+from nfrepro.runs import store
 from nfrepro.specs import Run
 
 

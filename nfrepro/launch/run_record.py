@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nfrepro.evidence import store
-from nfrepro.evidence.provenance import provenance
+from nfrepro.runs import store
+from nfrepro.runs.provenance import provenance
 from nfrepro.specs import Run
 from nfrepro.tasks.job import Outcome
 

@@ -30,7 +30,7 @@ class Job:
 
     @property
     def id(self) -> str:
-        """As the job knows itself: `evidence.claim.scheduler_job`."""
+        """As the job knows itself: `runs.lock.scheduler_job`."""
         return self.number if self.index is None else f"{self.number}_{self.index}"
 
 

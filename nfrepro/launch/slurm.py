@@ -17,12 +17,12 @@ from typing import Any
 import submitit
 
 from nfrepro.errors import InputError
-from nfrepro.evidence.claim import Claimed, claim
 from nfrepro.launch import submission as kept
 from nfrepro.launch import submitted, visibility
 from nfrepro.launch.scheduler import ask, in_queue
 from nfrepro.launch.slurm_job import RunsOfAJob
 from nfrepro.launch.submission import Submission
+from nfrepro.runs.lock import Claimed, claim
 from nfrepro.specs import Run
 
 

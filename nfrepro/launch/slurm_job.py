@@ -19,13 +19,13 @@ from types import FrameType
 import submitit
 
 from nfrepro.allocation import keep_freed_memory
-from nfrepro.evidence import store
-from nfrepro.evidence.claim import holder, is_claimed, scheduler_job
 from nfrepro.launch import submission as kept
 from nfrepro.launch.job import Ended, Place, execute
 from nfrepro.launch.local_queue import Event, execute_all
 from nfrepro.launch.machine import Share, count_gpus
 from nfrepro.launch.submission import Submission
+from nfrepro.runs import store
+from nfrepro.runs.lock import holder, is_claimed, scheduler_job
 from nfrepro.specs import Run
 from nfrepro.training.distributed import joined
 

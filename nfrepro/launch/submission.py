@@ -19,8 +19,8 @@ from typing import TypeVar
 import nfrepro
 from nfrepro import atomic
 from nfrepro.errors import InputError
-from nfrepro.evidence.provenance import REVISION, git_revision
 from nfrepro.launch.cluster import Cluster
+from nfrepro.runs.provenance import REVISION, git_revision
 from nfrepro.specs import Run
 
 FOLDER = ".slurm"

@@ -5,10 +5,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nfrepro.evidence.status import QueuedJob
 from nfrepro.launch import scheduler
 from nfrepro.launch import submission as kept
 from nfrepro.launch.submission import Array, Submission
+from nfrepro.runs.status import QueuedJob
 from nfrepro.specs import Run
 
 # submitit names a job's log after its id, the number of its process, and this.

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nfrepro.evidence import store
 from nfrepro.launch.job import Ended, Place, execute
 from nfrepro.launch.local_queue import Event
 from nfrepro.launch.machine import Share
+from nfrepro.runs import store
 from nfrepro.specs import Run
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nfrepro.errors import InputError
-from nfrepro.evidence import status, store
 from nfrepro.launch import submission as kept
 from nfrepro.launch import submitted
 from nfrepro.launch.scheduler import Job
+from nfrepro.runs import status, store
 from nfrepro.specs import Run
 
 SECONDS_BETWEEN_QUESTIONS = 30.0

@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nfrepro.evidence.claim_evidence import ArmRuns
-from nfrepro.evidence.claim_lines import question, runs_meant
-from nfrepro.evidence.claim_runs import where_text
-from nfrepro.evidence.claim_verdicts import Answer, ClaimVerdict
-from nfrepro.evidence.samples import Missing
-from nfrepro.evidence.verdicts import Verdict
+from nfrepro.claims.evidence import ArmRuns
+from nfrepro.claims.judge import Answer, ClaimVerdict
+from nfrepro.claims.lines import question, runs_meant
+from nfrepro.claims.runs import where_text
+from nfrepro.claims.verdicts import Verdict
 from nfrepro.report.interval_picture import IntervalPicture, picture
 from nfrepro.report.reasons import settled_by, why_open
 from nfrepro.report.words import KNOWN_FROM, number
+from nfrepro.stats.samples import Missing
 
 # The others are those of "- others'" in the name of a quantity.
 _ARMS = {"where": "these", "against": "others"}

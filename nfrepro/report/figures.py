@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from nfrepro.errors import InputError
-from nfrepro.evidence.store import scale_folder
+from nfrepro.runs.store import scale_folder
 from nfrepro.specs import Experiment
 
 # Of a data URI: what may stand in a URL and means nothing in HTML.

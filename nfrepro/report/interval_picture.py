@@ -5,8 +5,8 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from nfrepro.evidence.bounds import Bounds
-from nfrepro.evidence.statistics import Interval
+from nfrepro.stats.bounds import Bounds
+from nfrepro.stats.intervals import Interval
 
 # Of the drawing, in units of about a pixel.
 WIDTH, HEIGHT = 320.0, 46.0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from nfrepro.evidence.verdicts import Verdict
+from nfrepro.claims.verdicts import Verdict
 from nfrepro.report.interval_picture import HEIGHT, WIDTH
 from nfrepro.report.reading import Report
 from nfrepro.report.words import EXPLANATION, SYMBOLS, TITLE, verdict_text

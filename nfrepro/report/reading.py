@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from nfrepro.evidence.claim_checks import check_runs, known_scales
-from nfrepro.evidence.claim_verdicts import ClaimVerdict, judge
-from nfrepro.evidence.claims import Claim
-from nfrepro.evidence.claims_file import Schemas, load_claims
-from nfrepro.evidence.collection import table_path
-from nfrepro.evidence.verdicts import Verdict
+from nfrepro.claims.checks import check_runs, known_scales
+from nfrepro.claims.claim import Claim
+from nfrepro.claims.file import Schemas, load_claims
+from nfrepro.claims.judge import ClaimVerdict, judge
+from nfrepro.claims.verdicts import Verdict
 from nfrepro.report.cards import Card, Reading, card
 from nfrepro.report.figures import Figures, find_figures
+from nfrepro.runs.table import table_path
 from nfrepro.specs import find_experiments, load_experiment
 
 

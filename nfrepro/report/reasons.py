@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from nfrepro.evidence.bounds import Bounds
-from nfrepro.evidence.claim_verdicts import ClaimVerdict
-from nfrepro.evidence.claims import Claim
-from nfrepro.evidence.samples import MOST_SEEDS
-from nfrepro.evidence.verdicts import Decision
+from nfrepro.claims.claim import Claim
+from nfrepro.claims.judge import ClaimVerdict
+from nfrepro.claims.verdicts import Decision
+from nfrepro.stats.bounds import Bounds
+from nfrepro.stats.samples import MOST_SEEDS
 
 
 def why_open(decision: Decision, bounds: Bounds) -> str:

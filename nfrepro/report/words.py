@@ -1,7 +1,7 @@
 """The report's own words."""
 
-from nfrepro.evidence.claims import KnownFrom
-from nfrepro.evidence.verdicts import Verdict
+from nfrepro.claims.claim import KnownFrom
+from nfrepro.claims.verdicts import Verdict
 
 TITLE = "What the stored results say about the claims"
 EXPLANATION = (

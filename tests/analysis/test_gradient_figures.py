@@ -12,7 +12,7 @@ from PIL import Image
 from project_scripts import script
 
 from nfrepro.errors import InputError
-from nfrepro.evidence.script import Analysis
+from nfrepro.plots.script import Analysis
 
 ROOT = Path(__file__).parents[2]
 NAME = "gradient_correlation"

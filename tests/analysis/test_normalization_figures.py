@@ -10,8 +10,8 @@ from PIL import Image
 from project_scripts import script
 
 from nfrepro.errors import InputError
-from nfrepro.evidence.collection import collect, read_table, table_path, write_table
-from nfrepro.evidence.script import Analysis
+from nfrepro.plots.script import Analysis
+from nfrepro.runs.table import collect, read_table, table_path, write_table
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 

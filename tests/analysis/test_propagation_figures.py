@@ -50,7 +50,7 @@ def drawn(
     name: str, results: Path, monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame | None = None
 ) -> tuple[list[Path], Figure]:
     """Calls the script in this process; its files, and the figure that it saved."""
-    from nfrepro.evidence.script import Analysis
+    from nfrepro.plots.script import Analysis
 
     module, folder = script(name), results / name / "smoke"
     figures: list[Figure] = []

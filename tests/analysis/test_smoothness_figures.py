@@ -11,10 +11,10 @@ from PIL import Image
 from project_scripts import script
 
 from nfrepro.errors import InputError
-from nfrepro.evidence.collection import collect, read_table, table_path, write_table
-from nfrepro.evidence.landscape_figure import draw_landscapes
-from nfrepro.evidence.script import Analysis
-from nfrepro.evidence.smoothness_figure import bands
+from nfrepro.plots.landscape_figure import draw_landscapes
+from nfrepro.plots.script import Analysis
+from nfrepro.plots.smoothness_figure import bands
+from nfrepro.runs.table import collect, read_table, table_path, write_table
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 

@@ -9,9 +9,9 @@ from PIL import Image
 from project_scripts import script
 
 from nfrepro.errors import InputError
-from nfrepro.evidence.collection import collect, read_table, table_path, write_table
-from nfrepro.evidence.comparison import read_arms
-from nfrepro.evidence.script import Analysis, compared
+from nfrepro.plots.comparison import read_arms
+from nfrepro.plots.script import Analysis, compared
+from nfrepro.runs.table import collect, read_table, table_path, write_table
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from tiny_experiment import Call
 
-from nfrepro.evidence import cancellation, store
 from nfrepro.launch import submission as kept
 from nfrepro.launch.cluster import Cluster
 from nfrepro.launch.submission import divide
+from nfrepro.runs import cancellation, store
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 

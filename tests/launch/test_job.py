@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from nfrepro.evidence import cancellation, claim, store
 from nfrepro.launch.job import Ended, Place, execute
+from nfrepro.runs import cancellation, store
+from nfrepro.runs import lock as claim
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.job import Outcome, Progress, Surroundings
 from nfrepro.tasks.registry import SCHEMAS, Task

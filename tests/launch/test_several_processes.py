@@ -13,8 +13,9 @@ import pytest
 from test_local_queue import alive, records, start, wait_until, what_was_found, worker_processes
 from tiny_experiment import TINY, Call
 
-from nfrepro.evidence import claim, store
 from nfrepro.launch.job import Place, execute
+from nfrepro.runs import lock as claim
+from nfrepro.runs import store
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 

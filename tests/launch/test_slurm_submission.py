@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from tiny_experiment import Call
 
-from nfrepro.evidence.provenance import REVISION
 from nfrepro.launch import submission as kept
 from nfrepro.launch.cluster import Cluster
 from nfrepro.launch.slurm import sbatch_texts
 from nfrepro.launch.slurm_job import RunsOfAJob
 from nfrepro.launch.submission import divide
+from nfrepro.runs.provenance import REVISION
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 

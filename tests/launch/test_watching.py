@@ -16,9 +16,9 @@ import pytest
 from tiny_experiment import TINY, Call, command
 
 from nfrepro import watch
-from nfrepro.evidence.status import Row
 from nfrepro.launch.watching import Watching
 from nfrepro.run_log import RunLog
+from nfrepro.runs.status import Row
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 

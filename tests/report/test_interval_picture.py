@@ -5,9 +5,9 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfrepro.evidence.bounds import Bounds
-from nfrepro.evidence.statistics import Interval
 from nfrepro.report.interval_picture import WIDTH, picture
+from nfrepro.stats.bounds import Bounds
+from nfrepro.stats.intervals import Interval
 
 NUMBERS = st.floats(-1e6, 1e6)
 

@@ -15,8 +15,8 @@ import submitit
 from soak_sweeps import Sweeps
 
 from nfrepro.errors import InputError
-from nfrepro.evidence import claim
 from nfrepro.launch.scheduler import ask
+from nfrepro.runs import lock as claim
 
 Item = TypeVar("Item")
 

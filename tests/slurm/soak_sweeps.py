@@ -14,10 +14,10 @@ from submitted_sweep import PROFILE, logs, records, submission_call, what_was_fo
 from tiny_experiment import TINY, command
 
 from nfrepro.errors import InputError
-from nfrepro.evidence import claim
-from nfrepro.evidence.claim import Holder
 from nfrepro.launch import submission, submitted
 from nfrepro.launch.scheduler import ask
+from nfrepro.runs import lock as claim
+from nfrepro.runs.lock import Holder
 from nfrepro.specs import Run
 
 # Some half a second of training a run, on a core of its own.

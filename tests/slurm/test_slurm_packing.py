@@ -10,7 +10,7 @@ import submitit
 from submitted_sweep import LONG, PROFILE, Slurm, done, evaluated, job_of, logs, records, wait_until, what_was_found
 from tiny_experiment import TINY, Call
 
-from nfrepro.evidence import claim
+from nfrepro.runs import lock as claim
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -30,7 +30,7 @@ from submitted_sweep import (
 from tiny_experiment import Call, command
 
 import nfrepro as package
-from nfrepro.evidence import claim
+from nfrepro.runs import lock as claim
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

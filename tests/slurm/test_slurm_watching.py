@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tiny_experiment import TINY, Call
 
-from nfrepro.evidence import claim
-from nfrepro.evidence.status import Row
 from nfrepro.launch.watching import Watching
+from nfrepro.runs import lock as claim
+from nfrepro.runs.status import Row
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 

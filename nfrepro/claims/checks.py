@@ -1,0 +1,49 @@
+"""Whether claims fit the experiments they name, before any result is read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from nfrepro.claims.claim import Claim, ClaimTest, hint
+from nfrepro.claims.file import Schemas
+from nfrepro.claims.runs import select, where_text
+from nfrepro.errors import InputError
+from nfrepro.runs.table import flatten
+from nfrepro.specs import expand, load_experiment
+from nfrepro.specs.origins import problem
+
+
+def known_scales(claims: Sequence[Claim], folder: Path) -> list[str]:
+    """The scales that the claims' experiments have, in the order of their files: smaller ones first."""
+    names = dict.fromkeys(test.form.experiment for claim in claims for test in claim.tests)
+    return list(dict.fromkeys(found for name in names for found in load_experiment(name, folder).scales))
+
+
+def check_scale(claims: Sequence[Claim], folder: Path, scale: str) -> None:
+    """Raises `InputError` for a scale that none of the claims' experiments has."""
+    known = known_scales(claims, folder)
+    if scale not in known:
+        raise InputError(f"--scale {scale}: unknown{hint(scale, known)}")
+
+
+def check_runs(claims: Sequence[Claim], folder: Path, scale: str, schemas: Schemas) -> None:
+    """Raises `InputError`, with file and line, for a selection that means no run of its experiment at `scale`."""
+    tests = [test for claim in claims for test in claim.tests if test.applies_at(scale)]
+    for name in dict.fromkeys(test.form.experiment for test in tests):
+        experiment = load_experiment(name, folder)
+        if scale not in experiment.scales:
+            continue
+        # As objects, so that no column of integers becomes one of floats for want of a value.
+        rows = pd.DataFrame([flatten(run.config) for run in expand(experiment, scale, schemas)], dtype=object)
+        for test in tests:
+            if test.form.experiment == name:
+                _check_selections(test, rows, scale)
+
+
+def _check_selections(test: ClaimTest, rows: pd.DataFrame, scale: str) -> None:
+    for name, selection in test.selections.items():
+        if select(rows, selection.where, test.baseline).empty:
+            meant = where_text(selection.where) or "its baseline"
+            what = f"no run of {test.form.experiment} at scale {scale} has {meant}"
+            raise problem(selection.origin, f"{name}: {what}")

@@ -1,0 +1,80 @@
+"""A completed run as claims see it: its numbers, and its curves where it is a probe."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nfrepro.errors import InputError
+from nfrepro.runs.propagation_curves import TABLE
+
+# Which runs a quantity takes: those of `where`, those of `against` as well, or those of any number of named arms.
+Selections = Literal["where", "two", "arms"]
+Blocks = Literal["all", "stage_ends", "transitions"]
+Extreme = Literal["largest", "smallest"]
+
+EXTREMES = {"largest": np.max, "smallest": np.min}
+BLOCKS = {"all": "all blocks", "stage_ends": "stage ends", "transitions": "transition blocks"}
+
+
+class NoValue(ValueError):
+    """A completed run does not have the number that was asked for; the text says why."""
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A completed run: its row of runs.csv and, where it is a probe, its curves."""
+
+    row: Mapping[str, Any]
+    folder: Path
+
+    def number(self, column: str) -> float:
+        """Raises `NoValue` for a cell that is empty or no finite number."""
+        try:
+            value = float(self.row[column])
+        except (TypeError, ValueError):
+            raise NoValue(f"run {self.row['id']}: {column} is {self.row[column]!r}, which is no number") from None
+        if not np.isfinite(value):
+            raise NoValue(f"run {self.row['id']}: no finite {column}")
+        return value
+
+    def curve(self, statistic: str) -> pd.DataFrame:
+        """Columns block, stage, transition, measured, a row a block. Raises `InputError` for a damaged file."""
+        of = self._long_form
+        curve = of[of["statistic"] == statistic].sort_values("block").reset_index(drop=True)
+        if curve.empty:
+            raise NoValue(f"run {self.row['id']}: no {statistic} in its {TABLE}")
+        return curve
+
+    def values(self, statistic: str, at: Blocks = "all") -> NDArray[np.float64]:
+        """What was measured of `statistic` at these blocks, in order. Raises `NoValue` for one that is not finite."""
+        curve = self.curve(statistic)
+        values: NDArray[np.float64] = curve["measured"].to_numpy(float)[chosen(curve, at)]
+        if values.size == 0 or not np.isfinite(values).all():
+            raise NoValue(f"run {self.row['id']}: no finite {statistic} at {BLOCKS[at]}")
+        return values
+
+    @cached_property
+    def _long_form(self) -> pd.DataFrame:
+        path = self.folder / TABLE
+        try:
+            return pd.read_csv(path)[["block", "stage", "transition", "statistic", "measured"]]
+        except FileNotFoundError:
+            raise NoValue(f"run {self.row['id']}: no {TABLE}") from None
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path}: cannot be read ({error}): redo the run with --force") from None
+
+
+def chosen(curve: pd.DataFrame, at: Blocks) -> NDArray[np.bool_]:
+    """Which rows of a curve are meant."""
+    if at == "transitions":
+        return np.asarray(curve["transition"], dtype=bool)
+    if at == "stage_ends":
+        ends = curve.groupby("stage")["block"].transform("max")
+        return np.asarray(curve["block"] == ends, dtype=bool)
+    return np.ones(len(curve), dtype=bool)

@@ -1,0 +1,182 @@
+"""The quantities of claims about numbers of runs.csv: of a run, of two that share a seed, of the arms of a comparison.
+
+A quantity is one class, with its arguments as fields. `columns` are those of runs.csv that it reads. Those of arms have
+no value for a single run: `evidence.py` makes samples of them.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from nfrepro.claims.measured_run import MeasuredRun, NoValue, Selections
+from nfrepro.errors import InputError
+from nfrepro.options import Options
+from nfrepro.stats.decay import Law, fit_decay
+
+
+class Number(Options):
+    """A number of runs.csv, or its ratio to another column or to a number."""
+
+    name: Literal["number"]
+    column: str
+    relative_to: str | float | None = None
+    selections: ClassVar[Selections] = "where"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column, self.relative_to) if isinstance(self.relative_to, str) else (self.column,)
+
+    def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
+        if self.relative_to is None:
+            return run.number(self.column)
+        scale = run.number(self.relative_to) if isinstance(self.relative_to, str) else self.relative_to
+        if scale == 0:
+            raise NoValue(f"run {run.row['id']}: {self.relative_to} is 0")
+        return run.number(self.column) / scale
+
+    def __str__(self) -> str:
+        return self.column if self.relative_to is None else f"{self.column} / {self.relative_to}"
+
+
+class Closeness(Options):
+    """|column - target| minus that of the other run: below 0 where the run is nearer to the target."""
+
+    name: Literal["closeness"]
+    column: str
+    target: float
+    selections: ClassVar[Selections] = "two"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
+        assert other is not None
+        return abs(run.number(self.column) - self.target) - abs(other.number(self.column) - self.target)
+
+    def __str__(self) -> str:
+        return f"|{self.column} - {self.target:g}| - other's"
+
+
+class FittedDecay(Options):
+    """How a number falls along an option, from the runs of a seed, by a law: its rate, or how well the law fits.
+
+    rate: the factor for each unit of the option (exponential), or minus the exponent (power); fit_gain: R squared of
+    the logarithm's straight line minus that by the other law. From the first number of at most
+    `least` on, all are left out.
+    """
+
+    name: Literal["decay"]
+    column: str
+    along: str
+    law: Law
+    measure: Literal["rate", "fit_gain"] = "rate"
+    least: float = Field(default=0.0, ge=0)
+    selections: ClassVar[Selections] = "where"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column, self.along)
+
+    def value(self, runs: Sequence[MeasuredRun]) -> float:
+        x, y = ([run.number(column) for run in runs] for column in (self.along, self.column))
+        other: Law = "power" if self.law == "exponential" else "exponential"
+        try:
+            fit = fit_decay(x, y, self.law, self.least)
+            return fit.rate if self.measure == "rate" else fit.r_squared - fit_decay(x, y, other, self.least).r_squared
+        except InputError as error:
+            raise NoValue(f"{self.column} of seed {runs[0].row['seed']}: {error}") from None
+
+    def __str__(self) -> str:
+        if self.measure == "fit_gain":
+            return f"R squared of {self.column} by a law that is {self.law} in {self.along} - by the other law"
+        rate = f"factor of {self.column} for each" if self.law == "exponential" else f"-exponent of {self.column} in"
+        return f"{rate} {self.along}"
+
+
+class NumberDifference(Options):
+    """The mean of a number of runs.csv minus that of the runs to compare with."""
+
+    name: Literal["number_difference"]
+    column: str
+    selections: ClassVar[Selections] = "two"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"where": 1.0, "against": -1.0}
+
+    def __str__(self) -> str:
+        return f"{self.column} - others'"
+
+
+class Contrast(Options):
+    """The means of a number of runs.csv in several arms, each times its weight, added up."""
+
+    name: Literal["contrast"]
+    column: str
+    weights: Annotated[dict[str, float], Field(min_length=2)]
+    selections: ClassVar[Selections] = "arms"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    def __str__(self) -> str:
+        signed = [f"{'-' if weight < 0 else '+'} {_factor(weight)}{arm}" for arm, weight in self.weights.items()]
+        return f"{self.column} of {' '.join(signed).removeprefix('+ ')}"
+
+
+class BestDifference(Options):
+    """The best arm's mean of a number minus that of the best arm to compare with; the option `by` tells arms apart."""
+
+    name: Literal["best_difference"]
+    column: str
+    by: str
+    selections: ClassVar[Selections] = "two"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column, self.by)
+
+    def __str__(self) -> str:
+        return f"best {self.column} by {self.by} - others' best"
+
+
+# A run that ended with a top-1 of at most so many times that of guessing has collapsed.
+CHANCE_LEVELS = 2.0
+
+
+class OfCollapse(Options):
+    """A run collapsed that diverged, or that ended with a top-1 of at most so many times that of guessing."""
+
+    chance_levels: float = Field(default=CHANCE_LEVELS, ge=1)
+    columns: ClassVar[tuple[str, ...]] = ("top1",)
+
+
+class Collapsed(OfCollapse):
+    """The share of runs that collapsed."""
+
+    name: Literal["collapsed"]
+    selections: ClassVar[Selections] = "where"
+
+    def __str__(self) -> str:
+        return "share of collapsed runs"
+
+
+class CollapsedDifference(OfCollapse):
+    """The share of runs that collapsed minus that of the runs to compare with."""
+
+    name: Literal["collapsed_difference"]
+    selections: ClassVar[Selections] = "two"
+
+    def __str__(self) -> str:
+        return "share of collapsed runs - others'"
+
+
+def _factor(weight: float) -> str:
+    return "" if abs(weight) == 1 else f"{abs(weight):g} "

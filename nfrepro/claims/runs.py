@@ -1,0 +1,139 @@
+"""The runs that a test is about: the table they stand in, and which of its rows a selection means."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nfrepro.claims.claim import ClaimTest, Where
+from nfrepro.claims.measured_run import MeasuredRun
+from nfrepro.errors import InputError
+from nfrepro.runs import store
+from nfrepro.runs.table import read_table, table_path
+from nfrepro.specs.origins import problem
+
+# Values of a selection that stand for whatever is the extreme one among its runs.
+_EXTREME_VALUES = {("largest",): "max", ("smallest",): "min"}
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """runs.csv of one experiment at one scale; None where there is none yet. Curves are read once."""
+
+    path: Path
+    rows: pd.DataFrame | None
+    runs: dict[str, MeasuredRun] = field(default_factory=dict)
+
+    def measured(self, row: "pd.Series[Any]") -> MeasuredRun:
+        name = str(row["id"])
+        run = MeasuredRun({str(key): cell for key, cell in row.items()}, self.path.parent / name)
+        return self.runs.setdefault(name, run) if row["state"] == "completed" else run
+
+
+def read_results(results: Path, experiment: str, scale: str) -> ResultTable:
+    """Raises `InputError` for a damaged table, one of mixed data, and one that is not what the runs' records say."""
+    path = table_path(results, experiment, scale)
+    if not path.exists():
+        return ResultTable(path, None)
+    rows = read_table(path)
+    for _, row in rows.iterrows():
+        _check_record(path, row)
+    return ResultTable(path, rows)
+
+
+def select(rows: pd.DataFrame, where: Where, baseline: Where) -> pd.DataFrame:
+    """The rows that `where` means, and that agree with `baseline` in all other options that they have."""
+    chosen = pd.Series(True, index=rows.index)
+    for column, values in where.items():
+        if values not in _EXTREME_VALUES:
+            chosen &= _has_one_of(rows, column, values)
+    for column, values in baseline.items():
+        if column not in where and column in rows:
+            chosen &= rows[column].isna() | _has_one_of(rows, column, values)
+    found = rows[chosen]
+    for column, values in where.items():
+        if values in _EXTREME_VALUES:
+            found = _at_extreme(found, column, _EXTREME_VALUES[values])
+    return found
+
+
+def split(test: ClaimTest, table: ResultTable) -> list[ClaimTest]:
+    """A test for each value of the options in `each` that its runs have; the test itself where that is empty."""
+    if not test.form.each or table.rows is None:
+        return [test]
+    columns = [column for column in test.form.each if column in table.rows]
+    first = next(iter(test.selections.values()))
+    rows = select(table.rows, first.where, test.baseline)
+    if rows.empty or len(columns) < len(test.form.each):
+        return [test]
+    return [
+        _narrowed(test, values) for values in rows[columns].drop_duplicates().sort_values(columns).to_dict("records")
+    ]
+
+
+def refuse_mixed(test: ClaimTest, rows: pd.DataFrame) -> None:
+    """Raises `InputError` for runs of different data or precision, unless the test itself chooses among them."""
+    chosen = {column for selection in test.selections.values() for column in selection.where}
+    for column in ("data.name", "data.train_images", "data.test_images", "train.precision", "precision"):
+        if column in rows and column not in chosen and rows[column].nunique(dropna=False) > 1:
+            values = " and ".join(sorted(map(str, rows[column].unique())))
+            raise problem(test.origin, f"its runs differ in {column}: {values}; say which are meant")
+
+
+def readable(where: Where) -> dict[str, Any]:
+    """A selection as one would write it."""
+    return {key: values[0] if len(values) == 1 else list(values) for key, values in where.items()}
+
+
+def where_text(where: Where) -> str:
+    """A selection in a line of text."""
+    return ", ".join(f"{key} {value}" for key, value in readable(where).items())
+
+
+def _check_record(path: Path, row: "pd.Series[Any]") -> None:
+    """A row is what its run's record says, where that is at hand: identity, state and final numbers."""
+    record = store.read_record(path.parent / str(row["id"]))
+    if record is None or row["state"] not in store.DONE:
+        return
+    numbers = {key: value for key, value in (record.get("final") or {}).items() if type(value) in (int, float)}
+    # Reading decimals may round the last digit.
+    same = all(math.isclose(row.get(key, math.nan), value, rel_tol=1e-12) for key, value in numbers.items())
+    same &= record["status"] == row["state"]
+    if not same:
+        raise InputError(f"{path}: run {row['id']} is not what its {store.RECORD} says: run `nfrepro collect` again")
+
+
+def _narrowed(test: ClaimTest, values: Mapping[Any, Any]) -> ClaimTest:
+    fixed = {str(column): (None if pd.isna(value) else value,) for column, value in values.items()}
+    selections = {name: replace(found, where={**found.where, **fixed}) for name, found in test.selections.items()}
+    return replace(test, selections=selections)
+
+
+def _at_extreme(rows: pd.DataFrame, column: str, extreme: str) -> pd.DataFrame:
+    if column not in rows:
+        return rows.iloc[:0]
+    numbers = pd.to_numeric(rows[column], errors="coerce")
+    found: pd.DataFrame = rows[numbers == numbers.agg(extreme)]
+    return found
+
+
+def _has_one_of(rows: pd.DataFrame, column: str, values: Sequence[Any]) -> "pd.Series[bool]":
+    if column not in rows:
+        return pd.Series(False, index=rows.index)
+    return rows[column].map(lambda cell: any(_is(cell, value) for value in values)).astype(bool)
+
+
+def _is(cell: Any, value: Any) -> bool:
+    """Whether a cell of the table, where lists and mixed columns are text, is the value of a file."""
+    empty = bool(pd.isna(cell))
+    if value is None or empty:
+        return value is None and empty
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(cell) == str(value)
+    try:
+        return float(cell) == value
+    except ValueError:
+        return False

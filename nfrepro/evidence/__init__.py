@@ -1,1 +1,0 @@
-"""Run folders, what they say, and what can be made of them: tables, intervals, figures."""

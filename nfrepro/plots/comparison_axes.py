@@ -1,0 +1,223 @@
+"""One panel of the figure of a comparison: means, intervals, seeds, a paper's numbers, and runs without a result."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+
+from nfrepro.plots.comparison import Arm, Comparison
+from nfrepro.plots.paper_values import Level, Reference
+from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE
+
+# Lines at one place of the axis stand side by side, over this share of the least distance between places.
+SPREAD = {"category": 0.5, "linear": 0.24, "logarithmic": 0.24}
+MARGIN = 0.06  # of the height, above and below all that is drawn
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where everything stands, and in which style: the same in all panels of a figure."""
+
+    comparison: Comparison
+    places: dict[Level, float]  # level of the axis -> where it stands
+    lines: list[Level]  # in their order, which gives marker and colour; one without a name where there are none
+
+    def level(self, key: Sequence[Level]) -> Level:
+        """The level of the axis in the key of an arm."""
+        return key[0 if self.comparison.panel is None else 1]
+
+    def line(self, key: Sequence[Level]) -> Level:
+        return "" if self.comparison.line is None else key[-1]
+
+    def place(self, key: Sequence[Level], further: float = 0.0) -> float:
+        """Where an arm stands: beside the other lines; `further` to the right, in the distances between lines."""
+        scale, place = self.comparison.axis.scale, self.places[self.level(key)]
+        count = len(self.lines)
+        share = SPREAD[scale] * (self.lines.index(self.line(key)) - (count - 1) / 2 + further) / max(count, 2)
+        if scale == "logarithmic":
+            return place * math.exp(share * self.least_distance)
+        return place + share * self.least_distance
+
+    @property
+    def least_distance(self) -> float:
+        """Between two neighbours on the axis; of logarithms where it is logarithmic."""
+        places = list(self.places.values())
+        if self.comparison.axis.scale == "logarithmic":
+            places = [math.log(place) for place in places]
+        if self.comparison.axis.measured:
+            return (places[-1] - places[0]) / len(places) or 1.0
+        return min(map(float, np.diff(places)), default=1.0)
+
+    def style(self, line: Level) -> dict[str, Any]:
+        """Colour, marker and, where the axis has an order, the dashes of a line."""
+        number = self.lines.index(line)
+        connected = self.comparison.axis.scale != "category"
+        return {
+            "color": PALETTE[number % len(PALETTE)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": LINE_STYLES[number % len(LINE_STYLES)] if connected else "none",
+        }
+
+
+def plan(comparison: Comparison, arms: Sequence[Arm]) -> Plan:
+    """The plan for `arms`; lines that only references have come among the others."""
+    ours = [arm.key for arm in arms]
+    keys = [*ours, *(key for reference in comparison.references if reference.panel for key in reference.values)]
+    lines: list[Level] = [""] if comparison.line is None else comparison.line.sorted([key[-1] for key in keys])
+    return Plan(comparison, _places(comparison, ours), lines)
+
+
+def plan_of_reference(layout: Plan, reference: Reference) -> Plan:
+    """The places of a paper's numbers, in the styles of `layout`."""
+    return replace(layout, places=_places(layout.comparison, list(reference.values)))
+
+
+def _places(comparison: Comparison, keys: Sequence[tuple[Level, ...]]) -> dict[Level, float]:
+    """Categories stand side by side, numbers at their own place."""
+    axis = comparison.axis
+    levels = axis.sorted([key[0 if comparison.panel is None else 1] for key in keys])
+    return {level: float(index if axis.scale == "category" else level) for index, level in enumerate(levels)}
+
+
+def draw_arms(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
+    """Mean and interval of every arm, a line through those of one kind; every seed as a cross beside its mean."""
+    for line in plan.lines:
+        drawn = [arm for arm in arms if plan.line(arm.key) == line and arm.values]
+        if not drawn:
+            continue
+        style = plan.style(line)
+        axes.errorbar(
+            [plan.place(arm.key) for arm in drawn],
+            [arm.top1.mean for arm in drawn],
+            [arm.top1.high - arm.top1.mean for arm in drawn],  # NaN, which draws no bar, where n is 1
+            capsize=3,
+            markersize=5,
+            linewidth=1.4,
+            **style,
+        )
+        seeds = [(plan.place(arm.key, 0.4), value) for arm in drawn if len(arm.values) > 1 for value in arm.values]
+        axes.plot(
+            [place for place, _ in seeds],
+            [value for _, value in seeds],
+            linestyle="none",
+            marker="x",
+            markersize=4,
+            color=style["color"],
+            markeredgewidth=0.9,
+            zorder=3,
+        )
+
+
+def draw_reference(axes: Axes, plan: Plan, reference: Reference) -> None:
+    """A paper's numbers as hollow markers; where training failed, words at the bottom, for which there is room."""
+    for line in plan.lines:
+        known = {key: value for key, value in reference.values.items() if plan.line(key) == line}
+        there = {plan.places[plan.level(key)]: value.value for key, value in known.items() if not value.fails}
+        style = plan.style(line)
+        axes.plot(list(there), list(there.values()), **style, markerfacecolor="none", markersize=6, linewidth=1.0)
+        for key, value in known.items():
+            if value.fails:
+                text, place = f"{line}: fails,\nbelow {value.value:g}", (plan.places[plan.level(key)], 0.02)
+                axes.annotate(text, place, xycoords=("data", "axes fraction"), ha="right", fontsize=8)
+    axes.margins(y=0.2)
+    axes.set_title(reference.panel)
+
+
+@dataclass(frozen=True)
+class CountRow:
+    """A line of the strip below a panel."""
+
+    label: str
+    line: Level
+    kind: str  # "diverged" or "unfinished"
+
+    def text(self, arm: Arm) -> str:
+        runs = arm.ended + arm.unfinished
+        count, of = (arm.diverged, arm.ended) if self.kind == "diverged" else (arm.unfinished, runs)
+        return f"{count} of {of}" if count else "0"
+
+
+def count_rows(plan: Plan, arms: Sequence[Arm]) -> list[CountRow]:
+    """A row for each line with runs that diverged, and one for those that failed or are missing; none where all have
+    a result."""
+    rows = []
+    for line in plan.lines:
+        own = [arm for arm in arms if plan.line(arm.key) == line]
+        prefix = f"{line}: " if line else ""
+        if any(arm.diverged for arm in own):
+            rows.append(CountRow(f"{prefix}diverged", line, "diverged"))
+        if any(arm.unfinished for arm in own):
+            rows.append(CountRow(f"{prefix}failed or missing", line, "unfinished"))
+    return rows
+
+
+def write_counts(axes: Axes, plan: Plan, arms: Sequence[Arm], rows: Sequence[CountRow], labelled: bool) -> None:
+    """The strip below a panel: how many runs of which arm have no result."""
+    for height, row in enumerate(reversed(rows)):
+        for arm in arms:
+            if plan.line(arm.key) == row.line:
+                place = plan.places[plan.level(arm.key)]
+                axes.text(place, height, row.text(arm), ha="center", va="center", fontsize=8)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_yticks(range(len(rows)), [row.label if labelled else "" for row in reversed(rows)], fontsize=8)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    _set_scale(axes, plan)
+    axes.tick_params(which="both", left=False, bottom=False, labelbottom=False)
+
+
+def tick_label(name: str) -> str:
+    """In lines of few letters."""
+    return fill(name, 13, break_long_words=False, break_on_hyphens=False)
+
+
+def mark_axis(axes: Axes, plan: Plan) -> None:
+    """Ticks where the levels are, and what stands at them."""
+    _set_scale(axes, plan)
+    axis = plan.comparison.axis
+    if axis.measured:
+        places = list(plan.places.values())
+        wide = axis.scale == "logarithmic" and places[-1] > 5 * places[0]
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(3))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    else:
+        names = [axis.text(level) for level in plan.places]
+        axes.set_xticks(list(plan.places.values()), [tick_label(name) for name in names])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(axis.name + (" (logarithmic)" if axis.scale == "logarithmic" else ""))
+    if plan.comparison.marked is not None:
+        axes.axvline(plan.comparison.marked[0], color="0.5", linestyle=":", zorder=0)
+
+
+def percent_range(arms: Sequence[Arm]) -> tuple[float, float]:
+    """From the least to the largest percentage drawn, within 0 and 100. Intervals of two seeds, which are very wide,
+    do not count: they may leave the picture."""
+    bounds = [value for arm in arms for value in arm.values]
+    bounds += [bound for arm in arms if arm.top1.n > 2 for bound in (arm.top1.low, arm.top1.high)]
+    return (max(min(bounds), 0.0), min(max(bounds), 100.0)) if bounds else (math.nan, math.nan)
+
+
+def fit_to_percent(axes: Axes, arms: Sequence[Arm]) -> None:
+    """The limits of the vertical axis, equal in all panels of `arms`."""
+    low, high = percent_range(arms)
+    if math.isnan(low):
+        axes.set_ylim(0, 100)
+        axes.text(0.5, 0.5, "no run is completed", transform=axes.transAxes, ha="center")
+        return
+    margin = max(MARGIN * (high - low), 0.5)
+    axes.set_ylim(max(low - margin, -1.0), min(high + margin, 101.0))
+
+
+def _set_scale(axes: Axes, plan: Plan) -> None:
+    """The same limits in all panels: half a distance around the outermost places."""
+    places, room = list(plan.places.values()), 0.4 * plan.least_distance
+    if plan.comparison.axis.scale == "logarithmic":
+        axes.set_xscale("log")
+        axes.set_xlim(places[0] * math.exp(-room), places[-1] * math.exp(room))
+    else:
+        axes.set_xlim(places[0] - room, places[-1] + room)

@@ -1,0 +1,113 @@
+"""The figure of a comparison: panels of means, intervals and seeds, and below them the runs without a result."""
+
+from collections.abc import Sequence
+from textwrap import fill
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nfrepro.plots.comparison import Arm, Comparison
+from nfrepro.plots.comparison_axes import (
+    Plan,
+    count_rows,
+    draw_arms,
+    draw_reference,
+    fit_to_percent,
+    mark_axis,
+    percent_range,
+    plan,
+    plan_of_reference,
+    tick_label,
+    write_counts,
+)
+from nfrepro.plots.comparison_table import counts
+from nfrepro.plots.style import legend_with_note, new_figure
+
+
+def draw_comparison(comparison: Comparison, arms: Sequence[Arm], about: str) -> Figure:
+    """A panel for each level of `comparison.panel`, then one for each reference that has a panel of its own.
+
+    `about` says what the numbers are numbers of.
+    """
+    layout = plan(comparison, arms)
+    panels = _by_panel(comparison, arms)
+    references = {
+        reference.panel: (plan_of_reference(layout, reference), reference)
+        for reference in comparison.references
+        if reference.panel
+    }
+    counted = count_rows(layout, arms)
+    labels = 0.8 + 0.065 * max((len(row.label) for row in counted), default=0)
+    width = max(6.0, labels + (len(panels) + len(references)) * _panel_width(layout))
+    strip = 0.2 * len(counted)
+    figure = new_figure(width, 4.2 + strip + 0.2 * (len(layout.lines) // 4))
+    heights = [3.0, strip] if counted else [3.0]
+    grid = figure.subplots(len(heights), len(panels) + len(references), squeeze=False, height_ratios=heights)
+    for number, (name, own) in enumerate(panels.items()):
+        axes = grid[0][number]
+        draw_arms(axes, layout, own)
+        fit_to_percent(axes, arms)
+        mark_axis(axes, layout)
+        axes.tick_params(labelleft=number == 0)
+        axes.set_title(name or ("ours" if references else ""))
+        if counted:
+            write_counts(grid[1][number], layout, own, counted, labelled=number == 0)
+    for number, (other, reference) in enumerate(references.values(), start=len(panels)):
+        axes = grid[0][number]
+        if number > len(panels):
+            axes.sharey(grid[0][len(panels)])
+        draw_reference(axes, other, reference)
+        mark_axis(axes, other)
+        if counted:
+            grid[1][number].set_axis_off()
+    grid[0][0].set_ylabel("test top-1 accuracy (%)")
+    figure.suptitle(fill(comparison.title, int(12 * width)), fontsize=11)
+    legend_with_note(
+        figure, _legend(layout), _note(layout, arms, about), columns=4 if width > 8 else 3, characters=int(17 * width)
+    )
+    return figure
+
+
+def _panel_width(layout: Plan) -> float:
+    """In inches: categories need room for their names."""
+    axis = layout.comparison.axis
+    if axis.scale != "category":
+        return 3.1
+    longest = max(len(line) for level in layout.places for line in tick_label(axis.text(level)).split("\n"))
+    return max(2.9, len(layout.places) * (0.15 + 0.075 * longest))
+
+
+def _by_panel(comparison: Comparison, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
+    """Title -> arms; no title where there is nothing to tell apart."""
+    if comparison.panel is None:
+        return {"": list(arms)}
+    factor = comparison.panel
+    panels: dict[str, list[Arm]] = {}
+    for arm in arms:
+        name = factor.text(arm.key[0])
+        panels.setdefault(name if factor.scale == "category" else f"{factor.name} {name}", []).append(arm)
+    return panels
+
+
+def _note(layout: Plan, arms: Sequence[Arm], about: str) -> str:
+    """What is drawn, and of what."""
+    if any(arm.top1.n > 1 for arm in arms):
+        drawn = f"Marker and bar: mean and {arms[0].top1.method}, {counts(arms)}; cross: a seed."
+    else:
+        drawn = f"Marker: mean, {counts(arms)}, no interval."
+    low, high = percent_range(arms)
+    if any(arm.top1.low < low - 1 or arm.top1.high > high + 1 for arm in arms):
+        drawn += " Bars that leave the picture are whole in the table."
+    hollow = " Hollow: other papers' numbers, whose sources are in the table." if _has_panels(layout.comparison) else ""
+    return f"{about}. {drawn}{hollow}"
+
+
+def _has_panels(comparison: Comparison) -> bool:
+    return any(reference.panel for reference in comparison.references)
+
+
+def _legend(layout: Plan) -> list[Line2D]:
+    handles = [Line2D([], [], label=str(line), markersize=5, **layout.style(line)) for line in layout.lines if line]
+    if layout.comparison.marked is not None:
+        handles.append(Line2D([], [], label=layout.comparison.marked[1], color="0.5", linestyle=":"))
+    return handles

@@ -1,0 +1,52 @@
+"""The table of a comparison: a row an arm, none dropped, the papers' numbers beside ours."""
+
+from collections.abc import Sequence
+
+from nfrepro.plots.comparison import Arm, Comparison
+from nfrepro.plots.paper_values import Reference
+
+
+def table_rows(comparison: Comparison, arms: Sequence[Arm]) -> list[dict[str, str]]:
+    """Levels, mean ± half width of the interval, counts, and a column for each reference; blank where not known."""
+    return [
+        {factor.name: factor.text(level) for factor, level in zip(comparison.factors, arm.key, strict=True)}
+        | {
+            "test top-1 (%)": str(arm.top1),
+            "n": str(arm.top1.n),
+            "diverged": str(arm.diverged),
+            "failed or missing": str(arm.unfinished),
+        }
+        | {reference.heading: str(reference.values.get(arm.key, "")) for reference in comparison.references}
+        for arm in arms
+    ]
+
+
+def table_note(comparison: Comparison, arms: Sequence[Arm], setting: str) -> str:
+    """What was measured, by which method, and where the papers' numbers come from."""
+    known = [_about(comparison, arms, reference) for reference in comparison.references]
+    ours = f"Ours: {setting}. Mean ± half width of the {arms[0].top1.method}; last epoch; n counts completed runs."
+    return "\n\n".join([f"{ours} {comparison.remark}".strip(), *(known or [comparison.without_references])])
+
+
+def counts(arms: Sequence[Arm]) -> str:
+    """`n = 3`, or `n = 1 to 3` where arms with a result differ."""
+    found = [arm.top1.n for arm in arms if arm.values] or [0]
+    return f"n = {min(found)}" + (f" to {max(found)}" if max(found) > min(found) else "")
+
+
+def _about(comparison: Comparison, arms: Sequence[Arm], reference: Reference) -> str:
+    """Where the numbers of a column come from, and those of arms that are not ours."""
+    ours = {arm.key for arm in arms}
+    others = [
+        ", ".join(factor.text(level) for factor, level in zip(comparison.factors, key, strict=True)) + f": {value}"
+        for key, value in reference.values.items()
+        if key not in ours
+    ]
+    text = f'Column "{reference.heading}": {reference.source}.'
+    if not others:
+        return text
+    return f"{text} " + (
+        "More of its numbers are in the figure."
+        if reference.panel
+        else f"For arms that are not here: {'; '.join(others)}."
+    )

@@ -1,0 +1,84 @@
+"""Accuracy over the epochs: a picture for each place of a comparison, of training and test images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from nfrepro.plots.comparison import Arm, Comparison
+from nfrepro.plots.comparison_axes import Plan, plan
+from nfrepro.plots.paper_values import Level
+from nfrepro.plots.style import LINE_STYLES, legend_with_note, new_figure
+from nfrepro.runs import store
+
+ROWS = {"train_top1": "training top-1 (%)", "test_top1": "test top-1 (%)"}
+
+
+def read_learning_curves(folder: Path, arms: Sequence[Arm]) -> pd.DataFrame:
+    """Rows of (id, epoch, train_top1, test_top1) of all runs of `arms` in `folder`, those that diverged up to there."""
+    rows = [
+        {"id": name, "epoch": row["epoch"], **{column: row.get(column) for column in ROWS}}
+        for arm in arms
+        for name in arm.ids
+        for row in store.read_metrics(folder / name)
+        if "epoch" in row
+    ]
+    return pd.DataFrame(rows, columns=["id", "epoch", *ROWS]).astype(dict.fromkeys(ROWS, float))
+
+
+def draw_learning_curves(comparison: Comparison, arms: Sequence[Arm], curves: pd.DataFrame, about: str) -> Figure:
+    """A column of pictures for each level of panel and axis; a line is the mean over seeds, thin ones are the seeds."""
+    layout = plan(comparison, arms)
+    cells: dict[tuple[Level, ...], list[Arm]] = {}
+    for arm in arms:
+        cells.setdefault(arm.key if comparison.line is None else arm.key[:-1], []).append(arm)
+    figure = new_figure(width=max(6.0, 1.0 + 2.2 * len(cells)), height=5.2)
+    grid = figure.subplots(len(ROWS), len(cells), sharex=True, sharey="row", squeeze=False)
+    for panels, (column, name) in zip(grid, ROWS.items(), strict=True):
+        for axes, own in zip(panels, cells.values(), strict=True):
+            for arm in own:
+                _draw_arm(axes, layout, arm, curves[curves["id"].isin(arm.ids)], column)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+        panels[0].set_ylabel(name)
+    for axes, own in zip(grid[0], cells.values(), strict=True):
+        axes.set_title(_cell_title(comparison, own[0]))
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+    width = figure.get_figwidth()
+    figure.suptitle(fill(comparison.title, int(12 * width)), fontsize=11)
+    legend_with_note(
+        figure,
+        [Line2D([], [], label=str(line), **_style(layout, line)) for line in layout.lines if line],
+        f"{about}. Line: mean over the seeds that got so far; thin: a seed.",
+        columns=3,
+        characters=int(17 * width),
+    )
+    return figure
+
+
+def _draw_arm(axes: Axes, layout: Plan, arm: Arm, rows: pd.DataFrame, column: str) -> None:
+    style = _style(layout, layout.line(arm.key))
+    for _, run in rows.groupby("id", sort=False):
+        axes.plot(run["epoch"], run[column], color=style["color"], linewidth=0.6, alpha=0.6)
+    mean = rows.groupby("epoch")[column].mean()
+    axes.plot(mean.index, mean, **style)
+
+
+def _style(layout: Plan, line: Level) -> dict[str, Any]:
+    """Dashes whatever the axis of the comparison is: here all have one of epochs."""
+    number = layout.lines.index(line)
+    return {**layout.style(line), "linestyle": LINE_STYLES[number % len(LINE_STYLES)], "markersize": 4}
+
+
+def _cell_title(comparison: Comparison, arm: Arm) -> str:
+    names = []
+    for factor, level in zip(comparison.factors, arm.key, strict=True):
+        if factor is not comparison.line:
+            names.append(factor.text(level) if factor.scale == "category" else f"{factor.name} {factor.text(level)}")
+    return "\n".join(names)

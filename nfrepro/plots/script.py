@@ -1,0 +1,91 @@
+"""What every script in analysis/ shares: its call, its table, where its output goes, and how it ends."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from nfrepro import atomic
+from nfrepro.errors import InputError
+from nfrepro.plots.comparison import Comparison, read_arms, setting
+from nfrepro.plots.comparison_figure import draw_comparison
+from nfrepro.plots.comparison_table import table_note, table_rows
+from nfrepro.plots.learning_curves import draw_learning_curves, read_learning_curves
+from nfrepro.plots.style import save_figure
+from nfrepro.runs.store import scale_folder
+from nfrepro.runs.table import overrides_suffix, read_table, table_path
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a script works on."""
+
+    experiment: str
+    scale: str
+    table: pd.DataFrame  # the experiment's rows of runs.csv
+    output: Path  # without an ending: the script appends .png, .svg, .md
+
+    @property
+    def table_path(self) -> Path:
+        """Where the table comes from."""
+        return self.output.with_name(f"runs{self.output.name.removeprefix(self.experiment)}.csv")
+
+
+def run_script(experiment: str, description: str, analyse: Callable[[Analysis], Sequence[Path]]) -> None:
+    """Calls `analyse` on the collected table of `experiment` and prints the paths it wrote; exits 2 on bad input."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--scale", default="laptop", help="scale of the runs to draw")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the results")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], help="overrides the sweep had")
+    call = parser.parse_args()
+    try:
+        table = read_table(table_path(call.results, experiment, call.scale, call.overrides))
+        folder = scale_folder(call.results, experiment, call.scale)
+        output = folder / f"{experiment}{overrides_suffix(call.overrides)}"
+        for path in analyse(Analysis(experiment, call.scale, table, output)):
+            print(path)
+    except InputError as error:
+        sys.exit(_complain(str(error), 2))
+    except OSError as error:
+        sys.exit(_complain(f"{error.filename or 'system'}: {error.strerror or error}", 1))
+
+
+def compared(comparison: Comparison, learning_curves: bool = False) -> Callable[[Analysis], list[Path]]:
+    """What `run_script` is given for an experiment of training: writes and prints the table, draws the figure.
+
+    With `learning_curves` another figure, of the epochs, where runs were evaluated more than once.
+    """
+
+    def analyse(analysis: Analysis) -> list[Path]:
+        arms = read_arms(comparison, analysis.table, str(analysis.table_path))
+        about = setting(comparison, analysis.table, analysis.scale)
+        table = write_markdown(
+            analysis.output, comparison.title, table_rows(comparison, arms), table_note(comparison, arms, about)
+        )
+        print(table.read_text())
+        written = [table, *save_figure(draw_comparison(comparison, arms, about), analysis.output)]
+        curves = read_learning_curves(analysis.output.parent, arms)
+        if learning_curves and curves["epoch"].nunique() > 1:
+            path = analysis.output.with_name(f"{analysis.output.name}_epochs")
+            written += save_figure(draw_learning_curves(comparison, arms, curves, about), path)
+        return written
+
+    return analyse
+
+
+def write_markdown(path: Path, title: str, rows: Sequence[dict[str, str]], note: str) -> Path:
+    """Writes `path`.md: a table with a heading above and a note (n, method) below. Returns its whole path."""
+    columns = list(rows[0]) if rows else []
+    lines = [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(row[column] for column in columns) + " |" for row in rows]
+    target = path.with_name(f"{path.name}.md")
+    atomic.write_text(target, "\n".join([*lines, "", note, ""]))
+    return target
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"analysis: {text}", file=sys.stderr)
+    return code

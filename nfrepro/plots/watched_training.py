@@ -1,0 +1,56 @@
+"""Networks that were measured while they trained: what was measured, their accuracy, and a table of both."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from nfrepro.plots.comparison import Arm, Comparison, read_arms, setting
+from nfrepro.plots.comparison_table import table_note, table_rows
+from nfrepro.plots.learning_curves import read_learning_curves
+from nfrepro.plots.script import Analysis, write_markdown
+from nfrepro.runs.propagation_curves import check_some, read_curves, unfinished
+
+
+@dataclass(frozen=True)
+class WatchedTraining:
+    """By name of the network, in the order of its comparison; without rows where nothing is known of one."""
+
+    comparison: Comparison
+    arms: list[Arm]
+    curves: dict[str, pd.DataFrame]  # the file that all its completed runs have, and their seeds
+    accuracy: dict[str, pd.DataFrame]  # seed, epoch, train_top1 and test_top1 of all its runs
+    about: str  # what the numbers are numbers of
+    note: str  # that, and what lines and bands are
+
+    def write_table(self, analysis: Analysis, further: Callable[[pd.DataFrame], dict[str, str]]) -> Path:
+        """Writes the table of the comparison, with `further` columns made of each arm's completed runs."""
+        completed = analysis.table[analysis.table["state"] == "completed"]
+        rows = [
+            row | further(completed[completed["id"].isin(arm.ids)])
+            for row, arm in zip(table_rows(self.comparison, self.arms), self.arms, strict=True)
+        ]
+        title, note = self.comparison.title, table_note(self.comparison, self.arms, self.about)
+        return write_markdown(analysis.output, title, rows, note)
+
+
+def read_watched(comparison: Comparison, analysis: Analysis, file: str) -> WatchedTraining:
+    """The networks that the axis of `comparison` names, each an arm. Raises `InputError` where no run is completed, for
+    a run without its `file`, and as `read_arms` does."""
+    table, folder = analysis.table, analysis.output.parent
+    arms = read_arms(comparison, table, str(analysis.table_path))
+    curves = read_curves(table, folder, lambda row: str(comparison.axis.level(row)), file)
+    check_some(curves, table, analysis.experiment)
+    nothing = next(iter(curves.values())).iloc[:0]
+    epochs = read_learning_curves(folder, arms).merge(table[["id", "seed"]], on="id")
+    about = setting(comparison, table, analysis.scale)
+    drawn = f"Line: mean of n = {table['seed'].nunique()} seeds, band: their range."
+    return WatchedTraining(
+        comparison,
+        arms,
+        curves={str(arm.key[0]): curves.get(str(arm.key[0]), nothing) for arm in arms},
+        accuracy={str(arm.key[0]): epochs[epochs["id"].isin(arm.ids)] for arm in arms},
+        about=about,
+        note=f"{about}. {drawn}{unfinished(table)}",
+    )

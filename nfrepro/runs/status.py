@@ -1,0 +1,141 @@
+"""Where every run stands: from its own files, and from what the scheduler has said of jobs that wait or run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from nfrepro.runs import progress, store
+from nfrepro.runs.lock import Sighting, look, scheduler_job
+from nfrepro.specs import Run
+
+State = Literal[
+    "completed",
+    "diverged",
+    "running",  # somebody holds its claim, and lives
+    "cancelled",  # a later sweep takes it up again
+    "requeued",  # its job was interrupted, and is in the scheduler's queue again
+    "queued",  # in a job that waits, or that has other runs to do first
+    "stalled",  # whoever is at it, on another machine, has given no sign of life for long: dead, or cut off
+    "failed",
+    "interrupted",  # begun; nobody is at it, and nothing is queued
+    "waiting",  # not begun, and in no job of a scheduler
+]
+ACTIVE = ("running", "requeued", "queued")
+COUNTS = ("epoch", "step")
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A scheduler's job that waits or runs and holds a run."""
+
+    id: str  # as in the claims and records of its runs
+    restarts: int
+
+
+class Row(NamedTuple):
+    """One run."""
+
+    id: str
+    state: State
+    progress: float  # from 0 to 1
+    metrics: dict[str, Any] | None  # the newest row of metrics.jsonl
+    headline: tuple[str, float] | None  # top1, or the first number that its task gives
+    host: str | None  # where it is being executed
+    step: int | None  # in units of its task
+    steps: int | None
+    rate: float | None  # steps a second
+    seconds_left: float | None
+    requeues: int | None  # of its job; None where it was in none
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A run's folder, as it was a moment ago."""
+
+    run: Run
+    stored: store.Stored
+    claim: Sighting | None
+    progress: progress.Progress | None
+    metrics: dict[str, Any] | None
+
+
+def observe(runs: Sequence[Run], results: Path) -> list[Observed]:
+    """Reads the folder of each of `runs`."""
+    return [_observe(run, store.run_folder(results, run)) for run in runs]
+
+
+def rows(observed: Sequence[Observed], queue: Mapping[str, Sequence[QueuedJob]]) -> list[Row]:
+    """A row for each run; `queue` has the jobs of each run id, as far as they are known."""
+    return [_row(one, queue.get(one.run.id, ())) for one in observed]
+
+
+def _observe(run: Run, folder: Path) -> Observed:
+    stored = store.read(folder)
+    if stored.state == "missing":
+        return Observed(run, stored, None, None, None)
+    over = stored.state in store.DONE
+    return Observed(
+        run,
+        stored,
+        None if over else look(folder),
+        None if over else progress.read(folder),
+        store.newest_metrics(folder),
+    )
+
+
+def _row(observed: Observed, jobs: Sequence[QueuedJob]) -> Row:
+    state, seen = _state(observed, jobs), observed.progress
+    final = (observed.stored.record or {}).get("final") or {}
+    holder = observed.claim.holder if observed.claim and state in ("running", "stalled") else None
+    rate = seen.rate if seen and state == "running" else None
+    return Row(
+        id=observed.run.id,
+        state=state,
+        progress=1.0 if state in store.DONE else seen.step / max(1, seen.steps) if seen else 0.0,
+        metrics=observed.metrics,
+        headline=None if state == "diverged" else _headline(final) or _headline(observed.metrics or {}),
+        host=holder.host if holder else None,
+        step=seen.step if seen else final.get("steps"),
+        steps=seen.steps if seen else final.get("steps") if state == "completed" else None,
+        rate=rate,
+        seconds_left=(seen.steps - seen.step) / rate if seen and rate else None,
+        requeues=_requeues(observed, jobs),
+    )
+
+
+def _state(observed: Observed, jobs: Sequence[QueuedJob]) -> State:
+    stored = observed.stored.state
+    if stored == "missing" or stored == "interrupted" or stored == "failed":
+        silent = observed.claim is not None and observed.claim.life == "silent"
+        return _queued(observed, jobs) or ("stalled" if silent else "waiting" if stored == "missing" else stored)
+    return stored
+
+
+def _queued(observed: Observed, jobs: Sequence[QueuedJob]) -> State | None:
+    """A job that began the run and was not requeued since will not begin it again: it ends, or has others to do."""
+    began_in, restarts = _job(observed)
+    if any(job.id == began_in and job.restarts > restarts for job in jobs):
+        return "requeued"
+    return "queued" if any(job.id != began_in for job in jobs) else None
+
+
+def _requeues(observed: Observed, jobs: Sequence[QueuedJob]) -> int | None:
+    began_in, restarts = _job(observed)
+    if began_in is None:
+        return None
+    return max([restarts, *(job.restarts for job in jobs if job.id == began_in)])
+
+
+def _job(observed: Observed) -> tuple[str | None, int]:
+    """The scheduler's job that executed the run last, and how often that one had been requeued by then."""
+    record = observed.stored.record or {}
+    environment = (record.get("provenance") or {}).get("environment") or {}
+    return scheduler_job(environment), int(environment.get("SLURM_RESTART_COUNT", "0"))
+
+
+def _headline(numbers: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Accuracy on the test images, or else the first number."""
+    found = {key: value for key, value in numbers.items() if isinstance(value, int | float) and key not in COUNTS}
+    name = next((name for name in ("top1", "test_top1") if name in found), next(iter(found), None))
+    return None if name is None else (name.removeprefix("test_"), found[name])

@@ -1,0 +1,176 @@
+"""Run folders: `results/<experiment>/<scale>/<run id>/` with run.json and what the task writes beside it.
+
+A run is done when its run.json is valid and says `completed` or `diverged`; nothing else counts. Every write is atomic.
+"""
+
+import fnmatch
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nfrepro import atomic
+from nfrepro.errors import InputError
+from nfrepro.runs import cancellation
+from nfrepro.runs.lock import CLAIM, claim, is_claimed
+from nfrepro.specs import SCHEMA_VERSION, Run, config_difference, identity, other_schema_version
+
+RECORD = "run.json"
+METRICS = "metrics.jsonl"
+ERROR = "error.txt"
+RECORD_VERSION = 1
+DONE = ("completed", "diverged")
+
+State = Literal["missing", "running", "interrupted", "cancelled", "failed", "completed", "diverged"]
+
+
+def scale_folder(results: Path, experiment: str, scale: str) -> Path:
+    """Where the runs of one experiment at one scale live."""
+    return results / experiment / scale
+
+
+def run_folder(results: Path, run: Run) -> Path:
+    """Where `run` lives."""
+    return scale_folder(results, run.experiment, run.scale) / run.id
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a run's folder says about it."""
+
+    folder: Path
+    state: State
+    record: dict[str, Any] | None  # run.json; None where there is none yet
+
+
+def read(folder: Path) -> Stored:
+    """The state of a folder, from its files alone. Raises `InputError` where run.json is damaged or edited by hand."""
+    record = read_record(folder)
+    return Stored(folder, _state(folder, record), record)
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """run.json, or None where there is none. Raises `InputError` where it is no record of the run its folder names."""
+    path = folder / RECORD
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    try:
+        record = json.loads(text)
+        wrong = _what_is_wrong(record, folder.name)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise InputError(f"{path}: not a valid record: move its folder away, or redo the run with --force") from None
+    if wrong is not None:
+        raise InputError(f"{path}: {wrong}")
+    return dict(record)
+
+
+def _what_is_wrong(record: dict[str, Any], name: str) -> str | None:
+    """With a record in the folder `name`; None if it is of the run that is meant, and of this version."""
+    version = record.get("version", RECORD_VERSION)
+    if version != RECORD_VERSION:
+        return _of_another_version("record", version, RECORD_VERSION)
+    found = identity(record["task"], record["config"])
+    if record["id"] == name and name.endswith(f"-{found}") and record["status"]:
+        return None
+    schema = other_schema_version(record["task"], record["config"], name.rpartition("-")[2])
+    if record["id"] == name and schema is not None:
+        return _of_another_version("schema", schema, SCHEMA_VERSION)
+    return (
+        f"its config has identity {found}, but the folder is {name}: "
+        "it was edited or moved; restore it, or redo the run with --force"
+    )
+
+
+def _of_another_version(what: str, found: object, read: int) -> str:
+    remedy = "use the one that wrote it, or redo the run with --force"
+    return f"{what} version {found!r:.20}; this nfrepro reads {read}: {remedy}"
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, oldest first; none where there is no such file."""
+    return _parse_rows(folder, _metrics_lines(folder))
+
+
+def newest_metrics(folder: Path) -> dict[str, Any] | None:
+    """The last row of metrics.jsonl; None where there is none. Quicker than reading all."""
+    rows = _parse_rows(folder, _metrics_lines(folder)[-1:])
+    return rows[0] if rows else None
+
+
+def _metrics_lines(folder: Path) -> list[bytes]:
+    try:
+        return (folder / METRICS).read_bytes().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError(f"{folder / METRICS}: cannot be read: {error}") from None
+
+
+def _parse_rows(folder: Path, lines: Sequence[bytes]) -> list[dict[str, Any]]:
+    try:
+        return [dict(json.loads(line)) for line in lines]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{folder / METRICS}: cannot be read: {error}") from None
+
+
+def check_config(folder: Path, run: Run) -> None:
+    """Raises `InputError` with the difference where `folder` holds a record of another config than `run`'s."""
+    record = read_record(folder)
+    if record is not None and record["config"] != run.config:
+        difference = "; ".join(config_difference(record["config"], run.config))
+        raise InputError(f"{folder / RECORD}: its config is not that of the run: {difference}")
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes run.json."""
+    atomic.write_text(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
+
+
+def write_error(folder: Path, traceback: str) -> Path:
+    """Keeps the traceback of a failed run beside its record."""
+    atomic.write_text(folder / ERROR, traceback)
+    return folder / ERROR
+
+
+def remove_half_written(folder: Path) -> None:
+    """Removes what processes that were killed have not written to the end. For the holder of the folder's claim."""
+    for path in folder.glob(".*.tmp"):
+        if not path.name.startswith(f".{CLAIM}."):  # of somebody who is just trying to claim it
+            path.unlink(missing_ok=True)
+
+
+def remove_matching(results: Path, runs: Sequence[Run], pattern: str) -> list[str]:
+    """Removes the stored folders of those `runs` whose id matches the shell-style `pattern`; returns their ids.
+
+    Raises `InputError` where the pattern matches no run, or one that is being executed; then nothing is removed.
+    """
+    matching = [run for run in runs if fnmatch.fnmatchcase(run.id, pattern)]
+    if not matching:
+        raise InputError(f"--force {pattern!r} matches none of the {len(runs)} runs")
+    folders = {run.id: run_folder(results, run) for run in matching}
+    for name, folder in folders.items():
+        if folder.exists() and is_claimed(folder):
+            raise InputError(f"--force {pattern!r}: run {name} is being executed: stop it first")
+    removed = [name for name, folder in folders.items() if folder.exists()]
+    for name in removed:
+        with claim(folders[name]):
+            shutil.rmtree(folders[name])
+    return removed
+
+
+def _state(folder: Path, record: dict[str, Any] | None) -> State:
+    if record is not None and record["status"] in DONE:
+        return "completed" if record["status"] == "completed" else "diverged"
+    if folder.is_dir() and is_claimed(folder):
+        return "running"
+    if cancellation.is_cancelled(folder):
+        return "cancelled"
+    if record is not None and record["status"] == "failed":
+        return "failed"
+    return "interrupted" if folder.is_dir() and any(folder.iterdir()) else "missing"

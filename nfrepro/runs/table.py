@@ -1,0 +1,114 @@
+"""All runs of an experiment at one scale as one table, runs.csv: a row a run, flattened config and final numbers."""
+
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nfrepro import atomic
+from nfrepro.errors import InputError
+from nfrepro.runs import store
+from nfrepro.specs import Run
+
+
+def overrides_suffix(overrides: Sequence[str]) -> str:
+    """What tables and figures of a sweep with overrides have in their names, so that they replace no others.
+
+    Empty without overrides; `-seed=0-train.lr=0.2` with two. Characters that file names should not have become `_`.
+    """
+    text = "".join(f"-{override}" for override in sorted(overrides))
+    plain = re.sub(r"[^\w.=-]", "_", text)
+    return plain if len(plain) <= 80 else f"{plain[:80]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def table_path(results: Path, experiment: str, scale: str, overrides: Sequence[str] = ()) -> Path:
+    """Where the table is: runs.csv, or one of its own for runs with overrides."""
+    return store.scale_folder(results, experiment, scale) / f"runs{overrides_suffix(overrides)}.csv"
+
+
+def collect(results: Path, experiment: str, scale: str, runs: Sequence[Run]) -> pd.DataFrame:
+    """One row for each of `runs`, finished or not, then one for each stored run that is not among them.
+
+    Columns: `id`, `state`, `in_experiment`, the config as `section.key`, then the final numbers and provenance.
+    Failed and missing runs keep their row, without numbers.
+    """
+    folder = store.scale_folder(results, experiment, scale)
+    rows = [_row(store.read(store.run_folder(results, run)), run.id, run.config, True) for run in runs]
+    listed = {run.id for run in runs}
+    for other in sorted(path for path in folder.glob("*") if path.is_dir() and path.name not in listed):
+        stored = store.read(other)
+        if stored.record is not None:
+            rows.append(_row(stored, other.name, stored.record["config"], False))
+    return pd.DataFrame(rows, columns=_columns(rows))
+
+
+def write_table(path: Path, table: pd.DataFrame) -> Path:
+    """Writes `table` as csv and returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    table.to_csv(text, index=False, lineterminator="\n")
+    atomic.write_text(path, text.getvalue())
+    return path
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The rows that belong to the experiment. Raises `InputError` for a missing table or mixed data."""
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        experiment, scale = path.parts[-3:-1]
+        raise InputError(f"{path}: no such table: run `make sweep EXP={experiment} SCALE={scale}` first") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    table = table[table["in_experiment"]].reset_index(drop=True)
+    for column in ("provenance.data", "provenance.data_fingerprint"):
+        found = sorted(table[column].dropna().unique()) if column in table else []
+        if len(found) > 1 and "data.name" in table and table["data.name"].nunique() == 1:
+            raise InputError(f"{path}: runs on different data cannot share a table: {column} is {' and '.join(found)}")
+    return table
+
+
+def _row(stored: store.Stored, name: str, config: dict[str, Any], in_experiment: bool) -> dict[str, Any]:
+    record = stored.record or {}
+    final = record.get("final") or {}
+    provenance = record.get("provenance") or {}
+    kept = {key: provenance.get(key) for key in ("data", "data_fingerprint", "device", "threads", "processor")}
+    git = provenance.get("git") or {}
+    return {
+        "id": name,
+        "state": stored.state,
+        "in_experiment": in_experiment,
+        **flatten(config),
+        **final,
+        **{f"provenance.{key}": value for key, value in kept.items()},
+        "provenance.git": git.get("sha"),
+        "provenance.dirty": git.get("dirty"),
+        "error": record.get("error"),
+    }
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"model": {"alpha": 0.2}}` as `{"model.alpha": 0.2}`; a list becomes text such as `[3, 4, 6, 3]`."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = str(value) if isinstance(value, list) else value
+    return flat
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The union of all rows' keys in a stable order: config before results, as the fullest rows have them."""
+    columns: dict[str, None] = {}
+    for row in sorted(rows, key=len, reverse=True):
+        columns |= dict.fromkeys(row)
+    results = [name for name in columns if "." not in name or name.startswith("provenance.")]
+    front = [name for name in ("id", "state", "in_experiment") if name in columns]
+    config = [name for name in columns if name == "seed" or (name not in results)]
+    return front + config + [name for name in results if name not in front and name != "seed"]

@@ -1,0 +1,187 @@
+"""The claim on a run's folder: exclusive between processes and machines, never stale for long, fenced when lost."""
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nfrepro.runs import lock as module
+from nfrepro.runs.lock import Claimed, ClaimLost, claim, is_claimed
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from nfrepro.runs.lock import claim
+with claim(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+RACE = """
+import sys, time
+from pathlib import Path
+from nfrepro.runs.lock import Claimed, claim
+folder = Path(sys.argv[1])
+for turn in range(300):
+    try:
+        with claim(folder):
+            (folder / "inside").mkdir()  # fails if anybody else is inside
+            (folder / "inside").rmdir()
+    except Claimed:
+        pass
+print("ok")
+"""
+
+
+def holder(folder: Path) -> "subprocess.Popen[str]":
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_claim_excludes_others_and_ends_with_its_process(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    assert is_claimed(tmp_path)
+    with pytest.raises(Claimed), claim(tmp_path):
+        pytest.fail("two holders")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not is_claimed(tmp_path)
+    with claim(tmp_path):
+        assert is_claimed(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_processes_are_never_inside_together(tmp_path: Path) -> None:
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert [racer.communicate(timeout=120)[0] for racer in racers] == ["ok\n"] * 4
+
+
+# A holder on a machine whose locks nobody else sees. It beats as often as it is told to; `frozen` it does not.
+HOLD_ELSEWHERE = """
+import sys, time
+from pathlib import Path
+from nfrepro.runs import lock as module
+module._machine = lambda: "another machine"
+module._lock = lambda descriptor, operation: True
+module.SECONDS_BETWEEN_BEATS = 3600.0 if sys.argv[2] == "frozen" else 0.05
+with module.claim(Path(sys.argv[1])) as held:
+    print("held", flush=True)
+    sys.stdin.readline()
+    try:
+        held.check()
+    except module.ClaimLost:
+        print("lost", flush=True)
+    else:
+        print("kept", flush=True)
+"""
+
+RACE_ELSEWHERE = """
+import sys
+from pathlib import Path
+from nfrepro.runs import lock as module
+module._machine = lambda: f"machine of {sys.argv[2]}"
+module._lock = lambda descriptor, operation: True
+folder = Path(sys.argv[1])
+taken = 0
+while taken < 15:
+    try:
+        with module.claim(folder) as held:
+            (folder / "inside").mkdir()
+            (folder / "inside").rmdir()
+            held.check()
+            taken += 1
+    except module.Claimed:
+        pass
+print(taken)
+"""
+
+
+def holder_elsewhere(folder: Path, heart: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", HOLD_ELSEWHERE, str(folder), heart]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_claim_says_who_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    assert module.holder(tmp_path) is None
+    with claim(tmp_path):
+        found = module.holder(tmp_path)
+        assert found is not None
+        assert (found.process, found.job) == (os.getpid(), "17")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert module.scheduler_job() == "17_3"
+
+
+def test_a_beating_claim_of_another_machine_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS_UNTIL_DEAD", 1.0)
+    process = holder_elsewhere(tmp_path, "beating")
+    time.sleep(1.5)
+    assert is_claimed(tmp_path)
+    with pytest.raises(Claimed), claim(tmp_path):
+        pytest.fail("two holders")
+    assert process.communicate("\n", timeout=30)[0] == "kept\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_frozen_claim_of_another_machine_is_taken_and_its_holder_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SECONDS_UNTIL_DEAD", 1.0)
+    process = holder_elsewhere(tmp_path, "frozen")
+    with pytest.raises(Claimed), claim(tmp_path):
+        pytest.fail("taken too early")
+    time.sleep(1.2)
+    assert not is_claimed(tmp_path)
+    with claim(tmp_path) as held:
+        assert process.communicate("\n", timeout=30)[0] == "lost\n"
+        held.check()  # its release has not taken ours away
+        assert is_claimed(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_heart_notices_a_lost_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_BEATS", 0.02)
+    with claim(tmp_path) as held:
+        (tmp_path / "claim").unlink()
+        deadline = time.monotonic() + 10
+        while not held.lost:
+            assert time.monotonic() < deadline
+        with pytest.raises(ClaimLost):
+            held.check()
+
+
+def test_machines_without_common_locks_are_never_inside_together(tmp_path: Path) -> None:
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE_ELSEWHERE, str(tmp_path), str(number)], stdout=subprocess.PIPE, text=True
+        )
+        for number in range(4)
+    ]
+    outputs = [racer.communicate(timeout=120)[0] for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * 4
+    assert outputs == ["15\n"] * 4
+
+
+def test_without_any_locks_the_heartbeat_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with claim(tmp_path), pytest.raises(Claimed), claim(tmp_path):
+        pytest.fail("two holders")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,108 @@
+"""What a run's folder says, whole or damaged."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nfrepro.errors import InputError
+from nfrepro.runs import store
+from nfrepro.runs.lock import claim
+from nfrepro.specs import Run, expand, identity, load_experiment
+from nfrepro.tasks.registry import SCHEMAS
+
+
+@pytest.fixture
+def run(experiments: Path) -> Run:
+    return expand(load_experiment("tiny", experiments), "smoke", SCHEMAS)[0]
+
+
+def record(run: Run, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "task": run.task,
+        "config": run.config,
+        "status": "completed",
+        "final": {},
+        "error": None,
+    } | changes
+
+
+def stored(results: Path, run: Run, content: dict[str, Any]) -> Path:
+    folder = store.run_folder(results, run)
+    folder.mkdir(parents=True, exist_ok=True)
+    store.write_record(folder, content)
+    return folder
+
+
+def test_states(results: Path, run: Run) -> None:
+    folder = store.run_folder(results, run)
+    assert store.read(folder).state == "missing"
+    folder.mkdir(parents=True)
+    assert store.read(folder).state == "missing"
+    with claim(folder):
+        assert store.read(folder).state == "running"
+    for status, state in [("completed", "completed"), ("diverged", "diverged"), ("failed", "failed")]:
+        stored(results, run, record(run, status=status))
+        assert store.read(folder).state == state
+    stored(results, run, record(run, status="running"))
+    assert store.read(folder).state == "interrupted"
+    with claim(folder):
+        assert store.read(folder).state == "running"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"id": 1}', '{"status": "completed"}', "[" * 100_000, "\x00"])
+def test_a_damaged_record_counts_for_nothing_and_says_so(results: Path, run: Run, text: str) -> None:
+    folder = stored(results, run, record(run))
+    (folder / "run.json").write_text(text)
+    with pytest.raises(InputError, match=r"run\.json: not a valid record: move its folder away, or redo"):
+        store.read(folder)
+
+
+def test_an_edited_record_is_noticed(results: Path, run: Run) -> None:
+    folder = stored(results, run, record(run))
+    edited = json.loads((folder / "run.json").read_text())
+    edited["config"]["train"]["lr"] = 0.7
+    (folder / "run.json").write_text(json.dumps(edited))
+    with pytest.raises(InputError, match="it was edited or moved"):
+        store.read(folder)
+
+
+@pytest.mark.parametrize("version", [0, 2, "2", None])
+def test_a_record_of_another_version_is_refused_by_name(results: Path, run: Run, version: Any) -> None:
+    folder = stored(results, run, record(run, version=version))
+    with pytest.raises(InputError, match=rf"run\.json: record version {version!r}; this nfrepro reads 1: use the one"):
+        store.read(folder)
+
+
+@pytest.mark.parametrize("version", [0, 2, 17])
+def test_a_record_of_another_schema_is_not_taken_for_an_edited_one(results: Path, run: Run, version: int) -> None:
+    label = run.id.rpartition("-")[0]
+    name = f"{label}-{identity(run.task, run.config, version)}"
+    folder = store.scale_folder(results, run.experiment, run.scale) / name
+    folder.mkdir(parents=True)
+    store.write_record(folder, record(run, id=name))
+    with pytest.raises(InputError, match=rf"run\.json: schema version {version}; this nfrepro reads 1: use the one"):
+        store.read(folder)
+
+
+def test_a_config_that_is_not_the_runs_stops_with_a_difference(results: Path, run: Run, monkeypatch: Any) -> None:
+    other = json.loads(json.dumps(run.config))
+    other["train"]["lr"] = 0.7
+    folder = stored(results, run, record(run, config=other))
+    monkeypatch.setattr(store, "identity", lambda task, config: run.id.rpartition("-")[2])  # as if two configs collided
+    with pytest.raises(InputError, match=r"its config is not that of the run: train\.lr: 0\.7 \(stored\) != 0\.5"):
+        store.check_config(folder, run)
+
+
+def test_force_removes_what_matches_and_never_what_runs(results: Path, experiments: Path) -> None:
+    runs = expand(load_experiment("tiny", experiments), "smoke", SCHEMAS)
+    folders = [stored(results, run, record(run)) for run in runs]
+    with pytest.raises(InputError, match=r"--force 'bn_\*' matches none of the 4 runs"):
+        store.remove_matching(results, runs, "bn_*")
+    with claim(folders[1]), pytest.raises(InputError, match="is being executed: stop it first"):
+        store.remove_matching(results, runs, "*")
+    assert all(folder.exists() for folder in folders)
+    assert store.remove_matching(results, runs, "*alpha0.2*") == [runs[0].id, runs[1].id]
+    assert [folder.exists() for folder in folders] == [False, False, True, True]
