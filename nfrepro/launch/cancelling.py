@@ -34,7 +34,7 @@ def everything(results: Path, runs: Sequence[Run]) -> list[Run]:
     for folder in sorted(path.parent for path in sweep.glob("*/claim")):
         record = store.read_record(folder)
         if record is not None:
-            found[folder.name] = Run(**{key: record[key] for key in ("id", "experiment", "scale", "task", "config")})
+            found[folder.name] = store.run_of(record)
     return list({**{run.id: run for run in runs}, **found}.values())
 
 

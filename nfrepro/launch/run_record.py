@@ -51,6 +51,7 @@ def begin(run: Run, folder: Path, processes: int, earlier: dict[str, Any] | None
         "finished": None,
         "executions": earlier.get("executions", 0) + 1,
         "config": run.config,
+        "outside_id": list(run.outside_id),
         "final": None,
         "error": None,
         "provenance": provenance() | {"processes": processes},

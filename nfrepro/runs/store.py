@@ -15,7 +15,7 @@ from nfrepro import atomic
 from nfrepro.errors import InputError
 from nfrepro.runs import cancellation
 from nfrepro.runs.lock import CLAIM, claim, is_claimed
-from nfrepro.specs import SCHEMA_VERSION, Run, config_difference, identity, other_schema_version
+from nfrepro.specs import SCHEMA_VERSION, Run, config_difference, identity, other_schema_version, without
 
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
@@ -75,16 +75,28 @@ def _what_is_wrong(record: dict[str, Any], name: str) -> str | None:
     version = record.get("version", RECORD_VERSION)
     if version != RECORD_VERSION:
         return _of_another_version("record", version, RECORD_VERSION)
-    found = identity(record["task"], record["config"])
+    config = id_config(record)
+    found = identity(record["task"], config)
     if record["id"] == name and name.endswith(f"-{found}") and record["status"]:
         return None
-    schema = other_schema_version(record["task"], record["config"], name.rpartition("-")[2])
+    schema = other_schema_version(record["task"], config, name.rpartition("-")[2])
     if record["id"] == name and schema is not None:
         return _of_another_version("schema", schema, SCHEMA_VERSION)
     return (
         f"its config has identity {found}, but the folder is {name}: "
         "it was edited or moved; restore it, or redo the run with --force"
     )
+
+
+def id_config(record: dict[str, Any]) -> dict[str, Any]:
+    """The part of a record's config that its id is a hash of."""
+    return without(record["config"], record.get("outside_id", ()))
+
+
+def run_of(record: dict[str, Any]) -> Run:
+    """The run that a record is about."""
+    keys = ("id", "experiment", "scale", "task", "config")
+    return Run(**{key: record[key] for key in keys}, outside_id=record.get("outside_id", ()))
 
 
 def _of_another_version(what: str, found: object, read: int) -> str:
@@ -122,8 +134,8 @@ def _parse_rows(folder: Path, lines: Sequence[bytes]) -> list[dict[str, Any]]:
 def check_config(folder: Path, run: Run) -> None:
     """Raises `InputError` with the difference where `folder` holds a record of another config than `run`'s."""
     record = read_record(folder)
-    if record is not None and record["config"] != run.config:
-        difference = "; ".join(config_difference(record["config"], run.config))
+    if record is not None and id_config(record) != run.id_config:
+        difference = "; ".join(config_difference(id_config(record), run.id_config))
         raise InputError(f"{folder / RECORD}: its config is not that of the run: {difference}")
 
 

@@ -32,7 +32,7 @@ below it, `exclude` and `include` add to those below. A key that is an axis is n
 
 from nfrepro.specs.expansion import Run, expand
 from nfrepro.specs.experiments import Experiment, find_experiments, load_experiment
-from nfrepro.specs.identity import SCHEMA_VERSION, config_difference, identity, other_schema_version, run_id
+from nfrepro.specs.identity import SCHEMA_VERSION, config_difference, identity, other_schema_version, run_id, without
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -45,4 +45,5 @@ __all__ = [
     "load_experiment",
     "other_schema_version",
     "run_id",
+    "without",
 ]

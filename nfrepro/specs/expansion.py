@@ -12,7 +12,7 @@ from nfrepro.errors import InputError, did_you_mean
 from nfrepro.options import TaskOptions
 from nfrepro.specs.documents import Arm, Axis, Entry, Exclude
 from nfrepro.specs.experiments import Experiment
-from nfrepro.specs.identity import resolve
+from nfrepro.specs.identity import resolve, without
 from nfrepro.specs.layers import Layered, Override, assign, override_axes, read_override, record, stack
 from nfrepro.specs.origins import KeyPath, Origin, display_path, dotted, problem, written
 from nfrepro.specs.validation import config_keys, explain, has_key, unknown_key
@@ -24,13 +24,26 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Run:
-    """One run: where it belongs, what it does, and its complete config, which is JSON and includes the seed."""
+    """One run: where it belongs, its task, and its complete config, which is JSON and includes the seed.
+
+    `outside_id` has the dotted keys of the config that are no part of the id: options that came after the first schema
+    and stand at their defaults.
+    """
 
     id: str
     experiment: str
     scale: str
     task: str
     config: dict[str, Any]
+    outside_id: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outside_id", tuple(self.outside_id))  # a list where it was JSON
+
+    @property
+    def id_config(self) -> dict[str, Any]:
+        """The part of the config that the id is a hash of."""
+        return without(self.config, self.outside_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +171,12 @@ def _runs(
             options = schema.model_validate(config)
         except ValidationError as error:
             raise explain(error, config, point.origins(), keys) from None
-        run_id, resolved = resolve(options, experiment.task)
+        run_id, resolved, outside = resolve(options, experiment.task)
         if _excluded(resolved, point.group.excludes):
             continue
         if run_id not in seen:
             seen[run_id] = point
-            yield Run(run_id, experiment.name, scale, experiment.task, resolved)
+            yield Run(run_id, experiment.name, scale, experiment.task, resolved, outside)
         elif not point.group.may_repeat:
             raise _duplicate(seen[run_id], point)
 

@@ -1,10 +1,11 @@
-"""Which run is which: a hash over the complete config, never over what differs from the defaults."""
+"""The id of a run: a hash over its complete config, less the options that came later and stand at their defaults."""
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from nfrepro.options import TaskOptions
+from nfrepro.options import TaskOptions, added_at_default
 
 # Raised when the meaning of an unchanged config changes, so that runs made before are not taken for the new ones.
 SCHEMA_VERSION = 1
@@ -31,10 +32,24 @@ def run_id(options: TaskOptions, task: str) -> str:
     return resolve(options, task)[0]
 
 
-def resolve(options: TaskOptions, task: str) -> tuple[str, dict[str, Any]]:
-    """The run's id and the complete config it stands for."""
+def resolve(options: TaskOptions, task: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+    """The run's id, its complete config, and the dotted keys of that config that are outside the id."""
     config = options.model_dump(mode="json")
-    return f"{options.label()}-{identity(task, config)}", config
+    outside = tuple(".".join(path) for path in added_at_default(options))
+    return f"{options.label()}-{identity(task, without(config, outside))}", config, outside
+
+
+def without(config: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """A copy of `config` that lacks the dotted `keys`; those that it does not have are ignored."""
+    copy: dict[str, Any] = json.loads(json.dumps(config))
+    for key in keys:
+        *outer, last = key.split(".")
+        level: Any = copy
+        for part in outer:
+            level = level.get(part) if isinstance(level, dict) else None
+        if isinstance(level, dict):
+            level.pop(last, None)
+    return copy
 
 
 def config_difference(stored: dict[str, Any], expected: dict[str, Any]) -> list[str]:
