@@ -12,12 +12,20 @@ from nfrepro.errors import InputError
 
 Activation = Callable[[Tensor], Tensor]
 
-# Beyond 14 standard deviations the Gaussian weighs less than 1e-43: nothing an activation does there is seen.
-_REACH = 14.0
-# Intervals to begin with: half a deviation each, so that kinks at whole numbers, 0 above all, are edges.
-_INTERVALS = 56
-# An interval is good when halving it changes the integral by less than this share of the whole.
+# Beyond 14 standard deviations the Gaussian weighs less than 1e-43: only heavy tails are seen there, and they are
+# followed to 38, where the Gaussian itself is the smallest number of float64.
+_REACHES = (14.0, 38.0)
+# Intervals to begin with are half a deviation each, so that kinks at whole numbers, 0 above all, are edges.
+_INTERVALS_PER_DEVIATION = 2
+# Share of the integral that may lie in the outermost intervals.
+_TAIL = 1e-9
+# An interval is good when halving it changes the integral by less than this share of the whole. Functions that compute
+# in a shorter type than float64 are not smooth below a part of its resolution.
 _TOLERANCE = 2e-16
+_SHARE_OF_RESOLUTION = 0.25
+# An interval of one rounding error has nothing left to halve: it holds a step or a pole. A pole shows in what it adds.
+_NARROWEST = 1e-15
+_STEP = 1e-6
 # More intervals than this at once: a function that no quadrature follows, say a random one.
 _MOST_INTERVALS = 100_000
 
@@ -50,18 +58,21 @@ class Moments:
 def moments(activation: Activation) -> Moments:
     """Mean and variance of an elementwise `activation` under a standard Gaussian, in float64.
 
-    Kinks and steps may be anywhere. Raises `ValueError` for what is no elementwise function of a tensor, and where
-    there is no finite, positive variance: a constant, NaN, overflow, tails that outgrow the Gaussian.
+    Kinks and steps may be anywhere. A function that computes in a shorter type, say float32, is followed as closely as
+    that type resolves it. Raises `ValueError` for what is no elementwise function of a tensor, and where there is no
+    finite, positive variance: a constant, NaN, overflow, a pole, tails that outgrow the Gaussian.
     """
     with torch.device("cpu"):  # also while a network is being made on another device, or on none
         return _moments(activation)
 
 
 def _moments(activation: Activation) -> Moments:
-    _check_elementwise(activation)
-    mean = _gaussian_expectation(activation, lambda values: values)
-    variance = _gaussian_expectation(activation, lambda values: (values - mean) ** 2)
-    # What rounding leaves of a constant is about 1e-32 of its square.
+    resolution = _resolution(activation)
+    _check_elementwise(activation, resolution)
+    tolerance = max(_TOLERANCE, _SHARE_OF_RESOLUTION * resolution)
+    mean = _gaussian_expectation(activation, lambda values: values, tolerance)
+    variance = _gaussian_expectation(activation, lambda values: (values - mean) ** 2, tolerance)
+    # What rounding leaves of a constant is about 1e-32 of its square in float64.
     if not max(1e-24 * mean**2, 1e-200) < variance < math.inf:
         raise InputError(f"{_no_gain(activation)} mean {mean:g}, variance {variance:g} under N(0, 1)")
     return Moments(mean, variance)
@@ -72,15 +83,22 @@ def gain(activation: Activation) -> float:
     return moments(activation).gain
 
 
-def _check_elementwise(activation: Activation) -> None:
-    """Raises `ValueError` unless every number that comes out depends on the one that went in, and on nothing else."""
+def _resolution(activation: Activation) -> float:
+    """The relative distance of neighbouring numbers of the type that `activation` returns; of float64 for integers."""
     if not callable(activation):
         raise InputError(f"{_no_gain(activation)} it is not a function")
+    dtype = _output(activation, torch.linspace(-3.0, 3.0, 61, dtype=torch.float64)).dtype
+    return torch.finfo(dtype if dtype.is_floating_point else torch.float64).eps
+
+
+def _check_elementwise(activation: Activation, resolution: float) -> None:
+    """Raises `ValueError` unless every number that comes out depends on the one that went in, and on nothing else."""
     z = torch.linspace(-3.0, 3.0, 61, dtype=torch.float64)
     together = _evaluate(activation, z)
     alone = torch.cat([_evaluate(activation, part) for part in (z[:1], z[1:-1].flip(0), z[-1:])])
     alone = torch.cat([alone[:1], alone[1:-1].flip(0), alone[-1:]])
-    if not torch.allclose(together, alone, rtol=1e-9, atol=1e-12):
+    # Vectorized and scalar code of a function may differ in the last digits.
+    if not torch.allclose(together, alone, rtol=max(1e-9, 16 * resolution), atol=max(1e-12, resolution)):
         at = int((together - alone).abs().argmax())
         raise InputError(
             f"{_no_gain(activation)} it is not elementwise: at {z[at].item():g} it is {together[at].item():g} "
@@ -89,8 +107,8 @@ def _check_elementwise(activation: Activation) -> None:
 
 
 @torch.no_grad()
-def _evaluate(activation: Activation, z: Tensor) -> Tensor:
-    """`activation` of each number of `z`, in float64. Raises `ValueError` unless all of them are finite."""
+def _output(activation: Activation, z: Tensor) -> Tensor:
+    """`activation` of each number of `z`, in its own type. Raises `ValueError` for what is no real number a number."""
     try:
         out = activation(z.clone())  # a clone, since some work in place
     except Exception as error:  # it is the user's: it may raise anything
@@ -99,16 +117,22 @@ def _evaluate(activation: Activation, z: Tensor) -> Tensor:
         raise InputError(f"{_no_gain(activation)} it gives no tensor of real numbers")
     if out.shape != z.shape:
         raise InputError(f"{_no_gain(activation)} {list(z.shape)} numbers become {list(out.shape)}")
-    out = out.double()
-    if not (finite := out.isfinite()).all():
-        at = int(finite.flatten().logical_not().nonzero()[0])
-        raise InputError(
-            f"{_no_gain(activation)} it is {out.flatten()[at].item()} at {z.flatten()[at].item():g}, not finite"
-        )
     return out
 
 
-def _gaussian_expectation(activation: Activation, function: Callable[[Tensor], Tensor]) -> float:
+def _evaluate(activation: Activation, z: Tensor) -> Tensor:
+    """`activation` of each number of `z`, in float64. Raises `ValueError` unless all of them are finite."""
+    out = _output(activation, z)
+    if not (finite := out.isfinite()).all():
+        at = int(finite.flatten().logical_not().nonzero()[0])
+        value, place = out.flatten()[at].item(), z.flatten()[at].item()
+        short = str(out.dtype).removeprefix("torch.")
+        far = f": larger than {short} holds" if abs(place) > 3 and not math.isnan(value) else ""
+        raise InputError(f"{_no_gain(activation)} it is {value} at {place:g}, not finite{far}")
+    return out.double()
+
+
+def _gaussian_expectation(activation: Activation, function: Callable[[Tensor], Tensor], tolerance: float) -> float:
     """E[function(activation(z))], `z ~ N(0, 1)`: Gauss-Lobatto, halving intervals until that changes nothing."""
 
     def integrals(left: Tensor, right: Tensor) -> Tensor:
@@ -117,12 +141,8 @@ def _gaussian_expectation(activation: Activation, function: Callable[[Tensor], T
         values = function(_evaluate(activation, z.flatten()).view_as(z))
         return half * ((values * torch.exp(-0.5 * z * z)) @ _WEIGHTS) / math.sqrt(2.0 * math.pi)
 
-    edges = torch.linspace(-_REACH, _REACH, _INTERVALS + 1, dtype=torch.float64)
-    left, right = edges[:-1], edges[1:]
-    whole = integrals(left, right)
+    left, right, whole = _first_intervals(activation, integrals)
     scale = float(whole.abs().sum())
-    if not float(whole[[0, -1]].abs().sum()) <= 1e-9 * scale < math.inf:
-        raise InputError(f"{_no_gain(activation)} no finite variance: its tails outgrow the Gaussian's")
     good: list[float] = []
     while len(left):
         if len(left) > _MOST_INTERVALS:
@@ -130,12 +150,33 @@ def _gaussian_expectation(activation: Activation, function: Callable[[Tensor], T
         middle = 0.5 * (left + right)
         halves = torch.stack([integrals(left, middle), integrals(middle, right)])
         change = (halves.sum(0) - whole).abs()
-        # An interval of one rounding error has nothing left to halve: it holds a step.
-        done = (change <= _TOLERANCE * scale) | (right - left < 1e-15)
+        narrow = right - left < _NARROWEST * torch.clamp(left.abs(), min=1.0)
+        if bool((poles := narrow & (halves.abs().sum(0) > _STEP * scale)).any()):
+            raise InputError(f"{_no_gain(activation)} no finite variance: it has a pole at {float(left[poles][0]):g}")
+        done = (change <= tolerance * scale) | narrow
         good += halves[:, done].flatten().tolist()
         left, right = torch.cat([left[~done], middle[~done]]), torch.cat([middle[~done], right[~done]])
         whole = halves[:, ~done].flatten()
     return math.fsum(good)
+
+
+def _first_intervals(
+    activation: Activation, integrals: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The ends of the first intervals, and the integral over each: as far out as the tails count."""
+    tails = InputError(f"{_no_gain(activation)} no finite variance: its tails outgrow the Gaussian's")
+    for reach in _REACHES:
+        edges = torch.linspace(-reach, reach, int(2 * reach * _INTERVALS_PER_DEVIATION) + 1, dtype=torch.float64)
+        try:
+            whole = integrals(edges[:-1], edges[1:])
+        except InputError:
+            if reach > _REACHES[0]:
+                raise tails from None
+            raise
+        scale = float(whole.abs().sum())
+        if float(whole[[0, -1]].abs().sum()) <= _TAIL * scale < math.inf:
+            return edges[:-1], edges[1:], whole
+    raise tails
 
 
 def _no_gain(activation: object) -> str:

@@ -220,3 +220,35 @@ def test_gains_are_found_while_networks_are_made_without_memory() -> None:
     with torch.device("meta"):
         found = gain(F.relu)
     assert found == gain(F.relu)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("function", [torch.nn.functional.silu, torch.tanh, torch.relu, torch.cosh])
+def test_functions_that_compute_in_a_shorter_type(function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> None:
+    if function is torch.cosh and dtype is torch.float16:
+        pytest.skip("cosh(14) is larger than float16 holds")
+    found = gain(lambda x: function(x.to(dtype)))
+    assert found == pytest.approx(gain(function), rel=4 * torch.finfo(dtype).eps)
+
+
+def test_heavy_tails_that_the_gaussian_still_tames() -> None:
+    # E exp(a z) = exp(a^2 / 2), so that the variance is exp(2 a^2) - exp(a^2): at a = 8 it lies around z = 16.
+    assert gain(lambda x: torch.exp(8 * x)) == pytest.approx((math.exp(128) - math.exp(64)) ** -0.5, rel=1e-9)
+    # E exp(b z^2) = (1 - 2 b)^(-1/2).
+    variance = (1 - 4 * 0.2) ** -0.5 - (1 - 2 * 0.2) ** -1
+    assert gain(lambda x: torch.exp(0.2 * x * x)) == pytest.approx(variance**-0.5, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (torch.tan, r"no finite variance: it has a pole at -?(1\.5708|4\.71239|7\.85398|10\.9956)"),
+        (lambda x: torch.exp(0.25 * x * x), "no finite variance: its tails outgrow the Gaussian's"),
+        (lambda x: torch.exp(x**4), "it is inf at -14, not finite: larger than float64 holds"),
+        (lambda x: x.float() ** 40, "it is inf at -14, not finite: larger than float32 holds"),
+        (lambda x: 1 / x, "it is inf at 0, not finite$"),
+    ],
+)
+def test_the_reason_for_a_refusal_is_the_true_one(function: Callable[[Tensor], Tensor], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        gain(function)
