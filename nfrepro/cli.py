@@ -536,6 +536,9 @@ def spp(
     blocks: Annotated[
         str | None, typer.Option(metavar="REGEX", help="Names of the residual blocks' modules, if not found.")
     ] = None,
+    unit_gains: Annotated[
+        bool, typer.Option("--unit-gains", help="Set gains that start near zero (SkipInit, LayerScale) to 1.")
+    ] = False,
     logarithmic: Annotated[bool, typer.Option("--log", help="Logarithmic vertical axes.")] = False,
     out: Annotated[Path, typer.Option(help="Files to write, without ending: .csv, .png and .svg.")] = Path("spp"),
     force: Annotated[bool, typer.Option("--force", help="Replace them if they are there.")] = False,
@@ -550,9 +553,11 @@ def spp(
     networks = [find_network(text, options) for text in models]
     source = plots.parse_input(images, pixels, batch)
     with Counter(len(networks) * seeds, "networks") as counter:
-        curves = plots.measure(networks, source, seeds, blocks, counter.advance)
-    for path in plots.write(curves, source, out, logarithmic):
+        measured = plots.measure(networks, source, seeds, blocks, counter.advance, unit_gains)
+    for path in plots.write(measured.curves, source, out, logarithmic):
         print(path)
+    for line in measured.remarks:
+        print(line, file=sys.stderr)
 
 
 def main() -> NoReturn:

@@ -66,33 +66,62 @@ def check_output(out: Path, force: bool) -> None:
             raise InputError(f"{path} is there: give --force to replace it, or another --out")
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Curves of networks, and which of their blocks are silent."""
+
+    curves: pd.DataFrame  # long form of all networks, seeds and blocks
+    remarks: tuple[str, ...]  # one line a network with silent branches
+
+
 def measure(
-    networks: Sequence[NamedNetwork], source: Source, seeds: int, blocks: str | None, advance: Callable[[int], None]
-) -> pd.DataFrame:
-    """Long form of all networks, seeds and blocks; `advance(1)` after each network of each seed."""
+    networks: Sequence[NamedNetwork],
+    source: Source,
+    seeds: int,
+    blocks: str | None,
+    advance: Callable[[int], None],
+    unit_gains: bool = False,
+) -> Measured:
+    """Measures all networks at all seeds; calls `advance(1)` after each network of each seed.
+
+    With `unit_gains` gains that start near zero are 1.
+    """
     names = [network.name for network in networks]
     if len(set(names)) < len(names):
         raise InputError(f"each network once, please: {', '.join(names)}")
     keep_freed_memory()
-    tables = []
+    tables, remarks = [], []
     for network in networks:
-        predicted = prediction(network.options, source)
+        predicted = None if unit_gains else prediction(network.options, source)
         for seed in range(seeds):
             torch.manual_seed(stream_seed("weights", seed))
             x = source.batch_of(seed).to(memory_format=torch.channels_last)
-            measured = _measure(network, x, blocks)
+            measured = _measure(network, x, blocks, unit_gains)
             tables.append(long_form(measured, predicted, network.name, seed))
             advance(1)
-    return pd.concat(tables, ignore_index=True)
+        if silent := measured.attrs["silent"]:
+            remarks.append(_silent_line(network.name, silent, len(measured), unit_gains))
+    return Measured(pd.concat(tables, ignore_index=True), tuple(remarks))
 
 
-def _measure(network: NamedNetwork, x: Tensor, blocks: str | None) -> pd.DataFrame:
+def _silent_line(name: str, silent: Sequence[str], blocks: int, unit_gains: bool) -> str:
+    """One line on the branches of a network that add next to nothing, and on the option that shows them."""
+    verb = "is" if len(silent) == 1 else "are"
+    remedy = "its weights, not its gains, are near zero" if unit_gains else "--unit-gains shows them with gains of 1"
+    return (
+        f"{name}: {len(silent)} of {blocks} residual branches {verb} silent (they add less than a millionth of the "
+        f"variance; first: {silent[0] or 'the model itself'}); {remedy}"
+    )
+
+
+def _measure(network: NamedNetwork, x: Tensor, blocks: str | None, unit_gains: bool) -> pd.DataFrame:
     """Raises `InputError` for a network that cannot be built or does not take `x`, whatever it raises."""
     try:
         model = network.make()
         if not isinstance(model, torch.nn.Module):
             raise InputError(f"it makes a {type(model).__name__}, not a torch.nn.Module")
-        return propagation(model.to(memory_format=torch.channels_last), x, blocks=blocks)
+        model = model.to(memory_format=torch.channels_last)
+        return propagation(model, x, blocks=blocks, with_unit_gains=unit_gains)
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "

@@ -6,29 +6,32 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 
 @contextmanager
 def evaluation(model: nn.Module, batch_statistics: bool) -> Iterator[None]:
-    """Evaluation mode without gradients. Afterwards, whatever happens, modes, buffers of BatchNorm layers and the state
-    of the random generator of the model's device are as they were.
+    """Evaluation mode without gradients. Afterwards, whatever happens, modes, running statistics and the state of the
+    random generator of the model's device are as they were.
 
-    With `batch_statistics` BatchNorm layers normalize by their batch; running ones are neither used nor changed.
+    With `batch_statistics` every layer that keeps running statistics (BatchNorm, InstanceNorm, and layers of other
+    libraries with tensors `running_…`) normalizes with those of its batch; running ones are neither used nor changed.
     Compiled models run uncompiled, so that what happens within them is seen.
     """
     modes = [(module, module.training) for module in model.modules()]
-    layers = [module for module in model.modules() if batch_statistics and isinstance(module, _BatchNorm)]
-    tracking = [(layer, layer.track_running_stats) for layer in layers]
-    # torch's own layers change nothing without tracking; layers derived from them may.
-    buffers = [(layer, {name: (kept, kept.clone()) for name, kept in _buffers(layer).items()}) for layer in layers]
+    layers = [module for module in model.modules() if batch_statistics and keeps_running_statistics(module)]
+    tracking = [(layer, layer.track_running_stats) for layer in layers if hasattr(layer, "track_running_stats")]
+    # torch's own layers change nothing without tracking; layers derived from them, and InstanceNorm, may.
+    states = [_State(layer) for layer in layers]
     devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     try:
         # Set directly, since `eval()` may be overridden and need not undo what it did.
         for module, _ in modes:
             module.training = False
         for layer in layers:
-            layer.training, layer.track_running_stats = True, False
+            layer.training = True
+        for layer, _ in tracking:
+            layer.track_running_stats = False  # type: ignore[assignment]
         with torch.random.fork_rng(devices), torch.no_grad(), _uncompiled():
             yield
     finally:
@@ -36,20 +39,35 @@ def evaluation(model: nn.Module, batch_statistics: bool) -> Iterator[None]:
             module.training = training
         for layer, tracks in tracking:
             layer.track_running_stats = tracks
-        for layer, kept in buffers:
-            _restore(layer, kept)
+        for state in states:
+            state.restore()
 
 
-def _buffers(layer: nn.Module) -> dict[str, Tensor]:
-    return dict(layer.named_buffers(recurse=False))
+def keeps_running_statistics(module: nn.Module) -> bool:
+    """Whether `module` itself, not one of its parts, keeps statistics of its inputs from batch to batch."""
+    return isinstance(module, _NormBase) or any("running" in name for name in _tensors(module))
 
 
-@torch.no_grad()
-def _restore(layer: nn.Module, kept: dict[str, tuple[Tensor, Tensor]]) -> None:
-    for name, (buffer, value) in kept.items():
-        layer._buffers[name] = buffer
-        if not torch.equal(buffer, value):
-            buffer.copy_(value)
+class _State:
+    """The tensors of one layer, to be restored with their identity and their values."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+        self.kept = {name: (tensor, tensor.clone()) for name, tensor in _tensors(layer).items()}
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for name, (tensor, value) in self.kept.items():
+            places = self.layer._buffers if name in self.layer._buffers else self.layer.__dict__
+            places[name] = tensor
+            if not torch.equal(tensor, value):
+                tensor.copy_(value)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Buffers of `module` itself, and tensors that it keeps as plain attributes."""
+    plain = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+    return {**dict(module.named_buffers(recurse=False)), **plain}
 
 
 def _uncompiled() -> AbstractContextManager[object]:

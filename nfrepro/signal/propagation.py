@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,16 @@ from nfrepro.signal.channel_statistics import ChannelStatistics, channel_statist
 from nfrepro.signal.evaluation import evaluation
 from nfrepro.signal.module_names import matching_modules
 from nfrepro.signal.residual_additions import ResidualAddition, ResidualAdditions
+from nfrepro.signal.torch_functions import RANKS
+from nfrepro.signal.unit_gains import unit_gains
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ["block", "stage", "transition", "avg_sq_mean", "avg_var", "res_var"]
 
+# Share of the output's variance below which a branch does not show in any statistic of the output.
+_SILENT = 1e-6
 # Names of the blocks of this package's networks: stage, then place in the stage, from 0.
 _STAGED = re.compile(r"(?:.*\.)?stages\.(\d+)\.(\d+)")
 
@@ -33,8 +37,12 @@ def propagation(
     blocks: str | None = None,
     batch_statistics: bool = True,
     extra: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    with_unit_gains: bool = False,
 ) -> "pd.DataFrame":
-    """The three statistics of a signal propagation plot of `model` fed with `x` [N, C, H, W], a row a residual block.
+    """The three statistics of a signal propagation plot of `model` fed with `x`, a row a residual block.
+
+    `x` is a batch of images [N, C, H, W], sequences [N, T, C] or tokens [N, T]. Activations of blocks may be maps, with
+    channels anywhere, or sequences; statistics are over images and positions.
 
     Columns: `block` and `stage` (from 1), `transition`, `avg_sq_mean` and `avg_var` of the block's output, `res_var` of
     its residual branch before stochastic depth and scalars (alpha, SkipInit); gains per channel (LayerScale) belong to
@@ -52,20 +60,34 @@ def propagation(
     `extra` adds a column for each name: what its function makes of the block's output [N, C, H, W], a scalar (NaN where
     the output is a sum that no module returns).
 
+    `with_unit_gains` measures with gains that start near zero (SkipInit, LayerScale; `unit_gains.small_gains`) at 1.
+    `attrs["silent"]` holds the names of the blocks whose branch adds less than a millionth of the output's variance.
+
     One forward pass in evaluation mode, with the statistics of the batch in BatchNorm layers (or the running ones,
     without `batch_statistics`). Modes, hooks, buffers of BatchNorm layers and random state are afterwards as they were.
 
     Raises `ValueError` where there are no blocks, for activations that are not 4-D, and for statistics that are not
     finite. What the model raises comes through.
     """
-    if x.ndim != 4:
-        raise InputError(f"x must be images [N, C, H, W], got {list(x.shape)}")
+    if x.ndim not in (2, *RANKS) or (x.ndim == 2 and x.is_floating_point()):
+        raise InputError(f"x must be images [N, C, H, W], sequences [N, T, C] or tokens [N, T], got {list(x.shape)}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(f"{type(model).__name__} is a scripted module (torch.jit): its additions cannot be seen")
     recorder = _Recorder(model, x, None if blocks is None else matching_modules(model, blocks, "blocks"), extra or {})
-    with evaluation(model, batch_statistics), recorder.attached():
+    gains = unit_gains(model) if with_unit_gains else nullcontext()
+    with evaluation(model, batch_statistics), gains, recorder.attached():
         model(x)
+    if recorder.additions.unjoined and blocks is None:
+        raise InputError(_PARTS.format(count=recorder.additions.unjoined, name=type(model).__name__))
     if not recorder.records:
         raise InputError(_nothing_found(model, recorder.additions.other_ranks, blocks))
     return _table(sorted(recorder.records, key=lambda record: record.order), list(extra or {}))
+
+
+_PARTS = (
+    "{count} residual additions of {name} are of parts of the batch that are never joined: their statistics would be "
+    "those of some images; name the modules to measure with blocks="
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,7 @@ class _Record:
     changes_shortcut: bool
     output: ChannelStatistics
     branch_var: Tensor | None
+    branch_factor: float
     extra: Mapping[str, Tensor]
 
 
@@ -88,7 +111,8 @@ class _Branch:
     """The residual branch of one block."""
 
     order: int
-    var: Tensor
+    var: Tensor  # before scalars
+    factor: float  # the product of the scalars
     addition: ResidualAddition | None = None  # None in a declared block
 
 
@@ -166,7 +190,7 @@ class _Recorder:
         call = self._calls.pop()
         while call.module is not module:  # a call that ended in an exception, which the model caught
             call = self._calls.pop()
-        outputs = output if isinstance(output, list | tuple) else (output,)
+        outputs = _flat(output)
         has_weights = any(parameter.ndim > 1 for parameter in module.parameters())
         self.additions.take_over(outputs, (*args, *kwargs.values()), layer=has_weights)
         caller = self._calls[-1] if self._calls else None
@@ -182,7 +206,7 @@ class _Recorder:
             self._record_branches(call, outputs)
 
     def _found(self, addition: ResidualAddition) -> None:
-        self._add_branch(_Branch(self._next_order(), addition.branch_var, addition))
+        self._add_branch(_Branch(self._next_order(), addition.branch_var, addition.factor, addition))
 
     def _add_branch(self, branch: _Branch) -> None:
         call = self._calls[-1]
@@ -200,7 +224,8 @@ class _Recorder:
             try:
                 with torch._C.DisableTorchFunction():  # all that happens in it is known
                     output, residual = module.forward_with_branch(*args, **kwargs)  # type: ignore[operator]
-                    branch = _Branch(self._next_order(), self._statistics(module, residual, 1).avg_var)
+                    var = self._statistics(module, residual, 1).avg_var
+                    branch = _Branch(self._next_order(), var, float(getattr(module, "branch_scale", 1.0)))
             finally:
                 self._in_declared = False
             self._add_branch(branch)
@@ -245,11 +270,11 @@ class _Recorder:
         self._record(call, statistics, output.shape, channel_dim, branch, order, extra)
 
     def _statistics(self, module: nn.Module, activation: Any, channel_dim: int) -> ChannelStatistics:
-        if not isinstance(activation, Tensor) or activation.ndim != 4:
+        if not isinstance(activation, Tensor) or activation.ndim not in RANKS:
             found = list(activation.shape) if isinstance(activation, Tensor) else f"a {type(activation).__name__}"
             where = self._names[module] or type(module).__name__
             raise InputError(
-                f"activations of a block must be [N, C, H, W], got {found} in {where}: choose other blocks"
+                f"activations of a block must be [N, C, H, W] or [N, T, C], got {found} in {where}: choose other blocks"
             )
         with torch._C.DisableTorchFunction():
             return channel_statistics(activation, channel_dim)
@@ -275,9 +300,17 @@ class _Recorder:
                 changes_shortcut=call.changes_shortcut(branch),
                 output=statistics,
                 branch_var=None if branch is None else branch.var * _gain_of_gates(call.module) ** 2,
+                branch_factor=1.0 if branch is None else branch.factor,
                 extra=extra or {},
             )
         )
+
+
+def _flat(output: Any) -> tuple[Any, ...]:
+    """What a module returns, as a tuple: also of a mapping, such as the named outputs of a transformer."""
+    if isinstance(output, Mapping):
+        return tuple(output.values()) or (None,)
+    return tuple(output) or (None,) if isinstance(output, list | tuple) else (output,)
 
 
 def _gain_of_gates(module: nn.Module) -> float:
@@ -321,7 +354,15 @@ def _table(records: list[_Record], extra: list[str]) -> "pd.DataFrame":
         rows.append((number, stage, transition, values["avg_sq_mean"], values["avg_var"], res_var, *further))
     table = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
     table.attrs["modules"] = [record.name for record in records]
+    table.attrs["silent"] = [record.name for record in records if _is_silent(record)]
     return table
+
+
+def _is_silent(record: _Record) -> bool:
+    """Whether the branch adds next to nothing to the output."""
+    if record.branch_var is None:
+        return False
+    return float(record.branch_var) * record.branch_factor**2 < _SILENT * float(record.output.avg_var)
 
 
 def _places(records: list[_Record]) -> Iterator[tuple[int, bool]]:

@@ -10,26 +10,36 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from nfrepro.signal.channel_statistics import ChannelStatistics, channel_statistics
+from nfrepro.signal.channel_statistics import (
+    ChannelMoments,
+    ChannelStatistics,
+    channel_moments,
+    channel_statistics,
+    merged,
+)
+from nfrepro.signal.torch_functions import (
+    ADDITIONS,
+    CONCATENATIONS,
+    CONVOLUTIONS,
+    COPIES,
+    FUSED_ADDITIONS,
+    INTERPOLATIONS,
+    LINEAR,
+    PRODUCTS,
+    QUOTIENTS,
+    RANKS,
+    RESAMPLING,
+    REVERSED_SUBTRACTIONS,
+    SLICES,
+    SPLITS,
+    STACKS,
+    SUBTRACTIONS,
+    SUMS,
+    channel_dim_of,
+    reduced_dims,
+    tensors_in,
+)
 
-# Functions by name, however they are called: as an operator, a method, a function or an aten operator.
-_ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
-_FUSED_ADDITIONS = {"addcmul", "addcmul_"}
-_PRODUCTS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply", "multiply_"}
-_QUOTIENTS = {"div", "div_", "__truediv__", "__itruediv__", "divide", "divide_", "true_divide", "true_divide_"}
-_CONVOLUTIONS = {
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "convolution",
-}
-_LINEAR = {"linear", "bilinear", "addmm", "matmul", "__matmul__", "mm", "bmm", "einsum", "scaled_dot_product_attention"}
-_RESAMPLING = {"avg_pool2d", "max_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "lp_pool2d", "interpolate"}
-# What hands on the same numbers: behind one of these a scaled branch is a scaled branch still.
-_COPIES = {"contiguous", "to", "type", "type_as", "float", "double", "half", "bfloat16", "clone", "detach", "dropout"}
 # Scalars that a variance is divided by afterwards. Others, 0 above all, are looked through by measuring before them.
 _DIVISIBLE = (1 / 16, 16.0)
 
@@ -45,16 +55,19 @@ class Lineage:
     # Scalars multiplied onto it since it was computed: their product, or the variance from before them.
     scale: float = 1.0
     unscaled_var: Tensor | None = None
+    factor: float = 1.0  # the product of all of them, whatever `scale` holds
+    is_part: bool = False  # of the batch
 
     @property
     def depth(self) -> tuple[int, int]:
         return self.weighted, self.functions
 
-    def branch_var(self, activation: Tensor) -> Tensor:
+    def branch_var(self, activation: Tensor, channel_dim: int | None = None) -> Tensor:
         """The average channel variance of the `activation` of this lineage, before scalars."""
         if self.unscaled_var is not None:
             return self.unscaled_var
-        return channel_statistics(activation, self.channel_dim).avg_var / self.scale**2
+        dim = self.channel_dim if channel_dim is None else channel_dim
+        return channel_statistics(activation, dim).avg_var / self.scale**2
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,7 @@ class ResidualAddition:
     """One addition of a residual branch to its shortcut."""
 
     branch_var: Tensor  # average channel variance of the branch, before scalars
+    factor: float  # the product of these scalars
     total: ChannelStatistics | None  # of the sum
     shape: torch.Size  # of the sum
     lineage: Lineage  # of the sum
@@ -73,19 +87,50 @@ class ResidualAddition:
 
 
 @dataclass(frozen=True)
+class _Summand:
+    """One of the two activations that a function adds."""
+
+    activation: Tensor
+    lineage: Lineage | None  # None where it does not come from the input
+
+
+@dataclass(frozen=True)
 class _Operands:
-    """What is known of an addition before it takes place."""
+    """What is known of a residual addition before it takes place."""
 
     branch_var: Tensor
+    factor: float
+    shortcut: Lineage
+    branch_part: ChannelMoments | None  # where the activations are parts of a batch
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """The parts that an activation was joined from, along `dim`; `sizes` are None in a stack, one index a part."""
+
+    dim: int
+    sizes: tuple[int, ...] | None
+    lineages: tuple[Lineage | None, ...]
+
+
+@dataclass(frozen=True)
+class _PartialSum:
+    """The residual addition of a part of a batch, which counts once all parts have been joined."""
+
+    branch: ChannelMoments
+    factor: float
+    total: ChannelMoments
     shortcut: Lineage
 
 
 class ResidualAdditions(TorchFunctionMode):
     """While active, calls `found` for each residual addition of activations that come from `x`, right after it.
 
-    A residual addition is one of two 4-D floating activations of equal shape between which lies at least one layer: a
-    convolution, linear layer or resampling. The branch is the one that has passed more weighted layers or, if equally
-    many, more functions; at a complete tie there is none. No activation is kept: statistics are taken on the spot.
+    A residual addition is one of two floating activations of equal shape, sequences [N, T, C] or maps [N, C, H, W],
+    between which lies at least one layer: a convolution, linear layer, attention or resampling. A difference, an
+    interpolation and the sum over a stack are additions, too. The branch is the one that has passed more weighted
+    layers or, if equally many, more functions; at a complete tie there is none. Sums of parts of a batch are one
+    addition once they are joined. No activation is kept: statistics are taken on the spot.
     """
 
     def __init__(self, x: Tensor, found: Callable[[ResidualAddition], None], measure_sums: bool = True) -> None:
@@ -94,8 +139,11 @@ class ResidualAdditions(TorchFunctionMode):
         self.other_ranks: Counter[int] = Counter()  # dimensions of what would be residual additions if there were four
         self._found, self._measure_sums = found, measure_sums
         self._lineages = WeakTensorKeyDictionary()
-        self._lineages[x] = self._latest = Lineage()
+        self._lineages[x] = self._latest = Lineage(channel_dim=1 if x.ndim == 4 else x.ndim - 1)
+        self._joined = WeakTensorKeyDictionary()  # activation -> _Joined
+        self._partial = WeakTensorKeyDictionary()  # activation -> _PartialSum
         self._images = len(x)
+        self.unjoined = 0  # sums of parts of a batch that were never joined
 
     def lineage(self, tensor: Tensor) -> Lineage | None:
         """None for what does not come from the input, such as parameters."""
@@ -104,17 +152,17 @@ class ResidualAdditions(TorchFunctionMode):
 
     def take_up(self, inputs: Iterable[Any]) -> None:
         """Takes activations among `inputs` that nobody has seen made, say by a scripted module, for the next layer."""
-        for tensor in _tensors(inputs):
-            if tensor.ndim == 4 and len(tensor) == self._images and self.lineage(tensor) is None:
-                self._lineages[tensor] = self._next("linear", replace(self._latest, scale=1.0, unscaled_var=None))
+        for tensor in tensors_in(inputs):
+            if tensor.ndim in RANKS and len(tensor) == self._images and self.lineage(tensor) is None:
+                self._lineages[tensor] = self._next("linear", _without_scalars(self._latest))
 
     def take_over(self, outputs: Iterable[Any], inputs: Iterable[Any], layer: bool) -> None:
         """Where nothing has been seen of how `outputs` come from `inputs`: takes them for one function of these."""
-        known = [lineage for tensor in _tensors(inputs) if (lineage := self.lineage(tensor)) is not None]
-        unknown = [tensor for tensor in _tensors(outputs) if self.lineage(tensor) is None]
+        known = [lineage for tensor in tensors_in(inputs) if (lineage := self.lineage(tensor)) is not None]
+        unknown = [tensor for tensor in tensors_in(outputs) if self.lineage(tensor) is None]
         if known and unknown:
             deepest = max(known, key=lambda lineage: lineage.depth)
-            lineage = self._next("linear" if layer else "", replace(deepest, scale=1.0, unscaled_var=None))
+            lineage = self._next("linear" if layer else "", _without_scalars(deepest))
             for tensor in unknown:
                 self._lineages[tensor] = lineage
 
@@ -123,7 +171,7 @@ class ResidualAdditions(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         values = (*args, *kwargs.values())
-        sources = [(lineage, tensor) for tensor in _tensors(values) if (lineage := self.lineage(tensor)) is not None]
+        sources = [(lineage, tensor) for tensor in tensors_in(values) if (lineage := self.lineage(tensor)) is not None]
         if not sources:
             return func(*args, **kwargs)
         # All questions about operands come before the call: it may work in place.
@@ -133,70 +181,158 @@ class ResidualAdditions(TorchFunctionMode):
         operands = self._operands(name, values)
         scaled = self._scaled(name, values)
         result = func(*args, **kwargs)
-        outputs = [tensor for tensor in _tensors((result,)) if tensor.is_floating_point()]
+        outputs = [tensor for tensor in tensors_in((result,)) if tensor.is_floating_point()]
         if not outputs:
             return result
         if scaled is None:
-            scaled = lineage if name in _COPIES else replace(lineage, scale=1.0, unscaled_var=None)
+            scaled = lineage if name in COPIES else _without_scalars(lineage)
         self._latest = lineage = self._next(name, scaled)
+        parts = self._parts(name, values, outputs)
         for tensor in outputs:
-            channel_dim = _channel_dim(name, values, lineage.channel_dim, shape, tensor.shape)
-            self._lineages[tensor] = replace(lineage, channel_dim=channel_dim)
+            channel_dim = channel_dim_of(name, values, lineage.channel_dim, shape, tensor.shape)
+            if operands is not None:
+                channel_dim = operands.shortcut.channel_dim
+            is_part = self._is_part(name, lineage, shape, tensor.shape)
+            found = parts.get(id(tensor)) or replace(lineage, channel_dim=channel_dim)
+            self._lineages[tensor] = replace(found, is_part=is_part)
+        self._remember_parts(name, values, outputs[0])
         if operands is not None:
             self._report(operands, outputs[0])
         return result
 
     def _operands(self, name: str, values: tuple[Any, ...]) -> _Operands | None:
         """What is added, where it is a residual addition; None where it is not."""
-        tensors = _tensors(values)
-        if name in _FUSED_ADDITIONS and len(tensors) >= 3:
-            product = tensors[1], tensors[2]
-            gain = next((factor for factor in product if self._is_scalar(factor)), None)
-            known = [lineage for factor in product if (lineage := self.lineage(factor))]
-            if not known:
-                return None
-            # A gain per channel belongs to the branch, a scalar does not.
-            second = product[0] * product[1] if gain is None else product[0 if gain is product[1] else 1]
-            right: Lineage | None = max(known, key=lambda lineage: lineage.depth)
-        elif name in _ADDITIONS and len(tensors) >= 2:
-            second = tensors[1]
-            right = self.lineage(second)
-        else:
+        summands = self._summands(name, values)
+        if summands is None:
             return None
-        first, left = tensors[0], self.lineage(tensors[0])
+        first, second = summands
+        left, right = first.lineage, second.lineage
         if left is None or right is None or left.layer == right.layer or left.depth == right.depth:
             return None
-        if first.shape != second.shape or not (first.is_floating_point() and second.is_floating_point()):
+        one, other = first.activation, second.activation
+        if one.shape != other.shape or not (one.is_floating_point() and other.is_floating_point()):
             return None
-        if first.ndim != 4:
-            self.other_ranks[first.ndim] += 1
+        if one.ndim not in RANKS:
+            self.other_ranks[one.ndim] += 1
             return None
-        if left.depth > right.depth:
-            return _Operands(left.branch_var(first), right)
-        return _Operands(right.branch_var(second), left)
+        if left.depth > right.depth and name in SUBTRACTIONS | REVERSED_SUBTRACTIONS:
+            return None  # branch - shortcut, as in a token mixer pool(x) - x: the stream does not go on in it
+        branch, branch_lineage, shortcut = (one, left, right) if left.depth > right.depth else (other, right, left)
+        # A branch that mixes tokens ends with another view of its channels: the shortcut knows where they are.
+        dim = shortcut.channel_dim
+        if branch_lineage.is_part and shortcut.is_part:
+            self.unjoined += 1
+            part = channel_moments(branch, dim).divided_by(branch_lineage.scale)
+            return _Operands(part.average(), branch_lineage.factor, shortcut, part)
+        return _Operands(branch_lineage.branch_var(branch, dim), branch_lineage.factor, shortcut, None)
+
+    def _summands(self, name: str, values: tuple[Any, ...]) -> tuple[_Summand, _Summand] | None:
+        """The two activations that a function adds, in its order; None for any other function."""
+        tensors = tensors_in(values)
+        if name in FUSED_ADDITIONS and len(tensors) >= 3:
+            return self._fused_summands(tensors)
+        if name in ADDITIONS | SUBTRACTIONS | INTERPOLATIONS and len(tensors) >= 2:
+            return self._summand(tensors[0]), self._summand(tensors[1])
+        if name in REVERSED_SUBTRACTIONS and len(tensors) >= 2:
+            return self._summand(tensors[1]), self._summand(tensors[0])
+        joined = self._parts_of(tensors[0]) if name in SUMS and tensors else None
+        if joined is not None and joined.sizes is None and reduced_dims(values, tensors[0].ndim) == [joined.dim]:
+            parts = [_Summand(*pair) for pair in zip(tensors[0].unbind(joined.dim), joined.lineages, strict=True)]
+            return (parts[0], parts[1]) if len(parts) == 2 else None
+        return None
+
+    def _is_part(self, name: str, lineage: Lineage, source: torch.Size, output: torch.Size) -> bool:
+        """Whether an output has some images of the batch only."""
+        if name in CONCATENATIONS:
+            return lineage.is_part and len(output) > 0 and output[0] < self._images
+        cut = name in SLICES and len(source) == len(output) > 0 and source[0] == self._images > output[0]
+        return lineage.is_part or cut
+
+    def _parts_of(self, activation: Tensor) -> _Joined | None:
+        found: _Joined | None = self._joined.get(activation)  # type: ignore[no-untyped-call]
+        return found
+
+    def _partial_sum(self, activation: Tensor) -> _PartialSum | None:
+        found: _PartialSum | None = self._partial.get(activation)  # type: ignore[no-untyped-call]
+        return found
+
+    def _summand(self, activation: Tensor) -> _Summand:
+        return _Summand(activation, self.lineage(activation))
+
+    def _fused_summands(self, tensors: list[Tensor]) -> tuple[_Summand, _Summand] | None:
+        """Those of addcmul. A gain per channel belongs to the branch, a scalar does not."""
+        first, *product = tensors[:3]
+        gain = next((factor for factor in product if self._is_scalar(factor)), None)
+        known = [lineage for factor in product if (lineage := self.lineage(factor))]
+        if not known:
+            return None
+        second = product[0] * product[1] if gain is None else product[0 if gain is product[1] else 1]
+        return self._summand(first), _Summand(second, max(known, key=lambda lineage: lineage.depth))
+
+    def _remember_parts(self, name: str, values: tuple[Any, ...], output: Tensor) -> None:
+        """Keeps which parts a joined activation has, and takes sums of parts of a batch for one addition."""
+        if name not in CONCATENATIONS | STACKS:
+            return
+        parts = tensors_in(values)
+        dim = next((value for value in values[1:] if isinstance(value, int)), 0) % output.ndim
+        sizes = tuple(part.shape[dim] for part in parts) if name in CONCATENATIONS else None
+        self._joined[output] = _Joined(dim, sizes, tuple(map(self.lineage, parts)))
+        sums = [found for part in parts if (found := self._partial_sum(part)) is not None]
+        if sums and len(sums) == len(parts) and output.ndim in RANKS:
+            self.unjoined -= len(sums)
+            self._report_joined(sums, output)
+
+    def _parts(self, name: str, values: tuple[Any, ...], outputs: list[Tensor]) -> dict[int, Lineage]:
+        """The lineages of the `outputs` of a function that takes a joined activation apart as it was put together."""
+        tensors = tensors_in(values)
+        joined = self._parts_of(tensors[0]) if name in SPLITS and tensors else None
+        if joined is None or len(outputs) != len(joined.lineages):
+            return {}
+        if joined.sizes is not None and tuple(tensor.shape[joined.dim] for tensor in outputs) != joined.sizes:
+            return {}
+        return {id(tensor): lineage for tensor, lineage in zip(outputs, joined.lineages, strict=True) if lineage}
 
     def _report(self, operands: _Operands, total: Tensor) -> None:
         lineage = self.lineage(total)
         assert lineage is not None
+        if operands.branch_part is not None:
+            moments = channel_moments(total, lineage.channel_dim)
+            self._partial[total] = _PartialSum(operands.branch_part, operands.factor, moments, operands.shortcut)
+            return
         statistics = channel_statistics(total, lineage.channel_dim) if self._measure_sums else None
-        self._found(ResidualAddition(operands.branch_var, statistics, total.shape, lineage, operands.shortcut))
+        found = ResidualAddition(
+            operands.branch_var, operands.factor, statistics, total.shape, lineage, operands.shortcut
+        )
+        self._found(found)
+
+    def _report_joined(self, sums: list[_PartialSum], total: Tensor) -> None:
+        lineage = replace(self._lineages[total], channel_dim=sums[0].shortcut.channel_dim)
+        self._lineages[total] = lineage
+        branch_var = merged([part.branch for part in sums]).average()
+        moments = merged([part.total for part in sums])
+        statistics = ChannelStatistics(moments.mean.square().mean(), moments.average()) if self._measure_sums else None
+        factor, shortcut = sums[0].factor, sums[0].shortcut
+        self._found(ResidualAddition(branch_var, factor, statistics, total.shape, lineage, shortcut))
 
     def _scaled(self, name: str, values: tuple[Any, ...]) -> Lineage | None:
         """The lineage of a product of an activation and a scalar; None for any other function."""
-        if not (name in _PRODUCTS or name in _QUOTIENTS) or len(values) != 2:
+        if not (name in PRODUCTS or name in QUOTIENTS) or len(values) != 2:
             return None
         activation, scalar = values
-        if name in _PRODUCTS and self._is_scalar(activation):
+        if name in PRODUCTS and self._is_scalar(activation):
             activation, scalar = scalar, activation
-        if not isinstance(activation, Tensor) or activation.ndim != 4 or not self._is_scalar(scalar):
+        if not isinstance(activation, Tensor) or activation.ndim not in RANKS or not self._is_scalar(scalar):
             return None
         lineage = self.lineage(activation)
-        if lineage is None or not activation.is_floating_point() or lineage.unscaled_var is not None:
+        if lineage is None or not activation.is_floating_point():
             return lineage
-        scale = lineage.scale * float(scalar) if name in _PRODUCTS else lineage.scale / (float(scalar) or float("nan"))
-        if _DIVISIBLE[0] <= abs(scale) <= _DIVISIBLE[1]:
-            return replace(lineage, scale=scale)
-        return replace(lineage, unscaled_var=lineage.branch_var(activation))
+        value = float(scalar) if name in PRODUCTS else 1.0 / (float(scalar) or float("nan"))
+        scaled = replace(lineage, factor=lineage.factor * value)
+        if lineage.unscaled_var is not None:
+            return scaled
+        if _DIVISIBLE[0] <= abs(lineage.scale * value) <= _DIVISIBLE[1]:
+            return replace(scaled, scale=lineage.scale * value)
+        return replace(scaled, unscaled_var=lineage.branch_var(activation))
 
     def _is_scalar(self, value: Any) -> bool:
         if isinstance(value, Tensor):
@@ -205,38 +341,13 @@ class ResidualAdditions(TorchFunctionMode):
 
     def _next(self, name: str, lineage: Lineage) -> Lineage:
         """The lineage behind a function that is fed with one of `lineage`."""
-        weighted = name in _CONVOLUTIONS or name in _LINEAR
+        weighted = name in CONVOLUTIONS or name in LINEAR
         layer = lineage.layer
-        if weighted or name in _RESAMPLING:
+        if weighted or name in RESAMPLING:
             self.layers += 1
             layer = self.layers
         return replace(lineage, weighted=lineage.weighted + weighted, functions=lineage.functions + 1, layer=layer)
 
 
-def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    """Those among `values`, and within lists and tuples among them."""
-    found: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, list | tuple):
-            found += [item for item in value if isinstance(item, Tensor)]
-    return found
-
-
-def _channel_dim(name: str, values: tuple[Any, ...], before: int, source: torch.Size, output: torch.Size) -> int:
-    """Where the channels are in an output, if in the source they are at `before`."""
-    if name in _CONVOLUTIONS:
-        return 1
-    if name in _LINEAR:
-        return len(output) - 1
-    dims = [value for item in values[1:] for value in (item if isinstance(item, list | tuple) else [item])]
-    dims = [dim % len(source) for dim in dims if isinstance(dim, int) and not isinstance(dim, bool)] if source else []
-    if name == "permute" and before in dims:
-        return int(dims.index(before))
-    if name in {"transpose", "swapaxes", "transpose_"} and len(dims) == 2 and before in dims:
-        return int(dims[1 - dims.index(before)])
-    if len(output) == len(source):
-        return before
-    kept_last = len(output) > 0 and before == len(source) - 1 and output[-1] == source[-1]
-    return len(output) - 1 if kept_last else 1
+def _without_scalars(lineage: Lineage) -> Lineage:
+    return replace(lineage, scale=1.0, unscaled_var=None, factor=1.0)

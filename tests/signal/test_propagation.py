@@ -184,6 +184,18 @@ ADDITIONS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
     "scale, then copy": (lambda x, f: x + (f * 0.2).clone().contiguous(), 0.2),
     "addcmul": (lambda x, f: torch.addcmul(x, f, torch.tensor(0.2)), 0.2),
     "addcmul, gain 0": (lambda x, f: torch.addcmul(x, zero(), f), 0.0),
+    "x - f": (lambda x, f: x - f, -1.0),
+    "x.sub": (lambda x, f: x.sub(f * 0.2), -0.2),
+    "rsub": (lambda x, f: torch.rsub(f, x), -1.0),
+    "stack, sum": (lambda x, f: torch.stack([x, f]).sum(0), 1.0),
+    "stack, sum over the last": (lambda x, f: torch.stack((f, x), dim=-1).sum(dim=-1), 1.0),
+    "cat, chunk": (lambda x, f: sum(torch.cat([x, f], 1).chunk(2, 1)), 1.0),
+    "stack, unbind": (lambda x, f: sum(torch.stack([f, x], 1).unbind(1)), 1.0),
+    "half a batch at a time": (
+        lambda x, f: torch.cat([a + b for a, b in zip(x.chunk(2), f.chunk(2), strict=True)]),
+        1.0,
+    ),
+    "an image at a time": (lambda x, f: torch.cat([x[i : i + 1] + 0.2 * f[i : i + 1] for i in range(len(x))]), 0.2),
 }
 
 
@@ -503,7 +515,7 @@ def test_other_floating_types(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("model", "x", "options", "message"),
     [
-        (Loop(), torch.zeros(3, 8, 8), {}, r"x must be images \[N, C, H, W\], got \[3, 8, 8\]"),
+        (Loop(), torch.zeros(8, 8), {}, r"x must be images \[N, C, H, W\], sequences .* got \[8, 8\]"),
         (nn.Conv2d(3, 8, 1), images(), {}, "no residual blocks in Conv2d.*blocks="),
         (
             Loop(),
@@ -514,7 +526,7 @@ def test_other_floating_types(dtype: torch.dtype) -> None:
         (Loop(), images(), {"blocks": "xyz"}, r"its modules are stem; .*more\)"),
         (Loop(), images(), {"blocks": "("}, "is no regular expression"),
         (Loop(), images(), {"blocks": "branches"}, "was called in the forward pass"),
-        (Loop(), images(), {"blocks": "head"}, r"must be \[N, C, H, W\], got \[2, 5\] in head"),
+        (Loop(), images(), {"blocks": "head"}, r"must be \[N, C, H, W\] or \[N, T, C\], got \[2, 5\] in head"),
         (Loop(), images() * float("nan"), {}, r"avg_sq_mean of block 1 \(the model itself\) is nan"),
         (
             nn.Sequential(nn.Conv2d(3, 8, 1), Block(), Block(lambda x, f: x + f * float("inf"))),
@@ -530,18 +542,130 @@ def test_errors(model: nn.Module, x: Tensor, options: dict[str, str], message: s
     assert "\n" not in str(caught.value)
 
 
-def test_a_transformer_has_no_channels_to_average_over() -> None:
-    class Tokens(nn.Module):
+def test_sums_of_parts_that_are_never_joined_are_refused() -> None:
+    class Half(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.patches, self.mlp = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8)
+            self.f = Branch()
 
         def forward(self, x: Tensor) -> Tensor:
-            x = self.patches(x).flatten(2).transpose(1, 2)
-            return x + self.mlp(x)
+            return x.chunk(2)[0] + self.f(x).chunk(2)[0]
 
-    with pytest.raises(InputError, match="1 residual additions of 3-D activations, as in a transformer"):
-        propagation(Tokens(), images())
+    with pytest.raises(InputError, match="1 residual additions of Sequential are of parts of the batch"):
+        propagation(nn.Sequential(nn.Conv2d(3, 8, 1), Half()), images())
+
+
+def test_an_interpolation_is_an_addition() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Block(lambda x, f: torch.lerp(x, f, 0.25)))
+    with torch.no_grad():
+        x = model[0](images())
+        f = model[1].f(x)
+    check(propagation(model, images()), [(*moments(0.75 * x + 0.25 * f), moments(f)[1])])
+
+
+def test_a_token_mixer_that_subtracts_its_input_makes_no_block() -> None:
+    mixer = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1))
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Block(lambda x, f: x + (mixer(f) - f)))
+    assert len(propagation(model, images())) == 1
+
+
+class Attention(nn.Module):
+    """A transformer layer that returns a tuple, as those of Hugging Face do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.attention = nn.LayerNorm(8), nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        z = self.norm(x)
+        return x + self.attention(z, z, z, need_weights=False)[0], None
+
+
+class Tokens(nn.Module):
+    def __init__(self, embed: nn.Module, layers: int = 2) -> None:
+        super().__init__()
+        self.embed, self.layers = embed, nn.ModuleList(Attention() for _ in range(layers))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.embed(x)
+        for layer in self.layers:
+            x = layer(x)[0]
+        return {"last_hidden_state": x}
+
+
+@pytest.mark.parametrize("kind", ["images", "sequences", "tokens"])
+def test_transformer_layers_that_return_tuples(kind: str) -> None:
+    torch.manual_seed(0)
+    patches = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(2))
+
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = patches
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.f(x).transpose(1, 2)
+
+    model, x = {
+        "images": (Tokens(Patches()), images()),
+        "sequences": (Tokens(nn.Linear(5, 8)), torch.randn(3, 7, 5)),
+        "tokens": (Tokens(nn.Embedding(11, 8)), torch.randint(11, (3, 7))),
+    }[kind]
+    expected = []
+    with torch.no_grad():
+        h = model.eval().embed(x)
+        for layer in model.layers:
+            z = layer.norm(h)
+            f = layer.attention(z, z, z, need_weights=False)[0]
+            h = h + f
+            as_map = [t.transpose(1, 2)[..., None] for t in (h, f)]
+            expected.append((*moments(as_map[0]), moments(as_map[1])[1]))
+    table = propagation(model, x)
+    check(table, expected)
+    assert table.attrs["modules"] == ["layers.0", "layers.1"]
+
+
+class Gained(nn.Module):
+    def __init__(self, gain: Tensor) -> None:
+        super().__init__()
+        self.f, self.gain = Branch(), nn.Parameter(gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.gain * self.f(x)
+
+
+@pytest.mark.parametrize(
+    ("gain", "is_silent"),
+    [
+        (torch.zeros(()), True),
+        (torch.zeros(1), True),
+        (torch.full((8, 1, 1), 1e-6), True),
+        (torch.full((), 1e-6), True),
+        (torch.full((8, 1, 1), 0.5), False),
+        (torch.ones(()), False),
+    ],
+)
+def test_silent_branches_are_named_and_heard_with_unit_gains(gain: Tensor, is_silent: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Gained(gain.clone()), Block())
+    assert propagation(model, images()).attrs["silent"] == (["1"] if is_silent else [])
+    heard = propagation(model, images(), with_unit_gains=True)
+    assert heard.attrs["silent"] == []
+    assert torch.equal(model[1].gain, gain)
+    if is_silent:
+        model[1].gain.data.fill_(1.0)
+        pd.testing.assert_frame_equal(heard, propagation(model, images()))
+
+
+def test_silent_branches_of_declared_blocks() -> None:
+    at_start = create("nf_resnet", blocks=[1, 2], width=0.125, num_classes=4)
+    assert propagation(at_start, images(64)).attrs["silent"] == ["stages.0.0", "stages.1.0", "stages.1.1"]
+    heard = propagation(at_start, images(64), with_unit_gains=True)
+    assert heard.attrs["silent"] == []
+    for name, parameter in at_start.named_parameters():
+        if name.endswith("skip_gain"):
+            parameter.data.fill_(1.0)
+    pd.testing.assert_frame_equal(heard, propagation(at_start, images(64)))
 
 
 def test_pandas_is_imported_when_it_is_needed() -> None:

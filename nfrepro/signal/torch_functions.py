@@ -1,0 +1,85 @@
+"""Functions of torch by what they do to activations, and where the channels are in what they return."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Functions by name, however they are called: as an operator, a method, a function or an aten operator.
+ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
+SUBTRACTIONS = {"sub", "sub_", "__sub__", "__isub__", "subtract", "subtract_"}
+REVERSED_SUBTRACTIONS = {"rsub", "__rsub__"}
+FUSED_ADDITIONS = {"addcmul", "addcmul_"}
+INTERPOLATIONS = {"lerp", "lerp_"}
+# Join activations, keep the parts apart, and take some of them out again.
+CONCATENATIONS = {"cat", "concat", "concatenate"}
+STACKS = {"stack", "hstack", "vstack", "dstack"}
+SPLITS = {"chunk", "split", "split_with_sizes", "tensor_split", "unbind", "unsafe_chunk", "unsafe_split"}
+SLICES = SPLITS | {"__getitem__", "narrow"}
+SUMS = {"sum", "mean"}
+PRODUCTS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply", "multiply_"}
+QUOTIENTS = {"div", "div_", "__truediv__", "__itruediv__", "divide", "divide_", "true_divide", "true_divide_"}
+CONVOLUTIONS = {
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "convolution",
+}
+LINEAR = {
+    "linear",
+    "bilinear",
+    "addmm",
+    "matmul",
+    "__matmul__",
+    "mm",
+    "bmm",
+    "einsum",
+    "embedding",
+    "scaled_dot_product_attention",
+    "multi_head_attention_forward",
+}
+# Dimensions of the activations whose statistics a plot shows: sequences [N, T, C] and maps [N, C, H, W].
+RANKS = (3, 4)
+RESAMPLING = {"avg_pool2d", "max_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "lp_pool2d", "interpolate"}
+# What hands on the same numbers: behind one of these a scaled branch is a scaled branch still.
+COPIES = {"contiguous", "to", "type", "type_as", "float", "double", "half", "bfloat16", "clone", "detach", "dropout"}
+
+
+def tensors_in(values: Iterable[Any]) -> list[Tensor]:
+    """Those among `values`, and within lists and tuples among them."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += [item for item in value if isinstance(item, Tensor)]
+    return found
+
+
+def reduced_dims(values: tuple[Any, ...], ndim: int) -> list[int]:
+    """The dimensions that a sum or mean is taken over; all where none is given."""
+    given = next((value for value in values[1:] if isinstance(value, int | list | tuple)), tuple(range(ndim)))
+    dims = [given] if isinstance(given, int) else list(given)
+    return [dim % ndim for dim in dims if isinstance(dim, int) and not isinstance(dim, bool)]
+
+
+def channel_dim_of(name: str, values: tuple[Any, ...], before: int, source: torch.Size, output: torch.Size) -> int:
+    """Where the channels are in an output, if in the source they are at `before`."""
+    if name in CONVOLUTIONS:
+        return 1
+    if name in LINEAR:
+        return len(output) - 1
+    dims = [value for item in values[1:] for value in (item if isinstance(item, list | tuple) else [item])]
+    dims = [dim % len(source) for dim in dims if isinstance(dim, int) and not isinstance(dim, bool)] if source else []
+    if name == "permute" and before in dims:
+        return int(dims.index(before))
+    if name in {"transpose", "swapaxes", "transpose_"} and len(dims) == 2 and before in dims:
+        return int(dims[1 - dims.index(before)])
+    if len(output) == len(source):
+        return before
+    kept_last = len(output) > 0 and before == len(source) - 1 and output[-1] == source[-1]
+    return len(output) - 1 if kept_last else 1

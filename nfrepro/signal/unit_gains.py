@@ -1,0 +1,47 @@
+"""Gains that start near zero, such as SkipInit scalars and LayerScale, set to 1 for the time of a measurement."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+# LayerScale starts at 1e-6 to 1e-1 (arXiv 2103.17239), SkipInit and the last gain of a zero-initialised branch at 0.
+SMALLEST_HEARD = 0.1
+# Parameters that are added, not multiplied.
+_ADDED = ("bias", "beta", "shift", "offset", "token", "embed", "pos")
+
+
+def small_gains(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of `model` that are gains near zero, by name: a scalar or one number a channel, all the same and
+    at most 0.1 in size, with a name that is none of a bias, shift, token or embedding."""
+    return {name: parameter for name, parameter in model.named_parameters() if _is_small_gain(name, parameter)}
+
+
+@contextmanager
+def unit_gains(model: nn.Module) -> Iterator[list[str]]:
+    """`model` with its `small_gains` at 1, whose names are given; afterwards they are as they were."""
+    found = small_gains(model)
+    before = {name: parameter.detach().clone() for name, parameter in found.items()}
+    try:
+        with torch.no_grad():
+            for parameter in found.values():
+                parameter.fill_(1.0)
+        yield list(found)
+    finally:
+        with torch.no_grad():
+            for name, parameter in found.items():
+                parameter.copy_(before[name])
+
+
+def _is_small_gain(name: str, parameter: nn.Parameter) -> bool:
+    if (
+        not parameter.is_floating_point()
+        or parameter.numel() == 0
+        or parameter.numel() != max(parameter.shape, default=1)
+    ):
+        return False
+    if any(word in name.rpartition(".")[2].lower() for word in _ADDED):
+        return False
+    low, high = float(parameter.detach().min()), float(parameter.detach().max())
+    return low == high and abs(low) <= SMALLEST_HEARD
