@@ -55,7 +55,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     """The table; a figure of the deepest networks block by block, and of all by their depth."""
     table = analysis.table
     networks = {network_id(row): network(row) for _, row in table.iterrows()}
-    curves = read_curves(table, analysis.output.parent, network_id, FILE)
+    curves = read_curves(table, analysis.runs, network_id, FILE)
     check_some(curves, table, analysis.experiment)
     ratios = {networks[name]: branch_over_skip(rows, networks[name]) for name, rows in curves.items()}
     first = table.iloc[0]

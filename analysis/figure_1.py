@@ -28,7 +28,7 @@ PAPER = (
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
     """Draws the figure; writes the values at the ends of the stages."""
-    curves = read_curves(analysis.table, analysis.output.parent, label)
+    curves = read_curves(analysis.table, analysis.runs, label)
     first = analysis.table.iloc[0]
     paper = PAPER if first["model.depth"] == PAPER_DEPTH else ()
     title = f"Figure 1: BN-ResNetV2-{first['model.depth']} at initialisation, scale {analysis.scale}"

@@ -16,7 +16,7 @@ EXPERIMENT = "figure_2"
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
     """Draws the figure; writes the values at the ends of the stages. The paper's own values are not known."""
-    curves = read_curves(analysis.table, analysis.output.parent, label)
+    curves = read_curves(analysis.table, analysis.runs, label)
     first = analysis.table.iloc[0]
     title = f"Figure 2: ResNetV2-{first['model.depth']} at initialisation, alpha 1, scale {analysis.scale}"
     note = method(analysis.table) + unfinished(analysis.table)

@@ -70,7 +70,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
         figure = draw_decay(fully_connected, title, inferred, "nonlinear layers L, or blocks", NOISE, FORMULAS)
         written += save_figure(figure, output)
         title = "Shattered gradients: autocorrelation of the gradient along the circle, fully connected networks"
-        curves = [distances(kind, output.parent) for kind in fully_connected]
+        curves = [distances(kind, analysis.runs) for kind in fully_connected]
         figure = draw_distances(fully_connected, curves, noises(table), title, note)
         written += save_figure(figure, beside(output, "distances"))
     if resnets:

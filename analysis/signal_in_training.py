@@ -19,7 +19,7 @@ LABELS = {"bn_resnet": "BN (BN-ReLU-Conv)", "nf_resnet": "NF (Scaled WS, alpha 0
 def analyse(analysis: Analysis) -> Sequence[Path]:
     """A row of pictures for each statistic, a picture for each step."""
     table = analysis.table
-    curves = read_curves(table, analysis.output.parent, lambda row: LABELS[str(row["model.name"])])
+    curves = read_curves(table, analysis.runs, lambda row: LABELS[str(row["model.name"])])
     check_some(curves, table, analysis.experiment)
     first = table[table["state"] == "completed"].iloc[0]
     title = f"Signal propagation in training: {first['provenance.data']}, blocks {first['model.blocks']}"

@@ -33,7 +33,7 @@ LOGARITHMS = {
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
     """The table, the bands over training, and the surfaces of one seed."""
-    table, folder = analysis.table, analysis.output.parent
+    table, folder = analysis.table, analysis.runs
     done = table[table["state"] == "completed"]
     if done.empty:
         raise InputError(f"{analysis.experiment}: no run is completed:{unfinished(table)}")

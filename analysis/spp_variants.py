@@ -133,7 +133,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
         runs = analysis.table[[bool(group.chosen(row)) for _, row in analysis.table.iterrows()]]
         if runs.empty:
             continue
-        curves = read_curves(runs, analysis.output.parent, group.label)
+        curves = read_curves(runs, analysis.runs, group.label)
         first = runs.iloc[0]
         title = f"Signal propagation, {first['model.depth']} layers: {group.title}"
         note = (

@@ -29,13 +29,23 @@ def row(experiment: Experiment) -> list[str]:
 
 def cost(experiment: str) -> str:
     """Minutes from the start of each stored laptop run to its end, added up; empty where there are none."""
-    records = [json.loads(path.read_text()) for path in (ROOT / "results" / experiment / "laptop").glob("*/run.json")]
+    records = [json.loads(path.read_text()) for path in map(record_path, run_ids(experiment)) if path.exists()]
     seconds = sum(
         (datetime.fromisoformat(record["finished"]) - datetime.fromisoformat(record["started"])).total_seconds()
         for record in records
         if record["finished"]
     )
     return f"{seconds / 60:.0f}" if records else ""
+
+
+def run_ids(experiment: str) -> list[str]:
+    """The runs of the laptop scale; none where there is no such scale."""
+    found = load_experiment(experiment, ROOT / "experiments")
+    return [run.id for run in expand(found, "laptop", SCHEMAS)] if "laptop" in found.scales else []
+
+
+def record_path(run_id: str) -> Path:
+    return ROOT / "results" / "runs" / run_id / "run.json"
 
 
 def page() -> str:

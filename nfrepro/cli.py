@@ -378,6 +378,19 @@ def collect(
 
 
 @app.command()
+def migrate(results: Results = RESULTS) -> None:
+    """Moves runs stored as results/EXP/SCALE/RUN, the layout from before, to results/runs/RUN."""
+    from nfrepro.runs import old_layout
+
+    found = old_layout.move(results)
+    print(f"{len(found.moved)} moved, {len(found.dropped)} removed whose run is in {results}/runs with the same result")
+    if found.left:
+        print(f"left where they are, since {results}/runs has their run with another result:")
+        _print_lines(map(str, found.left))
+        raise typer.Exit(1)
+
+
+@app.command()
 def claims(
     ids: Annotated[
         list[str] | None,
@@ -760,10 +773,15 @@ EXECUTORS = ("local", "local-queue", "slurm", "debug")
 
 def _write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None) -> None:
     """Writes the table of `runs`; with overrides it has a name of its own, and replaces no other."""
+    from nfrepro.runs import old_layout, store
     from nfrepro.runs import table as collection
 
+    old_layout.refuse(results, runs[0])
+    if runs[0].scale != store.UNKEPT_SCALE:
+        for run in runs:
+            store.show_to_git(store.run_folder(results, run))
     experiment, scale = runs[0].experiment, runs[0].scale
-    table = collection.collect(results, experiment, scale, runs)
+    table = collection.collect(results, experiment, scale, runs, overrides or ())
     path = collection.write_table(collection.table_path(results, experiment, scale, overrides or ()), table)
     left_over = int((~table["in_experiment"]).sum())
     if left_over and not overrides:

@@ -25,23 +25,24 @@ class ResultTable:
 
     path: Path
     rows: pd.DataFrame | None
+    folder: Path  # of all runs
     runs: dict[str, MeasuredRun] = field(default_factory=dict)
 
     def measured(self, row: "pd.Series[Any]") -> MeasuredRun:
         name = str(row["id"])
-        run = MeasuredRun({str(key): cell for key, cell in row.items()}, self.path.parent / name)
+        run = MeasuredRun({str(key): cell for key, cell in row.items()}, self.folder / name)
         return self.runs.setdefault(name, run) if row["state"] == "completed" else run
 
 
 def read_results(results: Path, experiment: str, scale: str) -> ResultTable:
     """Raises `InputError` for a damaged table, one of mixed data, and one that is not what the runs' records say."""
-    path = table_path(results, experiment, scale)
+    path, folder = table_path(results, experiment, scale), store.runs_folder(results)
     if not path.exists():
-        return ResultTable(path, None)
+        return ResultTable(path, None, folder)
     rows = read_table(path)
     for _, row in rows.iterrows():
-        _check_record(path, row)
-    return ResultTable(path, rows)
+        _check_record(path, folder, row)
+    return ResultTable(path, rows, folder)
 
 
 def select(rows: pd.DataFrame, where: Where, baseline: Where) -> pd.DataFrame:
@@ -93,9 +94,9 @@ def where_text(where: Where) -> str:
     return ", ".join(f"{key} {value}" for key, value in readable(where).items())
 
 
-def _check_record(path: Path, row: "pd.Series[Any]") -> None:
+def _check_record(path: Path, folder: Path, row: "pd.Series[Any]") -> None:
     """A row is what its run's record says, where that is at hand: identity, state and final numbers."""
-    record = store.read_record(path.parent / str(row["id"]))
+    record = store.read_record(folder / str(row["id"]))
     if record is None or row["state"] not in store.DONE:
         return
     numbers = {key: value for key, value in (record.get("final") or {}).items() if type(value) in (int, float)}

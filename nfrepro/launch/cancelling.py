@@ -29,11 +29,11 @@ class Cancelled:
 
 def everything(results: Path, runs: Sequence[Run]) -> list[Run]:
     """`runs`, and those of their sweep that the experiment has no more but that are submitted or being executed."""
-    sweep = store.scale_folder(results, runs[0].experiment, runs[0].scale)
     found = {run.id: run for submission in kept.earlier(results, runs[0]) for run in submission.runs}
-    for folder in sorted(path.parent for path in sweep.glob("*/claim")):
+    sweep = runs[0].experiment, runs[0].scale
+    for folder in sorted(path.parent for path in store.runs_folder(results).glob("*/claim")):
         record = store.read_record(folder)
-        if record is not None:
+        if record is not None and (record["experiment"], record["scale"]) == sweep:
             found[folder.name] = store.run_of(record)
     return list({**{run.id: run for run in runs}, **found}.values())
 

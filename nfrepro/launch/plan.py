@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nfrepro.runs import store
+from nfrepro.runs import old_layout, store
 from nfrepro.specs import Run
 
 
@@ -22,6 +22,7 @@ def make_plan(runs: Sequence[Run], results: Path, retry: bool) -> Plan:
 
     Raises `InputError` where a stored record is damaged or belongs to another config: then nothing starts.
     """
+    old_layout.refuse(results, runs[0])
     execute, done, failed = [], [], []
     for run in runs:
         folder = store.run_folder(results, run)

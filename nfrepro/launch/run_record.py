@@ -56,6 +56,8 @@ def begin(run: Run, folder: Path, processes: int, earlier: dict[str, Any] | None
         "error": None,
         "provenance": provenance() | {"processes": processes},
     }
+    if run.scale == store.UNKEPT_SCALE and not earlier:
+        store.hide_from_git(folder)
     store.write_record(folder, record)
     return record
 

@@ -15,7 +15,7 @@ from nfrepro.plots.comparison_figure import draw_comparison
 from nfrepro.plots.comparison_table import table_note, table_rows
 from nfrepro.plots.learning_curves import draw_learning_curves, read_learning_curves
 from nfrepro.plots.style import save_figure
-from nfrepro.runs.store import scale_folder
+from nfrepro.runs.store import runs_folder, scale_folder
 from nfrepro.runs.table import overrides_suffix, read_table, table_path
 
 
@@ -27,6 +27,7 @@ class Analysis:
     scale: str
     table: pd.DataFrame  # the experiment's rows of runs.csv
     output: Path  # without an ending: the script appends .png, .svg, .md
+    runs: Path  # where the folders of the runs are
 
     @property
     def table_path(self) -> Path:
@@ -45,7 +46,7 @@ def run_script(experiment: str, description: str, analyse: Callable[[Analysis], 
         table = read_table(table_path(call.results, experiment, call.scale, call.overrides))
         folder = scale_folder(call.results, experiment, call.scale)
         output = folder / f"{experiment}{overrides_suffix(call.overrides)}"
-        for path in analyse(Analysis(experiment, call.scale, table, output)):
+        for path in analyse(Analysis(experiment, call.scale, table, output, runs_folder(call.results))):
             print(path)
     except InputError as error:
         sys.exit(_complain(str(error), 2))
@@ -67,7 +68,7 @@ def compared(comparison: Comparison, learning_curves: bool = False) -> Callable[
         )
         print(table.read_text())
         written = [table, *save_figure(draw_comparison(comparison, arms, about), analysis.output)]
-        curves = read_learning_curves(analysis.output.parent, arms)
+        curves = read_learning_curves(analysis.runs, arms)
         if learning_curves and curves["epoch"].nunique() > 1:
             path = analysis.output.with_name(f"{analysis.output.name}_epochs")
             written += save_figure(draw_learning_curves(comparison, arms, curves, about), path)

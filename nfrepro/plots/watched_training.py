@@ -38,7 +38,7 @@ class WatchedTraining:
 def read_watched(comparison: Comparison, analysis: Analysis, file: str) -> WatchedTraining:
     """The networks that the axis of `comparison` names, each an arm. Raises `InputError` where no run is completed, for
     a run without its `file`, and as `read_arms` does."""
-    table, folder = analysis.table, analysis.output.parent
+    table, folder = analysis.table, analysis.runs
     arms = read_arms(comparison, table, str(analysis.table_path))
     curves = read_curves(table, folder, lambda row: str(comparison.axis.level(row)), file)
     check_some(curves, table, analysis.experiment)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from nfrepro.runs import progress, store
+from nfrepro.runs.final_numbers import headline
 from nfrepro.runs.lock import Sighting, look, scheduler_job
 from nfrepro.specs import Run
 
@@ -22,7 +23,6 @@ State = Literal[
     "waiting",  # not begun, and in no job of a scheduler
 ]
 ACTIVE = ("running", "requeued", "queued")
-COUNTS = ("epoch", "step")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,5 @@ def _job(observed: Observed) -> tuple[str | None, int]:
 
 
 def _headline(numbers: Mapping[str, Any]) -> tuple[str, float] | None:
-    """Accuracy on the test images, or else the first number."""
-    found = {key: value for key, value in numbers.items() if isinstance(value, int | float) and key not in COUNTS}
-    name = next((name for name in ("top1", "test_top1") if name in found), next(iter(found), None))
-    return None if name is None else (name.removeprefix("test_"), found[name])
+    name = headline(numbers)
+    return None if name is None else (name.removeprefix("test_"), numbers[name])

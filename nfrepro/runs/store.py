@@ -1,4 +1,7 @@
-"""Run folders: `results/<experiment>/<scale>/<run id>/` with run.json and what the task writes beside it.
+"""Run folders: `results/runs/<run id>/` with run.json and what the task writes beside it.
+
+A run is its config, so each is stored once, whichever experiments have it. `results/<experiment>/<scale>/` has the
+table and the figures of an experiment, and no run.
 
 A run is done when its run.json is valid and says `completed` or `diverged`; nothing else counts. Every write is atomic.
 """
@@ -17,23 +20,32 @@ from nfrepro.runs import cancellation
 from nfrepro.runs.lock import CLAIM, claim, is_claimed
 from nfrepro.specs import SCHEMA_VERSION, Run, config_difference, identity, other_schema_version, without
 
+RUNS = "runs"
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
 ERROR = "error.txt"
 RECORD_VERSION = 1
 DONE = ("completed", "diverged")
+# Its runs say that things work, not what is true: git does not see them.
+UNKEPT_SCALE = "smoke"
+UNKEPT = ".gitignore"
 
 State = Literal["missing", "running", "interrupted", "cancelled", "failed", "completed", "diverged"]
 
 
 def scale_folder(results: Path, experiment: str, scale: str) -> Path:
-    """Where the runs of one experiment at one scale live."""
+    """Where the table and the figures of one experiment at one scale live."""
     return results / experiment / scale
+
+
+def runs_folder(results: Path) -> Path:
+    """Where all runs live, each in a folder with its id as name."""
+    return results / RUNS
 
 
 def run_folder(results: Path, run: Run) -> Path:
     """Where `run` lives."""
-    return scale_folder(results, run.experiment, run.scale) / run.id
+    return runs_folder(results) / run.id
 
 
 @dataclass(frozen=True)
@@ -144,10 +156,26 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     atomic.write_text(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
+def hide_from_git(folder: Path) -> None:
+    """Keeps a run that only a throwaway sweep wanted out of git."""
+    atomic.write_text(folder / UNKEPT, "*\n")
+
+
+def show_to_git(folder: Path) -> None:
+    """Ends that, for a run that is a result."""
+    (folder / UNKEPT).unlink(missing_ok=True)
+
+
 def write_error(folder: Path, traceback: str) -> Path:
     """Keeps the traceback of a failed run beside its record."""
     atomic.write_text(folder / ERROR, traceback)
     return folder / ERROR
+
+
+def remove(folder: Path) -> None:
+    """Removes a run. Its record goes first, so that whatever is left of it after a kill counts for nothing."""
+    (folder / RECORD).unlink(missing_ok=True)
+    shutil.rmtree(folder)
 
 
 def remove_half_written(folder: Path) -> None:
@@ -172,7 +200,7 @@ def remove_matching(results: Path, runs: Sequence[Run], pattern: str) -> list[st
     removed = [name for name, folder in folders.items() if folder.exists()]
     for name in removed:
         with claim(folders[name]):
-            shutil.rmtree(folders[name])
+            remove(folders[name])
     return removed
 
 

@@ -1,5 +1,6 @@
 """All runs of an experiment at one scale as one table, runs.csv: a row a run, flattened config and final numbers."""
 
+import csv
 import hashlib
 import io
 import re
@@ -30,20 +31,30 @@ def table_path(results: Path, experiment: str, scale: str, overrides: Sequence[s
     return store.scale_folder(results, experiment, scale) / f"runs{overrides_suffix(overrides)}.csv"
 
 
-def collect(results: Path, experiment: str, scale: str, runs: Sequence[Run]) -> pd.DataFrame:
-    """One row for each of `runs`, finished or not, then one for each stored run that is not among them.
+def collect(
+    results: Path, experiment: str, scale: str, runs: Sequence[Run], overrides: Sequence[str] = ()
+) -> pd.DataFrame:
+    """One row for each of `runs`, finished or not, then those of the former table that the experiment has no more.
 
     Columns: `id`, `state`, `in_experiment`, the config as `section.key`, then the final numbers and provenance.
     Failed and missing runs keep their row, without numbers.
     """
-    folder = store.scale_folder(results, experiment, scale)
     rows = [_row(store.read(store.run_folder(results, run)), run.id, run.config, True) for run in runs]
     listed = {run.id for run in runs}
-    for other in sorted(path for path in folder.glob("*") if path.is_dir() and path.name not in listed):
-        stored = store.read(other)
-        if stored.record is not None:
-            rows.append(_row(stored, other.name, stored.record["config"], False))
+    for name in _ids(table_path(results, experiment, scale, overrides)):
+        stored = store.read(store.runs_folder(results) / name)
+        if name not in listed and stored.record is not None:
+            rows.append(_row(stored, name, stored.record["config"], False))
     return pd.DataFrame(rows, columns=_columns(rows))
+
+
+def _ids(path: Path) -> list[str]:
+    """The runs of a table, sorted; none where it is not there, or is no table: they are in the store all the same."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return sorted({row["id"] for row in csv.DictReader(file) if re.fullmatch(r"\w[\w.-]*", row["id"] or "")})
+    except (OSError, ValueError, KeyError, csv.Error):
+        return []
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:

@@ -11,6 +11,7 @@ from nfrepro.specs.origins import Origin, display_path, problem, written
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _NO_EXPERIMENT = "claims.yaml"
+_TAKEN = "runs"  # results/runs/ has the runs of all experiments
 _LONGEST_CHAIN = 32
 
 
@@ -77,6 +78,8 @@ def _named(name: str, folder: Path) -> Path:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise InputError(f"experiment name {written(name)} may hold only letters, digits and _")
+    if name == _TAKEN:
+        raise InputError(f"experiment name {name} is taken: results/{name}/ has the runs of all experiments; rename it")
 
 
 def _extended(path: Path, root: Path, chain: tuple[Path, ...], done: set[str]) -> list[Document]:

@@ -57,8 +57,9 @@ def write(results: Path, content: pd.DataFrame) -> Path:
         {"degrees": [0, 45, 90, 135, 180], "correlation": 0.5, "autocorrelation": np.linspace(1, -1, 5)}
     )
     for name in content.loc[content["model.name"] == "fully_connected", "id"]:
-        (folder / name).mkdir(exist_ok=True)
-        curve.to_csv(folder / name / "autocorrelation.csv", index=False)
+        run = results / "runs" / name
+        run.mkdir(parents=True, exist_ok=True)
+        curve.to_csv(run / "autocorrelation.csv", index=False)
     return folder
 
 
@@ -68,7 +69,9 @@ def analysed(results: Path, monkeypatch: pytest.MonkeyPatch, save: bool = False)
     if not save:
         monkeypatch.setattr(module, "save_figure", lambda figure, path: [])
     folder = results / NAME / "laptop"
-    (path, *_) = module.analyse(Analysis(NAME, "laptop", pd.read_csv(folder / "runs.csv"), folder / NAME))
+    (path, *_) = module.analyse(
+        Analysis(NAME, "laptop", pd.read_csv(folder / "runs.csv"), folder / NAME, results / "runs")
+    )
     text = path.read_text()
     lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")][2:]
     return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}, text
@@ -118,8 +121,8 @@ def test_some_arms_alone_are_drawn(results: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_lost_curves_say_what_to_do(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write(results, table())
-    lost = folder / table().loc[0, "id"] / "autocorrelation.csv"
+    write(results, table())
+    lost = results / "runs" / table().loc[0, "id"] / "autocorrelation.csv"
     lost.unlink()
     with pytest.raises(InputError, match=rf"{lost}: cannot be read .* redo the run with --force '{lost.parent.name}'"):
         analysed(results, monkeypatch)

@@ -32,7 +32,7 @@ def made_up(name: str, results: Path) -> pd.DataFrame:
         unhappy = (table["model.name"] == "unnormalized_resnet") | (table.index == 0)
         table.loc[unhappy, ["state", *columns]] = ["diverged", *[np.nan] * len(columns)]
     for _, row in table.iterrows():
-        folder = results / name / "laptop" / row["id"]
+        folder = results / "runs" / row["id"]
         folder.mkdir(parents=True)
         (folder / script(name).FILE).write_text(curves(name, row).to_csv(index=False))
         epochs = [f'{{"epoch": {n}, "train_top1": {10 * n}, "test_top1": {9 * n}}}\n' for n in (1, 2)]
@@ -75,7 +75,7 @@ def propagation(row: pd.Series) -> pd.DataFrame:
 
 def analyse(name: str, results: Path, table: pd.DataFrame) -> dict[str, bytes]:
     """Its files by name."""
-    paths = script(name).analyse(Analysis(name, "laptop", table, results / name / "laptop" / name))
+    paths = script(name).analyse(Analysis(name, "laptop", table, results / name / "laptop" / name, results / "runs"))
     return {path.name: path.read_bytes() for path in paths}
 
 
@@ -141,7 +141,7 @@ def test_branches_of_ideal_networks_follow_the_closed_forms(results: Path) -> No
 def test_a_run_without_its_curves_is_named(name: str, results: Path) -> None:
     table = made_up(name, results)
     lost = table["id"][table["state"] == "completed"].iloc[0]
-    (results / name / "laptop" / lost / script(name).FILE).unlink()
+    (results / "runs" / lost / script(name).FILE).unlink()
     with pytest.raises(InputError, match=f"{script(name).FILE}: cannot be read .* redo the run with --force '{lost}'"):
         analyse(name, results, table)
 

@@ -57,7 +57,7 @@ def drawn(
     save = module.save_figure
     monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure) or save(figure, path))
     content = stored_table(name, results) if table is None else table
-    paths = list(module.analyse(Analysis(name, "smoke", content, folder / "drawn")))
+    paths = list(module.analyse(Analysis(name, "smoke", content, folder / "drawn", results / "runs")))
     (figure,) = figures
     return paths, figure
 
@@ -118,7 +118,7 @@ def test_every_arm_and_panel_is_there(swept: tuple[str, Path], monkeypatch: pyte
         # What the lines show is the mean over both seeds.
         table = stored_table(name, results)
         runs = table[table["model.name"] == "nf_resnet"]["id"]
-        curves = [pd.read_csv(results / name / "smoke" / run / "propagation.csv") for run in runs]
+        curves = [pd.read_csv(results / "runs" / run / "propagation.csv") for run in runs]
         expected = sum(rows.loc[rows["step"] == 20, "avg_var"].to_numpy() for rows in curves) / 2
         assert any(list(line.get_ydata()) == pytest.approx(list(expected)) for line in figure.axes[4].lines)
 
@@ -142,7 +142,7 @@ def test_the_table_has_the_ends_of_all_stages(swept: tuple[str, Path], monkeypat
     ids = stored_table(name, results)["id"].head(2)
     values = []
     for run in ids:
-        rows = pd.read_csv(results / name / "smoke" / run / "propagation.csv")
+        rows = pd.read_csv(results / "runs" / run / "propagation.csv")
         values.append(float(rows[(rows["statistic"] == "avg_var") & (rows["block"] == 3)]["measured"].iloc[0]))
     variance = next(cell for cell in cells if cell[1:3] == ["3", "variance"])
     assert variance[3].startswith(f"{sum(values) / 2:.3f} ± ")
@@ -189,10 +189,10 @@ def test_lost_curves_are_one_line_and_exit_2(swept: tuple[str, Path], tmp_path: 
     name, results = swept
     if name != "figure_1":
         pytest.skip("one script is enough")
-    shutil.copytree(results / name, tmp_path / name)
-    lost = sorted((tmp_path / name / "smoke").glob("*/propagation.csv"))[0]
+    shutil.copytree(results, tmp_path / "results")
+    lost = sorted((tmp_path / "results" / "runs").glob("*/propagation.csv"))[0]
     lost.unlink()
-    called = run_script(name, tmp_path)
+    called = run_script(name, tmp_path / "results")
     assert called.returncode == 2
     assert len(called.stderr.splitlines()) == 1
     assert f"{lost}: cannot be read" in called.stderr

@@ -53,7 +53,7 @@ def table(results: Path) -> pd.DataFrame:
     content[numbers] = np.linspace(0, 1, len(content))[:, None] + np.arange(len(numbers))
     content["provenance.data"], content["provenance.data_fingerprint"] = "made-up images", "abc"
     for number, name in enumerate(content["id"]):
-        folder = results / "smoothness" / "laptop" / name
+        folder = results / "runs" / name
         folder.mkdir(parents=True)
         along_gradient(10.0 ** (number // 5)).to_csv(folder / "smoothness.csv", index=False)
         surface(4.0 ** (number // 5)).to_csv(folder / "landscape.csv", index=False)
@@ -64,7 +64,7 @@ def analyse(results: Path, table: pd.DataFrame) -> dict[str, bytes]:
     output = results / "smoothness" / "laptop" / "smoothness"
     return {
         path.name: path.read_bytes()
-        for path in script("smoothness").analyse(Analysis("smoothness", "laptop", table, output))
+        for path in script("smoothness").analyse(Analysis("smoothness", "laptop", table, output, results / "runs"))
     }
 
 
@@ -166,6 +166,6 @@ def test_odd_surfaces_are_drawn(losses: dict[int, float]) -> None:
 def test_nothing_completed_and_lost_files_are_a_line(results: Path, table: pd.DataFrame) -> None:
     with pytest.raises(InputError, match="no run is completed"):
         analyse(results, table.assign(state="failed"))
-    (results / "smoothness" / "laptop" / table.loc[0, "id"] / "landscape.csv").unlink()
+    (results / "runs" / table.loc[0, "id"] / "landscape.csv").unlink()
     with pytest.raises(InputError, match=r"landscape.csv: cannot be read .* --force"):
         analyse(results, table)

@@ -55,7 +55,7 @@ def analyse(name: str, scale: str, results: Path, table: pd.DataFrame) -> dict[s
     call = getattr(module, "analyse", None) or compared(
         module.COMPARISON, learning_curves=name in ("large_batch", "regularization")
     )
-    paths = call(Analysis(name, scale, table, results / name / scale / name))
+    paths = call(Analysis(name, scale, table, results / name / scale / name, results / "runs"))
     return {path.name: path.read_bytes() for path in paths}
 
 
@@ -95,7 +95,7 @@ def test_every_scale_of_the_experiment_can_be_compared(name: str, scale: str, re
 def test_smoke_with_one_seed_and_learning_curves(results: Path) -> None:
     table = made_up("regularization", "smoke", results)
     for name in table["id"]:
-        folder = results / "regularization" / "smoke" / name
+        folder = results / "runs" / name
         folder.mkdir(parents=True)
         rows = [f'{{"epoch": {n}, "train_top1": {10 * n}, "test_top1": {9 * n}}}\n' for n in (1, 2)]
         (folder / "metrics.jsonl").write_text("".join(rows))

@@ -530,7 +530,7 @@ def test_the_example_is_what_the_stored_runs_give() -> None:
     runs = pd.read_csv(folder / "runs.csv").query("`model.order` == 'bn_relu_conv'").sort_values("seed")
     values = []
     for name in runs["id"]:
-        curve = pd.read_csv(folder / name / "propagation.csv").query("statistic == 'avg_sq_mean'")
+        curve = pd.read_csv(ROOT / "results" / "runs" / name / "propagation.csv").query("statistic == 'avg_sq_mean'")
         values.append(curve.loc[curve.groupby("stage")["block"].idxmax(), "measured"].min())
     mean, deviation, n = np.mean(values), np.std(values, ddof=1), len(values)
     half = stats.t.ppf(0.975, n - 1) * deviation / np.sqrt(n)

@@ -89,8 +89,8 @@ def test_run_executes_one(nfrepro: Call, results: Path) -> None:
     name = nfrepro("expand", "tiny", "--scale", "smoke").stdout.splitlines()[2]
     called = nfrepro("run", "tiny", name.rpartition("-")[2], "--scale", "smoke")
     assert called.returncode == 0, called.stderr
-    assert [path.name for path in results.glob("tiny/smoke/*")] == [name]
-    record = json.loads((results / "tiny" / "smoke" / name / "run.json").read_text())
+    assert [path.name for path in results.glob("runs/*")] == [name]
+    record = json.loads((results / "runs" / name / "run.json").read_text())
     assert record["status"] == "completed"
     assert record["id"] == name
     assert record["provenance"]["data"] == "synthetic"

@@ -78,7 +78,7 @@ def test_paper_scale_of_depth_runs_by_two_processes(nfrepro: Call, folder: Path,
     small += ["--experiments", str(ROOT / "experiments")]
     called = nfrepro("sweep", "depth", *small, "--processes", "2", "--jobs", "1", "--threads", "1")
     assert called.returncode == 0, called.stdout + called.stderr
-    records = [json.loads(path.read_text()) for path in results.glob("depth/paper/*/run.json")]
+    records = [json.loads(path.read_text()) for path in results.glob("runs/*/run.json")]
     assert {record["config"]["model"]["name"] for record in records} == {
         "bn_resnet",
         "nf_resnet",

@@ -177,7 +177,7 @@ def test_nothing_to_cancel(slurm: Pretended, nfrepro: Call, submitted: Any, resu
     submitted(1)
     called = nfrepro("cancel", *HERE)
     assert (called.returncode, called.stdout, called.stderr) == (0, "nothing to cancel\n", "")
-    assert list(results.glob("tiny/smoke/*")) == []
+    assert list(results.glob("runs/*")) == []
     unknown = nfrepro("cancel", "tiny", "nothing-like-this", "--scale", "smoke")
     assert unknown.returncode == 2
     assert unknown.stderr.startswith("nfrepro: no run nothing-like-this")

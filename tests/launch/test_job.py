@@ -65,7 +65,7 @@ def test_what_a_killed_process_has_half_written_is_removed(run: Run, results: Pa
     somebody_elses = folder / ".claim.0123.tmp"
     somebody_elses.touch()
     assert execute_here(run, results).ending == "completed"
-    assert {path.name for path in folder.iterdir()} == {"run.json", "metrics.jsonl", somebody_elses.name}
+    assert {path.name for path in folder.iterdir()} == {"run.json", "metrics.jsonl", ".gitignore", somebody_elses.name}
 
 
 def test_a_cancelled_run_is_not_begun(run: Run, results: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_cancelled_run_is_not_begun(run: Run, results: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["cancel"]
     cancellation.lift(folder)
     assert execute_here(run, results).ending == "completed"
-    assert {path.name for path in folder.iterdir()} == {"run.json", "metrics.jsonl"}
+    assert {path.name for path in folder.iterdir()} == {"run.json", "metrics.jsonl", ".gitignore"}
 
 
 @pytest.mark.parametrize("cancelled", [True, False])

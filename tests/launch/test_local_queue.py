@@ -25,7 +25,7 @@ TWO_LONG = LONG.replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]")
 
 
 def records(results: Path) -> dict[str, Any]:
-    found = [json.loads(path.read_text()) for path in results.glob("*/*/*/run.json")]
+    found = [json.loads(path.read_text()) for path in results.glob("runs/*/run.json")]
     return {record["id"]: record for record in found}
 
 
@@ -37,7 +37,7 @@ def what_was_found(results: Path) -> dict[str, Any]:
             {key: value for key, value in (record["final"] or {}).items() if key not in TIMES},
             [
                 {key: value for key, value in json.loads(line).items() if key not in TIMES}
-                for line in (results / "tiny" / "smoke" / name / "metrics.jsonl").read_text().splitlines()
+                for line in (results / "runs" / name / "metrics.jsonl").read_text().splitlines()
             ],
         )
         for name, record in records(results).items()
@@ -67,12 +67,12 @@ def test_a_sweep_does_everything_once_and_nothing_twice(nfrepro: Call, results: 
     first = nfrepro(*SWEEP)
     assert first.returncode == 0, first.stderr
     assert first.stdout.splitlines()[-1] == "4 runs: 4 completed"
-    before = {path: path.stat().st_mtime_ns for path in results.glob("*/*/*/*")}
-    assert {path.name for path in before} == {"run.json", "metrics.jsonl"}
+    before = {path: path.stat().st_mtime_ns for path in results.glob("runs/*/*")}
+    assert {path.name for path in before} == {"run.json", "metrics.jsonl", ".gitignore"}
     second = nfrepro(*SWEEP)
     assert second.returncode == 0
     assert second.stdout.splitlines() == [f"table: {results}/tiny/smoke/runs.csv", "4 runs: 4 completed"]
-    assert {path: path.stat().st_mtime_ns for path in results.glob("*/*/*/*")} == before
+    assert {path: path.stat().st_mtime_ns for path in results.glob("runs/*/*")} == before
     assert all(record["executions"] == 1 for record in records(results).values())
 
 
@@ -124,7 +124,7 @@ def test_killed_at_random_moments_it_ends_as_undisturbed(experiments: Path, resu
 def checkpoints(results: Path) -> set[tuple[str, int]]:
     """All that are stored, each with the time of its writing."""
     found = set()
-    for path in results.glob("*/*/*/checkpoint-*.pt"):
+    for path in results.glob("runs/*/checkpoint-*.pt"):
         with contextlib.suppress(FileNotFoundError):
             found.add((path.name, path.stat().st_mtime_ns))
     return found
@@ -182,7 +182,7 @@ def test_ctrl_c_saves_stops_and_the_next_call_continues(
 ) -> None:
     (experiments / "tiny.yaml").write_text(TWO_LONG)
     sweep = start(experiments, results, *SWEEP)
-    wait_until(lambda: len(list(results.glob("*/*/*/metrics.jsonl"))) >= 2)
+    wait_until(lambda: len(list(results.glob("runs/*/metrics.jsonl"))) >= 2)
     time.sleep(0.3)
     workers = worker_processes(sweep.pid)
     sweep.send_signal(number)
@@ -191,7 +191,7 @@ def test_ctrl_c_saves_stops_and_the_next_call_continues(
     assert "stopped: the same command continues where it stopped" in output
     assert "Traceback" not in output
     assert not any(alive(pid) for pid in workers)
-    interrupted = [path for path in results.glob("*/*/*") if path.is_dir() and list(path.glob("checkpoint-*.pt"))]
+    interrupted = [path for path in results.glob("runs/*") if path.is_dir() and list(path.glob("checkpoint-*.pt"))]
     assert len(interrupted) >= 1
     again = start(experiments, results, *SWEEP)
     assert again.wait(timeout=300) == 0

@@ -126,7 +126,7 @@ def test_a_killed_process_costs_its_run_only(experiments: Path, results: Path, r
     (experiments / "tiny.yaml").write_text(LONG)
     call = ("sweep", "tiny", "--scale", "smoke", "--jobs", "1", "--checkpoint-seconds", "0.1")
     sweep = start(experiments, results, *call, "--processes", "2")
-    wait_until(lambda: list(results.glob("*/*/*/checkpoint-*.pt")), 300)
+    wait_until(lambda: list(results.glob("runs/*/checkpoint-*.pt")), 300)
     os.kill(worker_processes(sweep.pid)[rank], signal.SIGKILL)
     output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 1, output
@@ -145,7 +145,7 @@ def test_ctrl_c_saves_and_the_next_call_continues_with_the_same_bits(
     (experiments / "tiny.yaml").write_text(LONG.replace("seed: [0, 1]", "seed: [0]"))
     call = ("sweep", "tiny", "--scale", "smoke", "--processes", "2", "--threads", "2", "--checkpoint-seconds", "0.1")
     sweep = start(experiments, results, *call)
-    wait_until(lambda: list(results.glob("*/*/*/checkpoint-*.pt")), 300)
+    wait_until(lambda: list(results.glob("runs/*/checkpoint-*.pt")), 300)
     workers = worker_processes(sweep.pid)
     assert len(workers) == 2
     sweep.send_signal(signal.SIGINT)

@@ -20,7 +20,7 @@ from nfrepro.tasks.registry import SCHEMAS, Task
 
 
 def digests(results: Path) -> dict[str, str]:
-    found = [json.loads(path.read_text()) for path in results.glob("tiny/smoke/*/run.json")]
+    found = [json.loads(path.read_text()) for path in results.glob("runs/*/run.json")]
     return {record["id"]: record["final"]["weights_sha256"] for record in found}
 
 
@@ -67,7 +67,7 @@ def test_a_failing_run_shows_its_traceback_and_is_recorded(nfrepro: Call, experi
     assert swept.returncode == 1
     assert swept.stdout.count("Traceback (most recent call last)") == 2
     assert "4 runs: 2 completed, 2 failed" in swept.stdout
-    records = [json.loads(path.read_text()) for path in results.glob("tiny/smoke/*/run.json")]
+    records = [json.loads(path.read_text()) for path in results.glob("runs/*/run.json")]
     assert sorted(record["status"] for record in records) == ["completed", "completed", "failed", "failed"]
 
 
@@ -77,7 +77,7 @@ def test_ctrl_c_shows_where_it_was(experiments: Path, results: Path) -> None:
     line, environment = command(experiments, results, ["sweep", "tiny", "--scale", "smoke", "--executor", "debug"])
     sweep = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 120
-    while not list(results.glob("tiny/smoke/*/metrics.jsonl")):
+    while not list(results.glob("runs/*/metrics.jsonl")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     sweep.send_signal(signal.SIGINT)
@@ -85,7 +85,7 @@ def test_ctrl_c_shows_where_it_was(experiments: Path, results: Path) -> None:
     assert sweep.returncode == 130
     assert "training/loop.py" in output
     assert output.splitlines()[-1] == "nfrepro: stopped: the same command continues where it stopped"
-    assert not list(results.glob("tiny/smoke/*/claim"))
+    assert not list(results.glob("runs/*/claim"))
 
 
 def test_debug_takes_no_number_of_jobs(nfrepro: Call, results: Path) -> None:

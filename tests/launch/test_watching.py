@@ -64,7 +64,7 @@ def states(rows: Callable[[], list[Row]]) -> list[str]:
 
 
 def evaluated(results: Path, runs: int) -> bool:
-    return len(list(results.glob("tiny/smoke/*/metrics.jsonl"))) >= runs
+    return len(list(results.glob("runs/*/metrics.jsonl"))) >= runs
 
 
 def test_a_sweep_is_watched_in_a_terminal_loses_a_worker_and_is_cancelled(
@@ -73,7 +73,7 @@ def test_a_sweep_is_watched_in_a_terminal_loses_a_worker_and_is_cancelled(
     sweep("--jobs", "1")
     wait_until(lambda: rows()[0].rate)
     first = rows()[0]
-    claim = json.loads((results / "tiny" / "smoke" / first.id / "claim").read_text())
+    claim = json.loads((results / "runs" / first.id / "claim").read_text())
     assert (first.state, first.host) == ("running", claim["host"])
     assert first.step is not None
     assert 0 < first.step < 100_000 == first.steps
@@ -89,7 +89,7 @@ def test_a_sweep_is_watched_in_a_terminal_loses_a_worker_and_is_cancelled(
     cancelled = nfrepro("cancel", *HERE).stdout
     assert f"cancelled  {running}  saves and stops at its next step\n" in cancelled
     assert cancelled.count("will not begin") == 4
-    wait_until(lambda: not (results / "tiny" / "smoke" / running / "claim").exists())
+    wait_until(lambda: not (results / "runs" / running / "claim").exists())
 
 
 def watch_in_a_terminal(experiments: Path, results: Path, columns: int) -> None:
@@ -128,7 +128,7 @@ def test_runs_are_cancelled_one_by_one_or_all_and_the_next_sweep_goes_on(
     assert (one.returncode, one.stderr) == (0, "")
     assert one.stdout == f"cancelled  {names[0]}  saves and stops at its next step\n"
     wait_until(lambda: states(rows) == ["cancelled", "running", "waiting", "waiting"])
-    assert list((results / "tiny" / "smoke" / names[0]).glob("checkpoint-*.pt"))
+    assert list((results / "runs" / names[0]).glob("checkpoint-*.pt"))
     wait_until(lambda: evaluated(results, 2))
     everything = nfrepro("cancel", *HERE).stdout.splitlines()
     assert [line.split()[1] for line in everything] == names[1:]
@@ -143,7 +143,7 @@ def test_runs_are_cancelled_one_by_one_or_all_and_the_next_sweep_goes_on(
     assert states(rows) == ["cancelled"] * 4
     sweep("--jobs", "1")
     wait_until(lambda: states(rows) == ["running", "interrupted", "waiting", "waiting"])
-    wait_until(lambda: json.loads((results / "tiny" / "smoke" / names[0] / "run.json").read_text())["executions"] == 2)
+    wait_until(lambda: json.loads((results / "runs" / names[0] / "run.json").read_text())["executions"] == 2)
 
 
 def test_logs_tell_what_there_is_and_follow_until_the_end(nfrepro: Call, experiments: Path, results: Path) -> None:
@@ -164,7 +164,7 @@ def test_logs_tell_what_there_is_and_follow_until_the_end(nfrepro: Call, experim
 
 def test_what_is_followed_comes_once_and_in_whole_lines(experiments: Path, results: Path) -> None:
     run = expand(load_experiment("tiny", experiments), "smoke", SCHEMAS)[0]
-    folder = results / "tiny" / "smoke" / run.id
+    folder = results / "runs" / run.id
     folder.mkdir(parents=True)
     log = RunLog(run, results)
     assert list(log.news()) == []

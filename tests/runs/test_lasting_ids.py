@@ -14,7 +14,7 @@ from nfrepro.specs import Run
 from nfrepro.specs.identity import resolve
 from nfrepro.tasks.registry import SCHEMAS
 
-RECORDS = sorted((Path(__file__).parents[2] / "results").rglob("run.json"))
+RECORDS = sorted((Path(__file__).parents[2] / "results" / "runs").glob("*/run.json"))
 
 
 @cache

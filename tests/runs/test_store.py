@@ -80,7 +80,7 @@ def test_a_record_of_another_version_is_refused_by_name(results: Path, run: Run,
 def test_a_record_of_another_schema_is_not_taken_for_an_edited_one(results: Path, run: Run, version: int) -> None:
     label = run.id.rpartition("-")[0]
     name = f"{label}-{identity(run.task, run.config, version)}"
-    folder = store.scale_folder(results, run.experiment, run.scale) / name
+    folder = store.runs_folder(results) / name
     folder.mkdir(parents=True)
     store.write_record(folder, record(run, id=name))
     with pytest.raises(InputError, match=rf"run\.json: schema version {version}; this nfrepro reads 1: use the one"):

@@ -87,7 +87,7 @@ class Sweeps:
         return bool(self.slurm("squeue", "-h"))
 
     def being_trained(self) -> list[Trained]:
-        seen = [(path.parent, claim.look(path.parent)) for path in sorted(self.results.glob("*/smoke/*/claim"))]
+        seen = [(path.parent, claim.look(path.parent)) for path in sorted(self.results.glob("runs/*/claim"))]
         return [
             Trained(folder, sighting.holder, sighting.holder.job)
             for folder, sighting in seen

@@ -45,8 +45,8 @@ def begun_too_often(executions: Mapping[str, int], faults: int) -> list[str]:
 
 def left_behind(undisturbed: Path, results: Path) -> list[str]:
     """What an undisturbed sweep does not leave: claims, checkpoints, progress, temporary files."""
-    expected = {path.relative_to(undisturbed) for path in undisturbed.glob("*/*/*/*")}
-    there = {path.relative_to(results) for path in results.glob("[!.]*/*/*/*")}
+    expected = {path.relative_to(undisturbed) for path in undisturbed.glob("runs/*/*")}
+    there = {path.relative_to(results) for path in results.glob("runs/*/*")}
     locks = {path.relative_to(results) for path in results.glob(".slurm/*/*/*claim*")}
     return [f"{path}: left behind" for path in sorted((there - expected) | locks)]
 

@@ -32,8 +32,8 @@ def wait_until(condition: Callable[[], Any], seconds: float = 300.0) -> None:
 
 
 def records(results: Path, name: str = "tiny") -> dict[str, Any]:
-    found = [json.loads(path.read_text()) for path in results.glob(f"{name}/smoke/*/run.json")]
-    return {record["id"]: record for record in found}
+    found = [json.loads(path.read_text()) for path in results.glob("runs/*/run.json")]
+    return {record["id"]: record for record in found if record["experiment"] == name}
 
 
 def done(results: Path, runs: int = 4) -> bool:
@@ -42,7 +42,7 @@ def done(results: Path, runs: int = 4) -> bool:
 
 def evaluated(results: Path) -> int:
     """How many runs have their first evaluation behind them."""
-    return sum(path.stat().st_size > 0 for path in results.glob("tiny/smoke/*/metrics.jsonl"))
+    return sum(path.stat().st_size > 0 for path in results.glob("runs/*/metrics.jsonl"))
 
 
 def job_of(record: dict[str, Any]) -> str:
@@ -70,10 +70,7 @@ def what_was_found(results: Path, name: str = "tiny") -> dict[str, Any]:
     return {
         run: (
             lasting(record["final"]),
-            [
-                lasting(json.loads(line))
-                for line in (results / name / "smoke" / run / "metrics.jsonl").read_text().splitlines()
-            ],
+            [lasting(json.loads(line)) for line in (results / "runs" / run / "metrics.jsonl").read_text().splitlines()],
         )
         for run, record in records(results, name).items()
         if record["final"] is not None

@@ -21,7 +21,7 @@ ONE_RUN = ONE_RUN.replace("train_images: 96", "train_images: 160").replace("epoc
 
 
 def rows(results: Path, name: str) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (results / "tiny" / "smoke" / name / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (results / "runs" / name / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_two_nodes_find_what_one_machine_finds(

@@ -106,7 +106,7 @@ def test_a_dead_node_and_a_more_important_job_cost_no_run(
     assert submit(profile=PROFILE + "gpus_per_run: 2\nprocesses_per_run: 1\ndevice: cpu\n").returncode == 0
     wait_until(lambda: evaluated(results) == 2)
     record = next(iter(records(results).values()))
-    job, old = job_of(record), claim.holder(results / "tiny" / "smoke" / record["id"])
+    job, old = job_of(record), claim.holder(results / "runs" / record["id"])
     node = slurm("squeue", "-h", "-j", job, "-o", "%N").strip()
     (other,) = {"node1", "node2"} - {node}
     slurm("sbatch", "--partition=high", "--exclusive", f"--nodelist={other}", "--output=/dev/null", "--wrap=sleep 3")
@@ -198,7 +198,7 @@ def test_at_its_time_limit_a_job_saves_and_comes_back(
     limited = PROFILE.replace("60", "1") + "seconds_to_save: 20\nruns_per_job: 2\n"
     assert submit(profile=limited).returncode == 0
     wait_until(lambda: "goes back to the queue, for the 1. time" in logs(results))
-    (folder,) = results.glob("tiny/smoke/*")
+    (folder,) = results.glob("runs/*")
     saved = {path.name for path in folder.glob("checkpoint-*.pt")}
     rows = len((folder / "metrics.jsonl").read_text().splitlines())
     assert saved

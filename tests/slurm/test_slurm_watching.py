@@ -56,14 +56,14 @@ def wait_until(condition: Callable[[], Any], seconds: float = 300.0) -> None:
 
 
 def job_of(results: Path, row: Row) -> str:
-    found = claim.holder(results / "tiny" / "smoke" / row.id)
+    found = claim.holder(results / "runs" / row.id)
     assert found is not None
     assert found.job is not None
     return found.job
 
 
 def executions(results: Path, row: Row) -> int:
-    return int(json.loads((results / "tiny" / "smoke" / row.id / "run.json").read_text())["executions"])
+    return int(json.loads((results / "runs" / row.id / "run.json").read_text())["executions"])
 
 
 def test_a_run_is_queued_running_requeued_and_completed(

@@ -86,7 +86,7 @@ def test_more_executions_than_faults_explain_are_found() -> None:
 
 def test_what_is_left_behind_is_found(tmp_path: Path) -> None:
     for results in ("undisturbed", "disturbed"):
-        folder = tmp_path / results / "one_by_one" / "smoke" / "a"
+        folder = tmp_path / results / "runs" / "a"
         folder.mkdir(parents=True)
         (folder / "run.json").touch()
     (tmp_path / "disturbed" / ".slurm" / "one_by_one" / "smoke" / "0001").mkdir(parents=True)
@@ -97,7 +97,7 @@ def test_what_is_left_behind_is_found(tmp_path: Path) -> None:
     (tmp_path / "disturbed" / ".slurm" / "one_by_one" / "smoke" / "claim").touch()
     assert left_behind(tmp_path / "undisturbed", tmp_path / "disturbed") == [
         ".slurm/one_by_one/smoke/claim: left behind",
-        *(f"one_by_one/smoke/a/{name}: left behind" for name in names),
+        *(f"runs/a/{name}: left behind" for name in names),
     ]
 
 

@@ -294,7 +294,7 @@ def test_a_run_that_overflows_is_failed_and_says_where(nfrepro: Call, experiment
     called = nfrepro("sweep", "tiny", "--scale", "smoke", "--jobs", "1")
     assert called.returncode == 1
     assert "Traceback" not in called.stdout + called.stderr
-    records = [json.loads(path.read_text()) for path in results.glob("tiny/smoke/*/run.json")]
+    records = [json.loads(path.read_text()) for path in results.glob("runs/*/run.json")]
     states = {record["config"]["model"]["blocks"][0]: record for record in records}
     assert states[2]["status"] == "completed"
     assert states[2]["final"]["res_var_max"] > 0

@@ -1,0 +1,82 @@
+"""Runs stored as `results/<experiment>/<scale>/<run id>/`, as they were once: moved into the one store of runs."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nfrepro.errors import InputError
+from nfrepro.runs import store
+from nfrepro.runs.final_numbers import without_speed
+from nfrepro.runs.lock import is_claimed
+from nfrepro.specs import Run
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What became of the folders."""
+
+    moved: tuple[Path, ...]  # where they were
+    dropped: tuple[Path, ...]  # the same run with the same result is in the store
+    left: tuple[Path, ...]  # the same run with another result is in the store: for a person to choose
+
+
+def find(results: Path) -> list[Path]:
+    """The folders of runs that lie below an experiment and a scale."""
+    folders = (path.parent for path in results.glob(f"*/*/*/{store.RECORD}"))
+    return sorted(folder for folder in folders if folder.parents[1].name != store.RUNS)
+
+
+def refuse(results: Path, run: Run) -> None:
+    """Raises `InputError` where runs of the sweep that `run` belongs to lie where nobody would find them."""
+    folder = store.scale_folder(results, run.experiment, run.scale)
+    if count := sum(1 for _ in folder.glob(f"*/{store.RECORD}")):
+        runs = "a run, which belongs" if count == 1 else f"{count} runs, which belong"
+        raise InputError(f"{folder} has {runs} in {store.runs_folder(results)}: call nfrepro migrate")
+
+
+def move(results: Path) -> Moved:
+    """Moves them. Of several of one run the one that was begun first is kept, done ones before others.
+
+    A folder goes only where the one that is kept says the same. Raises `InputError`, before anything is moved, for a
+    damaged record and for a run that is being executed.
+    """
+    found: dict[str, list[Path]] = defaultdict(list)
+    for folder in find(results):
+        if is_claimed(folder):
+            raise InputError(f"{folder}: is being executed: stop it first")
+        found[folder.name].append(folder)
+    records = {folder: _record(folder) for folders in found.values() for folder in folders}
+    store.runs_folder(results).mkdir(parents=True, exist_ok=True)
+    moved, dropped, left = [], [], []
+    for name, folders in found.items():
+        target = store.runs_folder(results) / name
+        for folder in sorted(folders, key=lambda folder: _rank(records[folder])):
+            if not target.exists():
+                folder.rename(target)
+                moved.append(folder)
+            elif _says_the_same(_record(target), records[folder]):
+                store.remove(folder)
+                dropped.append(folder)
+            else:
+                left.append(folder)
+    return Moved(tuple(moved), tuple(dropped), tuple(left))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    record = store.read_record(folder)
+    if record is None:
+        raise InputError(f"{folder}: no {store.RECORD}: move it away")
+    return record
+
+
+def _rank(record: dict[str, Any]) -> tuple[bool, str]:
+    return record["status"] not in store.DONE, str(record.get("started"))
+
+
+def _says_the_same(kept: dict[str, Any], other: dict[str, Any]) -> bool:
+    """An unfinished run has nothing to say where the kept one is done."""
+    if other["status"] not in store.DONE:
+        return kept["status"] in store.DONE
+    same = kept["status"] == other["status"]
+    return same and without_speed(kept["final"] or {}) == without_speed(other["final"] or {})
