@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from nfrepro.errors import InputError, did_you_mean
-from nfrepro.specs import Run, expand, find_experiments, load_experiment
+from nfrepro.specs import Experiment, Run, expand, find_experiments, load_experiment
+from nfrepro.specs.varied import varied_keys, varied_options
 from nfrepro.tasks.registry import SCHEMAS, TASKS
 
 if TYPE_CHECKING:
+    from nfrepro.launch.plan import Plan
     from nfrepro.launch.watching import Watching
     from nfrepro.training.evaluation import Evaluation
     from nfrepro.training.file_evaluation import Subject
@@ -77,7 +79,13 @@ def list_experiments(experiments: Experiments = EXPERIMENTS, as_json: Json = Fal
         _print_json([{"name": e.name, "title": e.title, "claims": e.claims, "scales": e.scales} for e in found])
         return
     for e in found:
-        print(f"{e.name:24} {e.title}  [{', '.join(e.claims)}]  scales: {', '.join(e.scales)}")
+        print(f"{e.name:24} {e.title}  [{', '.join(e.claims)}]  scales: {', '.join(e.scales)}{_varies(e)}")
+
+
+def _varies(experiment: Experiment) -> str:
+    """What its runs differ in at its smallest scale, the seed left out."""
+    keys = varied_keys(expand(experiment, experiment.scales[0], SCHEMAS)) if experiment.scales else []
+    return f"  varies: {', '.join(keys)}" if keys else ""
 
 
 @app.command("expand")
@@ -98,8 +106,9 @@ def expand_experiment(
             ]
         )
         return
+    varied = varied_options(runs)
     for run in runs:
-        print(run.id)
+        print(f"{run.id}  {varied[run.id]}".rstrip())
 
 
 @app.command()
@@ -223,28 +232,28 @@ def sweep(
         raise InputError("--dry-run shows what --executor slurm would submit; it goes with no other, nor with --force")
     runs = _expand(name, scale, overrides, experiments)
     from nfrepro.launch.plan import make_plan
-    from nfrepro.runs import store
 
-    if force is not None:
-        for removed in store.remove_matching(results, runs, force):
-            print(f"{removed}  removed, to be redone")
     if executor == "slurm":
         if jobs is not None or threads is not None or processes > 1:
             raise InputError(
                 "--jobs, --threads and --processes are not for slurm: "
                 "see array_parallelism, cpus_per_run and processes_per_run"
             )
-        _sweep_on_slurm(runs, results, cluster, experiments, retry, checkpoint_seconds, dry_run)
+        _sweep_on_slurm(runs, results, cluster, experiments, retry, force, checkpoint_seconds, dry_run)
         return
+    if executor == "debug" and processes > 1:
+        raise InputError("--processes is not for debug, which executes runs in this very process")
+    if executor == "debug" and jobs is not None:
+        raise InputError("--jobs is not for debug, which executes one run after the other")
+    _ask_for_redo(runs, results, force, processes)
     plan = make_plan(runs, results, retry)
+    _print_lines(_stored_lines(plan, runs, results))
     _prepare(plan.execute, processes)
     _lift_cancellations(plan.execute, results)
-    if plan.execute and executor == "debug" and processes > 1:
-        raise InputError("--processes is not for debug, which executes runs in this very process")
     if plan.execute and executor == "debug":
-        _execute_here(plan.execute, len(runs), results, jobs, threads, checkpoint_seconds)
+        _execute_here(plan.execute, runs, results, threads, checkpoint_seconds)
     elif plan.execute:
-        _execute_locally(plan.execute, len(runs), results, jobs, threads, processes, checkpoint_seconds)
+        _execute_locally(plan.execute, runs, results, jobs, threads, processes, checkpoint_seconds)
     _write_table(runs, results, overrides)
     _exit_by_state(runs, results)
 
@@ -266,10 +275,12 @@ def run_one(
     from nfrepro.launch.plan import make_plan
 
     plan = make_plan([run], results, retry=True)
+    if plan.done:
+        _print_lines(_stored_lines(plan, [run], results))
     _prepare(plan.execute, processes)
     _lift_cancellations(plan.execute, results)
     if plan.execute:
-        _execute_locally(plan.execute, 1, results, 1, threads, processes, checkpoint_seconds)
+        _execute_locally(plan.execute, [run], results, 1, threads, processes, checkpoint_seconds)
     _exit_by_state([run], results)
 
 
@@ -354,7 +365,9 @@ def cancel(
     chosen = [_select(known, run_id)] if run_id is not None else runs if overrides else known
     cancelled = cancelling.cancel(results, runs, chosen)
     for run, state in cancelled.runs.items():
-        print(f"cancelled  {run}  {_WILL[state]}")
+        print(f"cancelled  {run}  {_WILL[state] if run not in cancelled.shared else 'here'}")
+    for run, sweep in cancelled.shared.items():
+        print(f"goes on    {run}  for {sweep}")
     if cancelled.jobs:
         print(f"SLURM jobs cancelled: {', '.join(cancelled.jobs)}")
     if not cancelled.runs and not cancelled.jobs:
@@ -664,12 +677,28 @@ def _prepare(runs: Sequence[Run], processes: int = 1) -> None:
             task.prepare(task.options.model_validate(run.config), lambda text: print(text, flush=True))
 
 
+def _ask_for_redo(runs: Sequence[Run], results: Path, pattern: str | None, processes: int) -> None:
+    from nfrepro.runs import redo
+
+    chosen = [] if pattern is None else redo.find(results, runs, pattern)
+    _prepare(chosen, processes)
+    for run in chosen:
+        redo.request(results, run)
+        print(f"{run.id}  to be redone; what is stored stays until the new result is complete")
+
+
+def _stored_lines(plan: "Plan", runs: Sequence[Run], results: Path) -> Iterator[str]:
+    from nfrepro.runs.stored_results import stored_lines
+
+    return stored_lines(results, runs, plan.done, len(plan.execute), len(plan.failed))
+
+
 def _lift_cancellations(runs: Sequence[Run], results: Path) -> None:
     """Whoever asks for `runs` after they were cancelled wants them."""
     from nfrepro.runs import cancellation, store
 
     for run in runs:
-        cancellation.lift(store.run_folder(results, run))
+        cancellation.lift(store.run_folder(results, run), run)
 
 
 def _check_processes(run: Run, processes: int) -> None:
@@ -682,7 +711,7 @@ def _check_processes(run: Run, processes: int) -> None:
 
 def _execute_locally(
     runs: Sequence[Run],
-    total: int,
+    sweep: Sequence[Run],
     results: Path,
     jobs: int | None,
     threads: int | None,
@@ -694,21 +723,19 @@ def _execute_locally(
     from nfrepro.launch.machine import share_machine
 
     share = share_machine(len(runs), jobs, threads, processes)
-    with make_display(total, total - len(runs)) as display:
+    with make_display(len(sweep), len(sweep) - len(runs), varied_options(sweep)) as display:
         execute_all(runs, results, share, checkpoint_seconds, display.observe, display.stopping)
 
 
 def _execute_here(
-    runs: Sequence[Run], total: int, results: Path, jobs: int | None, threads: int | None, checkpoint_seconds: float
+    runs: Sequence[Run], sweep: Sequence[Run], results: Path, threads: int | None, checkpoint_seconds: float
 ) -> None:
     """Lines, no bars: a debugger needs the terminal."""
-    if jobs is not None:
-        raise InputError("--jobs is not for debug, which executes one run after the other")
     from nfrepro.display import Lines
     from nfrepro.launch.machine import share_machine
     from nfrepro.launch.this_process import execute_in_turn
 
-    with Lines(total, total - len(runs)) as display:
+    with Lines(len(sweep), len(sweep) - len(runs), varied_options(sweep)) as display:
         execute_in_turn(runs, results, share_machine(1, 1, threads), checkpoint_seconds, display.observe)
 
 
@@ -718,6 +745,7 @@ def _sweep_on_slurm(
     cluster: str,
     experiments: Path,
     retry: bool,
+    force: str | None,
     checkpoint_seconds: float,
     dry_run: bool,
 ) -> None:
@@ -737,7 +765,8 @@ def _sweep_on_slurm(
     slurm.check_slurm()
     partitions.check(profile)
     with slurm.submitting(results, runs[0]):
-        left = _left_for_slurm(runs, results, retry, slurm.queued(results, runs[0]))
+        _ask_for_redo(runs, results, force, profile.processes_per_run)
+        left = _left_for_slurm(runs, results, retry, slurm.queued(results, runs))
         if not left:
             print("nothing to submit")
             return
@@ -754,10 +783,12 @@ def _sweep_on_slurm(
 
 def _left_for_slurm(runs: Sequence[Run], results: Path, retry: bool, queued: set[str]) -> list[Run]:
     from nfrepro.launch.plan import make_plan
-    from nfrepro.runs import store
+    from nfrepro.runs import redo
 
     plan = make_plan(runs, results, retry)
-    states = {run.id: store.read(store.run_folder(results, run)).state for run in plan.execute}
+    for line in _stored_lines(plan, runs, results) if plan.done else ():
+        print(line, file=sys.stderr)
+    states = {run.id: redo.read_work(results, run).state for run in plan.execute}
     running = {name for name, state in states.items() if state == "running"}
     # A cancelled run may be in a job that has others to do, and has passed it over already.
     queued = queued - {name for name, state in states.items() if state == "cancelled"}
@@ -773,10 +804,11 @@ EXECUTORS = ("local", "local-queue", "slurm", "debug")
 
 def _write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None) -> None:
     """Writes the table of `runs`; with overrides it has a name of its own, and replaces no other."""
-    from nfrepro.runs import old_layout, store
+    from nfrepro.runs import old_layout, redo, store
     from nfrepro.runs import table as collection
 
     old_layout.refuse(results, runs[0])
+    redo.finish(results, runs)
     if runs[0].scale != store.UNKEPT_SCALE:
         for run in runs:
             store.show_to_git(store.run_folder(results, run))
@@ -791,14 +823,16 @@ def _write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | 
 
 def _exit_by_state(runs: Sequence[Run], results: Path) -> None:
     """Says how many runs are where; exit status 1 unless all are done, with a list of those that are not."""
-    from nfrepro.runs import store
+    from nfrepro.runs import redo, store
 
-    stored = {run.id: store.read(store.run_folder(results, run)) for run in runs}
+    stored = {run.id: redo.read_work(results, run) for run in runs}
     for name, found in stored.items():
         if found.state not in store.DONE:
             reason = f": {found.record['error']}" if found.record and found.record["error"] else ""
             log = f" ({found.folder / store.ERROR})" if found.state == "failed" else ""
             print(f"{found.state}  {name}{reason}{log}")
+            if found.folder != store.runs_folder(results) / name:
+                print(f"    what is stored stands; to do without the redo: rm -r {found.folder}*")
     print(_count([found.state for found in stored.values()]))
     if any(found.state not in store.DONE for found in stored.values()):
         if any(found.state == "failed" for found in stored.values()):

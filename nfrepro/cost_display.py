@@ -15,7 +15,8 @@ def plan_lines(plan: CostPlan) -> Iterator[str]:
     failed = f", {plan.failed} failed (left to --retry)" if plan.failed else ""
     shapes = f"; {count(len(plan.shapes), 'shape')}" if plan.shapes else ""
     runs = count(plan.runs, "run")
-    yield f"{plan.experiment} at scale {plan.scale}: {runs}: {plan.done} done{failed}, {plan.left} left{shapes}"
+    by = f" ({', '.join(f'{name}: {count}' for name, count in plan.done_by.items())})" if plan.done_by else ""
+    yield f"{plan.experiment} at scale {plan.scale}: {runs}: {plan.done} done{by}{failed}, {plan.left} left{shapes}"
     machine = plan.machine
     threads = f", {count(machine.threads, 'thread')} a run"
     yield f"on {machine.type}{f' ({machine.name})' if machine.name else ''}{threads}, up to {machine.at_once} at once"

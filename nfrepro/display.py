@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,9 +24,12 @@ class Display(Protocol):
     def __exit__(self, *exception: object) -> None: ...
 
 
-def make_display(total: int, done: int) -> Display:
-    """For `total` runs of which `done` need nothing any more: bars if standard output is a terminal, else lines."""
-    return Bars(total, done) if sys.stdout.isatty() else Lines(total, done)
+def make_display(total: int, done: int, varied: Mapping[str, str]) -> Display:
+    """For `total` runs of which `done` need nothing any more: bars if standard output is a terminal, else lines.
+
+    `varied` has, by id, what to show beside it.
+    """
+    return Bars(total, done, varied) if sys.stdout.isatty() else Lines(total, done, varied)
 
 
 @dataclass
@@ -46,8 +50,8 @@ class Pace:
 class Lines:
     """One plain line for each thing worth telling: for logs and pipes."""
 
-    def __init__(self, total: int, done: int) -> None:
-        self.total, self.done = total, done
+    def __init__(self, total: int, done: int, varied: Mapping[str, str]) -> None:
+        self.total, self.done, self.varied = total, done, varied
         self.paces: dict[str, Pace] = {}
 
     def __enter__(self) -> "Lines":
@@ -57,18 +61,19 @@ class Lines:
         pass
 
     def observe(self, event: Event) -> None:
+        name = _with_options(event.run.id, self.varied)
         if event.kind == "progress":
             pace = self.paces.setdefault(event.run.id, Pace())
             left = pace.seconds_left(event.content["done"], event.content["total"])
             if event.content["milestone"] and event.content["done"] < event.content["total"]:
-                self._line(f"{event.run.id}  {event.content['text']}  {duration(left)} left")
+                self._line(f"{name}  {event.content['text']}  {duration(left)} left")
         elif event.kind == "complaint":
-            self._line(f"{event.run.id}  {event.content['text']}")
+            self._line(f"{name}  {event.content['text']}")
         elif event.kind == "claimed":
-            self._line(f"{event.run.id}  is being executed by another sweep: waiting for it")
+            self._line(f"{name}  is being executed by another sweep: waiting for it")
         elif event.kind == "ended":
             self.done += 1
-            self._line(f"[{self.done}/{self.total}] {event.run.id}  {ending_in_words(event)}")
+            self._line(f"[{self.done}/{self.total}] {name}  {ending_in_words(event)}")
 
     def stopping(self) -> None:
         self._line("stopping: the active runs save their state")
@@ -80,8 +85,8 @@ class Lines:
 class Bars:
     """One bar for the sweep and one line for each active run."""
 
-    def __init__(self, total: int, done: int) -> None:
-        self.console = Console()
+    def __init__(self, total: int, done: int, varied: Mapping[str, str]) -> None:
+        self.console, self.varied = Console(), varied
         self.ended = 0
         self.active: dict[str, str] = {}
         self.paces: dict[str, Pace] = {}
@@ -107,7 +112,7 @@ class Bars:
         self.live.__exit__(None, None, None)
 
     def observe(self, event: Event) -> None:
-        name = event.run.id
+        name = _with_options(event.run.id, self.varied)
         if event.kind == "started":
             self.active[name] = "starting"
         elif event.kind == "progress":
@@ -197,6 +202,10 @@ class Waiting:
     def show(self, text: str) -> None:
         if self.status is not None:
             self.status.update(Text(f"{self.what}  {text}"))
+
+
+def _with_options(name: str, varied: Mapping[str, str]) -> str:
+    return f"{name}  {varied[name]}" if varied.get(name) else name
 
 
 def ending_in_words(event: Event) -> str:

@@ -16,6 +16,7 @@ from nfrepro.launch.plan import Plan
 from nfrepro.launch.shapes import Shape, find_shapes
 from nfrepro.launch.submission import divide
 from nfrepro.runs import store
+from nfrepro.runs.stored_results import trained_by_others
 from nfrepro.specs import Run
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.work import Work, count_work
@@ -107,6 +108,7 @@ class CostPlan:
     task: str
     runs: int
     done: int
+    done_by: dict[str, int]  # other experiments that trained some of them
     failed: int
     left: int
     machine: Machine
@@ -149,6 +151,7 @@ def plan_cost(
         task=runs[0].task,
         runs=len(runs),
         done=len(plan.done),
+        done_by=trained_by_others(results, plan.done),
         failed=len(plan.failed),
         left=len(plan.execute),
         machine=machine,

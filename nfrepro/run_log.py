@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nfrepro.launch import submitted
-from nfrepro.runs import progress, store
+from nfrepro.runs import progress, redo, store
 from nfrepro.specs import Run
 
 
@@ -14,6 +14,7 @@ class RunLog:
     def __init__(self, run: Run, results: Path) -> None:
         self.run, self.results = run, results
         self.folder = store.run_folder(results, run)
+        self.work = redo.work_folder(self.folder)
         self._read: dict[Path, int] = {}  # bytes of each log
         self._rows = 0
         self._told: tuple[str, str] = ("", "")  # progress and error
@@ -23,15 +24,15 @@ class RunLog:
         """Pieces of text, each to be followed by an end of line; a title where the file is another than before."""
         for path in submitted.logs(self.results, self.run):
             yield from self._piece(path, self._rest(path))
-        rows = store.read_metrics(self.folder)
-        yield from self._piece(self.folder / store.METRICS, "\n".join(map(_in_words, rows[self._rows :])))
+        rows = store.read_metrics(self.work)
+        yield from self._piece(self.work / store.METRICS, "\n".join(map(_in_words, rows[self._rows :])))
         self._rows = len(rows)
         reached, error = self._told
         self._told = (self._reached(), self._error())
         if self._told[0] != reached:
             yield from self._piece(self.folder / progress.PROGRESS, self._told[0])
         if self._told[1] != error:
-            yield from self._piece(self.folder / store.ERROR, self._told[1])
+            yield from self._piece(self.work / store.ERROR, self._told[1])
 
     def _piece(self, path: Path, text: str) -> Iterator[str]:
         if not text:
@@ -55,7 +56,7 @@ class RunLog:
 
     def _error(self) -> str:
         try:
-            return (self.folder / store.ERROR).read_text(encoding="utf-8", errors="replace")
+            return (self.work / store.ERROR).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
 

@@ -72,6 +72,7 @@ def _left(row: Row) -> str:
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "run": lambda row: row.id,
+    "varies": lambda row: row.varied,
     "state": lambda row: row.state,
     "host": lambda row: row.host or "",
     "step": _step,

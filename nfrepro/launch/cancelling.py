@@ -1,7 +1,7 @@
 """Stopping what is queued or running, from any shell.
 
-A mark in the run's folder stops it at its next step, wherever it is being executed, and keeps it from being begun. A
-job of SLURM is cancelled as well once no run of it is left to do.
+A mark in the run's folder keeps its sweep from beginning it and stops it at its next step, wherever it is executed. A
+job of SLURM is cancelled as well once no run of it is left to do. A run that another sweep executes goes on there.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from nfrepro.errors import InputError
 from nfrepro.launch import scheduler, submitted
 from nfrepro.launch import submission as kept
 from nfrepro.launch.submission import Submission
-from nfrepro.runs import cancellation, status, store
+from nfrepro.runs import cancellation, redo, status, store
 from nfrepro.specs import Run
 
 OVER: set[status.State] = {"completed", "diverged", "cancelled", "failed"}
@@ -23,6 +23,7 @@ class Cancelled:
     """What was cancelled."""
 
     runs: dict[str, status.State]  # by id: what they were
+    shared: dict[str, str]  # those of them that another sweep goes on with, and which: `figure_1 at scale smoke`
     jobs: tuple[str, ...]  # SLURM's ids
     complaint: str | None  # why no job was cancelled, where SLURM does not answer
 
@@ -30,37 +31,65 @@ class Cancelled:
 def everything(results: Path, runs: Sequence[Run]) -> list[Run]:
     """`runs`, and those of their sweep that the experiment has no more but that are submitted or being executed."""
     found = {run.id: run for submission in kept.earlier(results, runs[0]) for run in submission.runs}
-    sweep = runs[0].experiment, runs[0].scale
     for folder in sorted(path.parent for path in store.runs_folder(results).glob("*/claim")):
-        record = store.read_record(folder)
-        if record is not None and (record["experiment"], record["scale"]) == sweep:
+        record = store.read_record(redo.work_folder(folder))
+        if record is not None and sweep_of(store.run_of(record)) == sweep_of(runs[0]):
             found[folder.name] = store.run_of(record)
     return list({**{run.id: run for run in runs}, **found}.values())
+
+
+def sweep_of(run: Run) -> str:
+    """Which sweep the run belongs to, in words."""
+    return f"{run.experiment} at scale {run.scale}"
 
 
 def cancel(results: Path, runs: Sequence[Run], chosen: Sequence[Run]) -> Cancelled:
     """Cancels those of the `chosen` that are queued or running, out of `everything` about `runs`; none that is over.
 
-    Where a local sweep is at work on `runs`, all of them count as queued that are not over. Raises `InputError` where
-    SLURM answers, but does not cancel.
+    Only their own sweep gives them up: another that has one of them goes on with it. Where a local sweep is at work on
+    `runs`, all of them count as queued that are not over. Raises `InputError` where SLURM answers, but does not cancel.
     """
     observed = status.observe(everything(results, runs), results)
     undone = {one.run.id for one in observed if one.stored.state not in store.DONE}
     submissions = kept.earlier(results, runs[0])
-    held, complaint = _ask(submissions, undone)
+    arrays = {array.name for submission in submissions for array in submission.arrays}
+    everywhere = kept.holding(results, undone)
+    held, complaint = _ask(everywhere, undone)
+    own = [one for one in held if one.job.name in arrays]
+    shared = _executed_by_others(observed) | _queued_by_others(everywhere, [one for one in held if one not in own])
     states = {row.id: row.state for row in status.rows(observed, submitted.by_run(held))}
-    may_begin = {run.id for run in runs} if _is_local_sweep_at_work(observed, held) else set()
+    is_at_work = _is_local_sweep_at_work([one for one in observed if one.run.id not in shared], held)
+    may_begin = {run.id for run in runs} if is_at_work else set()
     if complaint:
         may_begin |= {run.id for submission in submissions for run in submission.runs}
     names = {run.id for run in chosen}
     stopped = {run.id: states[run.id] for run in chosen if _is_to_be_stopped(states[run.id], run.id in may_begin)}
     for run in chosen:
         if run.id in stopped:
-            cancellation.mark(store.run_folder(results, run))
+            cancellation.mark(store.run_folder(results, run), run)
     states |= dict.fromkeys(stopped, "cancelled")
-    jobs = [one.job for one in held if _has_nothing_left(one, states) and not names.isdisjoint(one.runs)]
+    jobs = [one.job for one in own if _has_nothing_left(one, states) and not names.isdisjoint(one.runs)]
     scheduler.cancel(jobs)
-    return Cancelled(stopped, tuple(job.id for job in jobs), complaint)
+    shared = {name: sweep for name, sweep in shared.items() if name in stopped}
+    return Cancelled(stopped, shared, tuple(job.id for job in jobs), complaint)
+
+
+def _executed_by_others(observed: Sequence[status.Observed]) -> dict[str, str]:
+    """Which other sweep executes a run just now, by its record."""
+    sweeps = {}
+    for one in observed:
+        record = one.stored.record
+        if record is not None and one.stored.state == "running" and record["status"] == "running":
+            sweep = sweep_of(store.run_of(record))
+            if sweep != sweep_of(one.run):
+                sweeps[one.run.id] = sweep
+    return sweeps
+
+
+def _queued_by_others(submissions: Sequence[Submission], held: Sequence[submitted.Held]) -> dict[str, str]:
+    """Which other sweep has a run in one of its jobs, `held`."""
+    owners = {array.name: sweep_of(one.runs[0]) for one in submissions for array in one.arrays}
+    return {name: owners[one.job.name] for one in held for name in one.runs}
 
 
 def _ask(submissions: Sequence[Submission], undone: set[str]) -> tuple[list[submitted.Held], str | None]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from nfrepro.errors import InputError
 from nfrepro.launch import run_record
 from nfrepro.launch.run_record import Failure, is_of_machine
-from nfrepro.runs import cancellation, progress, store
+from nfrepro.runs import cancellation, progress, redo, store
 from nfrepro.runs.lock import Claim, Claimed, ClaimLost, claim
 from nfrepro.specs import Run
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings, loader_workers
@@ -88,7 +88,7 @@ def _lead(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with claim(folder) as held:
-            stop = _stop_or_lost(should_stop, cancellation.watched(folder), held)
+            stop = _stop_or_lost(should_stop, cancellation.watched(folder, run), held)
             told = _also_to_others(report, folder)
             around = replace(_around(run, place, stop), report=told, complain=complain)
             return _execute_claimed(run, held, place, words, around)
@@ -116,7 +116,7 @@ def _assist(run: Run, place: Place, words: Conversation, should_stop: Callable[[
 
 def _around(run: Run, place: Place, should_stop: Callable[[], bool]) -> Surroundings:
     return Surroundings(
-        store.run_folder(place.results, run),
+        redo.work_folder(store.run_folder(place.results, run)),
         place.device,
         place.checkpoint_seconds,
         should_stop=should_stop,
@@ -148,12 +148,13 @@ def _stop_or_lost(should_stop: Callable[[], bool], cancelled: Callable[[], bool]
 
 
 def _execute_claimed(run: Run, held: Claim, place: Place, words: Conversation, around: Surroundings) -> Ended:
-    folder = around.folder
+    home, folder = store.run_folder(place.results, run), around.folder
     stored = store.read(folder)
     if stored.state in store.DONE:
+        redo.install(home)
         return Ended("completed" if stored.state == "completed" else "diverged", "was done before")
     store.check_config(folder, run)
-    if cancellation.is_cancelled(folder):
+    if cancellation.is_cancelled(home, run):
         return Ended("cancelled", CANCELLED)
     task = TASKS[run.task]
     task.check_processes(task.options.model_validate(run.config), place.processes.count)
@@ -167,7 +168,7 @@ def _execute_claimed(run: Run, held: Claim, place: Place, words: Conversation, a
     except ClaimLost:
         raise
     except Interrupted:
-        if cancellation.is_cancelled(folder):
+        if cancellation.is_cancelled(home, run):
             return Ended("cancelled", CANCELLED)
         return Ended("interrupted", "stopped; the next sweep continues it")
     except ProcessLost as error:
@@ -186,8 +187,9 @@ def _execute_claimed(run: Run, held: Claim, place: Place, words: Conversation, a
         return Ended("failed", run_record.fail(folder, record, Failure.of(error)))
     outcome.discard_unfinished()
     (folder / store.ERROR).unlink(missing_ok=True)
-    progress.remove(folder)
-    cancellation.lift(folder)
+    redo.install(home)
+    progress.remove(home)
+    cancellation.lift(home)
     return Ended(outcome.status, _in_words(outcome.final))
 
 

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nfrepro.launch.job import Ended
+from nfrepro.launch.job import CANCELLED, Ended
 from nfrepro.launch.local_workers import Inbox, Worker
 from nfrepro.launch.machine import Share
-from nfrepro.runs import store
+from nfrepro.runs import cancellation, redo, store
 from nfrepro.specs import Run
 
 SECONDS_TO_STOP = 60.0
@@ -129,12 +129,16 @@ def _end(sweep: Sweep, run: Run, ended: Ended, observe: Callable[[Event], None])
 def _look_at_others(sweep: Sweep, results: Path, observe: Callable[[Event], None]) -> None:
     """Takes over the runs that another sweep has left, and counts those that it has finished."""
     for run in list(sweep.elsewhere):
-        state = store.read(store.run_folder(results, run)).state
-        if state == "running":
+        state = redo.read_work(results, run).state
+        if cancellation.is_cancelled(store.run_folder(results, run), run):
+            state = "cancelled"
+        elif state == "running":
             continue
         sweep.elsewhere.remove(run)
         if state == "completed" or state == "diverged" or state == "failed":
             _end(sweep, run, Ended(state, "executed by another sweep"), observe)
+        elif state == "cancelled":
+            _end(sweep, run, Ended(state, CANCELLED), observe)
         else:
             sweep.waiting.append(run)
 

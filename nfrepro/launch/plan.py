@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nfrepro.runs import old_layout, store
+from nfrepro.runs import old_layout, redo, store
 from nfrepro.specs import Run
 
 
@@ -25,10 +25,10 @@ def make_plan(runs: Sequence[Run], results: Path, retry: bool) -> Plan:
     old_layout.refuse(results, runs[0])
     execute, done, failed = [], [], []
     for run in runs:
-        folder = store.run_folder(results, run)
-        store.check_config(folder, run)
-        state = store.read(folder).state
-        if state in store.DONE:
+        stored = redo.read_work(results, run)
+        store.check_config(stored.folder, run)
+        state, is_redo = stored.state, stored.folder != store.run_folder(results, run)
+        if state in store.DONE and not is_redo:  # a complete redo is still to be moved over
             done.append(run)
         elif state == "failed" and not retry:
             failed.append(run)

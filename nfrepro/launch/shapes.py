@@ -1,11 +1,11 @@
 """Runs of the task `train` by what a training step costs: the same network, images, batch and precision."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nfrepro.specs import Run, identity
+from nfrepro.specs.varied import flatten, written_value
 
 # Keys that change neither the time of a step nor its memory. Every other key makes a shape.
 WITHOUT_COST = frozenset(
@@ -66,15 +66,6 @@ def find_shapes(runs: Sequence[Run]) -> list[Shape]:
     return [Shape(key, labels[key], options[key], tuple(members[key])) for key in options]
 
 
-def flatten(config: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested keys as dotted ones; lists stay values."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        key = f"{path}{name}"
-        flat |= flatten(value, f"{key}.") if isinstance(value, dict) else {key: value}
-    return flat
-
-
 def _costly_options(config: dict[str, Any]) -> dict[str, Any]:
     flat = flatten({name: value for name, value in config.items() if name not in WITHOUT_COST})
     return {
@@ -99,8 +90,4 @@ def _network(options: dict[str, Any]) -> str:
 
 def _label(options: dict[str, Any], alike: Sequence[dict[str, Any]]) -> str:
     different = [key for key, value in options.items() if any(other.get(key) != value for other in alike)]
-    return " ".join([_network(options), *(f"{key}={_written(options[key])}" for key in different)])
-
-
-def _written(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    return " ".join([_network(options), *(f"{key}={written_value(options[key])}" for key in different)])

@@ -53,16 +53,17 @@ def check_slurm() -> None:
             raise InputError(f"no SLURM here: {command} is not found (to try it on this machine: make slurm-up)")
 
 
-def queued(results: Path, run: Run) -> set[str]:
-    """Ids of the runs, of the sweep that `run` belongs to, that are in jobs waiting or running. Asks SLURM once."""
-    submissions = kept.earlier(results, run)
-    everything = {one.id for submission in submissions for one in submission.runs}
-    return {name for held in submitted.held(submissions, everything) for name in held.runs}
+def queued(results: Path, runs: Sequence[Run]) -> set[str]:
+    """Ids of those of `runs` that are in jobs of any sweep, waiting or running. Asks SLURM once."""
+    ids = {run.id for run in runs}
+    jobs = submitted.held(kept.holding(results, ids), ids)
+    return ids & {name for held in jobs for name in held.runs}
 
 
 def ended_silently(results: Path, left: Sequence[Run]) -> int:
     """How many earlier jobs of runs that are `left` to do, and not queued, never wrote a line."""
-    return submitted.ended_silently(kept.earlier(results, left[0]), {run.id for run in left})
+    ids = {run.id for run in left}
+    return submitted.ended_silently(kept.holding(results, ids), ids)
 
 
 def sbatch_texts(submission: Submission) -> list[str]:

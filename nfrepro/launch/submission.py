@@ -10,7 +10,7 @@ results/.slurm/<experiment>/<scale>/<number>/
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -124,6 +124,13 @@ def earlier(results: Path, run: Run) -> list[Submission]:
     """All submissions of the sweep that `run` belongs to; a folder whose record was never written is passed over."""
     folders = sorted(sweep_folder(results.resolve(), run).glob("[0-9]*"))
     return [read(folder) for folder in folders if (folder / RECORD).exists()]
+
+
+def holding(results: Path, ids: Collection[str]) -> list[Submission]:
+    """The submissions of any sweep that have any of the runs with these `ids`."""
+    folders = sorted((results.resolve() / FOLDER).glob("*/*/[0-9]*"))
+    found = [read(folder) for folder in folders if (folder / RECORD).exists()]
+    return [submission for submission in found if any(run.id in ids for run in submission.runs)]
 
 
 def _parts(items: Sequence[Item], size: int) -> list[tuple[Item, ...]]:

@@ -50,10 +50,13 @@ def by_run(held: Sequence[Held]) -> dict[str, list[QueuedJob]]:
 
 
 def logs(results: Path, run: Run) -> list[Path]:
-    """What the jobs of `run` have written, oldest submission first; a requeued job goes on in the same file."""
+    """What the jobs of `run` have written, sweep by sweep, the oldest submission of each first.
+
+    A requeued job goes on in the same file.
+    """
     return [
         path
-        for submission in kept.earlier(results, run)
+        for submission in kept.holding(results, {run.id})
         for array in submission.arrays
         for index, runs in enumerate(array.jobs)
         if run.id in runs and array.job_id is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 from nfrepro.launch.job import Ended, Place, execute
 from nfrepro.launch.local_queue import Event
 from nfrepro.launch.machine import Share
-from nfrepro.runs import store
+from nfrepro.runs import redo, store
 from nfrepro.specs import Run
 
 
@@ -44,7 +44,7 @@ def _execute(run: Run, place: Place, observe: Callable[[Event], None]) -> Ended:
     except KeyboardInterrupt:
         complain("".join(traceback.format_exception(*sys.exc_info())))
         raise
-    error = store.run_folder(place.results, run) / store.ERROR
+    error = redo.work_folder(store.run_folder(place.results, run)) / store.ERROR
     if ended.ending == "failed" and str(error) in ended.text:
         complain(error.read_text(encoding="utf-8"))
     observe(Event(run, "ended", asdict(ended)))

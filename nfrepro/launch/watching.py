@@ -41,7 +41,7 @@ class Watching:
 
     def _ask(self, undone: set[str]) -> None:
         try:
-            jobs = submitted.held(kept.earlier(self.results, self.runs[0]), undone)
+            jobs = submitted.held(kept.holding(self.results, undone), undone)
             self._queue, self.remarks = submitted.by_run(jobs), held_back([one.job for one in jobs])
         except InputError as error:
             self.remarks = [f"what is queued is not known: {error}"]

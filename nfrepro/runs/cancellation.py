@@ -1,34 +1,40 @@
-"""The mark `cancel` in a run's folder: nobody begins this run, and whoever is at it saves and stops at its next step.
+"""Marks in a run's folder, each of a sweep that was cancelled: it neither begins the run nor goes on with it.
 
-It works for every executor, also where several runs share a job. It goes when a later sweep takes the run up again.
+A mark works for every executor, also where several runs share a job. It says nothing to other experiments that have the
+same run. It goes when a later sweep takes the run up again, and when the run is done.
 """
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from nfrepro.specs import Run
 
 CANCEL = "cancel"
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
-def mark(folder: Path) -> None:
-    """Cancels the run of `folder`, which may not exist yet."""
+def mark(folder: Path, run: Run) -> None:
+    """Cancels `run` for its sweep; its `folder` may not exist yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CANCEL).touch()
+    _mark(folder, run).touch()
 
 
-def is_cancelled(folder: Path) -> bool:
-    """Whether the mark is there; where the file system fails, it is not seen."""
-    return os.path.exists(folder / CANCEL)
+def is_cancelled(folder: Path, run: Run | None = None) -> bool:
+    """Whether the sweep of `run`, or any where that is not said, was cancelled; False where the file system fails."""
+    try:
+        return any(folder.glob(f"{CANCEL}-*")) if run is None else _mark(folder, run).exists()
+    except OSError:
+        return False
 
 
-def lift(folder: Path) -> None:
-    """Removes the mark, if there is one."""
-    (folder / CANCEL).unlink(missing_ok=True)
+def lift(folder: Path, run: Run | None = None) -> None:
+    """Removes the mark of the sweep of `run`, or all of them."""
+    for path in folder.glob(f"{CANCEL}-*") if run is None else [_mark(folder, run)]:
+        path.unlink(missing_ok=True)
 
 
-def watched(folder: Path) -> Callable[[], bool]:
+def watched(folder: Path, run: Run) -> Callable[[], bool]:
     """`is_cancelled`, to be called at every step: looks once a second."""
     looked, found = time.monotonic(), False
 
@@ -36,7 +42,11 @@ def watched(folder: Path) -> Callable[[], bool]:
         nonlocal looked, found
         now = time.monotonic()
         if not found and now - looked >= SECONDS_BETWEEN_LOOKS:
-            looked, found = now, is_cancelled(folder)
+            looked, found = now, is_cancelled(folder, run)
         return found
 
     return look
+
+
+def _mark(folder: Path, run: Run) -> Path:
+    return folder / f"{CANCEL}-{run.experiment}-{run.scale}"

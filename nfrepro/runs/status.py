@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from nfrepro.runs import progress, store
+from nfrepro.runs import progress, redo, store
 from nfrepro.runs.final_numbers import headline
 from nfrepro.runs.lock import Sighting, look, scheduler_job
 from nfrepro.specs import Run
+from nfrepro.specs.varied import varied_options
 
 State = Literal[
     "completed",
@@ -47,6 +48,7 @@ class Row(NamedTuple):
     rate: float | None  # steps a second
     seconds_left: float | None
     requeues: int | None  # of its job; None where it was in none
+    varied: str = ""  # options that tell it from runs of the same name in this sweep
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,17 @@ class Observed:
 
 def observe(runs: Sequence[Run], results: Path) -> list[Observed]:
     """Reads the folder of each of `runs`."""
-    return [_observe(run, store.run_folder(results, run)) for run in runs]
+    return [_observe(run, results) for run in runs]
 
 
 def rows(observed: Sequence[Observed], queue: Mapping[str, Sequence[QueuedJob]]) -> list[Row]:
     """A row for each run; `queue` has the jobs of each run id, as far as they are known."""
-    return [_row(one, queue.get(one.run.id, ())) for one in observed]
+    varied = varied_options([one.run for one in observed])
+    return [_row(one, queue.get(one.run.id, ()))._replace(varied=varied[one.run.id]) for one in observed]
 
 
-def _observe(run: Run, folder: Path) -> Observed:
-    stored = store.read(folder)
+def _observe(run: Run, results: Path) -> Observed:
+    folder, stored = store.run_folder(results, run), redo.read_work(results, run)
     if stored.state == "missing":
         return Observed(run, stored, None, None, None)
     over = stored.state in store.DONE
@@ -80,7 +83,7 @@ def _observe(run: Run, folder: Path) -> Observed:
         stored,
         None if over else look(folder),
         None if over else progress.read(folder),
-        store.newest_metrics(folder),
+        store.newest_metrics(stored.folder),
     )
 
 

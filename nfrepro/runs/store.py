@@ -6,7 +6,6 @@ table and the figures of an experiment, and no run.
 A run is done when its run.json is valid and says `completed` or `diverged`; nothing else counts. Every write is atomic.
 """
 
-import fnmatch
 import json
 import shutil
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any, Literal
 from nfrepro import atomic
 from nfrepro.errors import InputError
 from nfrepro.runs import cancellation
-from nfrepro.runs.lock import CLAIM, claim, is_claimed
+from nfrepro.runs.lock import CLAIM, is_claimed
 from nfrepro.specs import SCHEMA_VERSION, Run, config_difference, identity, other_schema_version, without
 
 RUNS = "runs"
@@ -57,10 +56,15 @@ class Stored:
     record: dict[str, Any] | None  # run.json; None where there is none yet
 
 
-def read(folder: Path) -> Stored:
-    """The state of a folder, from its files alone. Raises `InputError` where run.json is damaged or edited by hand."""
-    record = read_record(folder)
-    return Stored(folder, _state(folder, record), record)
+def read(folder: Path, run: Run | None = None, work: Path | None = None) -> Stored:
+    """The state of a folder, from its files alone. Raises `InputError` where run.json is damaged or edited by hand.
+
+    It is `cancelled` if the sweep of `run` was; without it, if any was. The files are in `work` where that is given,
+    and in `folder` only what says who is at them.
+    """
+    work = work or folder
+    record = read_record(work)
+    return Stored(work, _state(folder, work, record, run), record)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -185,32 +189,13 @@ def remove_half_written(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def remove_matching(results: Path, runs: Sequence[Run], pattern: str) -> list[str]:
-    """Removes the stored folders of those `runs` whose id matches the shell-style `pattern`; returns their ids.
-
-    Raises `InputError` where the pattern matches no run, or one that is being executed; then nothing is removed.
-    """
-    matching = [run for run in runs if fnmatch.fnmatchcase(run.id, pattern)]
-    if not matching:
-        raise InputError(f"--force {pattern!r} matches none of the {len(runs)} runs")
-    folders = {run.id: run_folder(results, run) for run in matching}
-    for name, folder in folders.items():
-        if folder.exists() and is_claimed(folder):
-            raise InputError(f"--force {pattern!r}: run {name} is being executed: stop it first")
-    removed = [name for name, folder in folders.items() if folder.exists()]
-    for name in removed:
-        with claim(folders[name]):
-            remove(folders[name])
-    return removed
-
-
-def _state(folder: Path, record: dict[str, Any] | None) -> State:
+def _state(folder: Path, work: Path, record: dict[str, Any] | None, run: Run | None) -> State:
     if record is not None and record["status"] in DONE:
         return "completed" if record["status"] == "completed" else "diverged"
     if folder.is_dir() and is_claimed(folder):
         return "running"
-    if cancellation.is_cancelled(folder):
+    if cancellation.is_cancelled(folder, run):
         return "cancelled"
     if record is not None and record["status"] == "failed":
         return "failed"
-    return "interrupted" if folder.is_dir() and any(folder.iterdir()) else "missing"
+    return "interrupted" if work.is_dir() and any(work.iterdir()) else "missing"

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +16,20 @@ from nfrepro.errors import InputError
 from nfrepro.runs import store
 from nfrepro.specs import Run
 
+_LONGEST = 80
+
 
 def overrides_suffix(overrides: Sequence[str]) -> str:
     """What tables and figures of a sweep with overrides have in their names, so that they replace no others.
 
-    Empty without overrides; `-seed=0-train.lr=0.2` with two. Characters that file names should not have become `_`.
+    Empty without overrides; `-seed=0-train.lr=0.2` with two. Where that would not say them exactly, because characters
+    that file names should not have became `_`, or it is too long, a hash follows: `-model.blocks=_1_1_~5d2c3f0a`.
     """
-    text = "".join(f"-{override}" for override in sorted(overrides))
-    plain = re.sub(r"[^\w.=-]", "_", text)
-    return plain if len(plain) <= 80 else f"{plain[:80]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    given = sorted(overrides)
+    plain = re.sub(r"[^A-Za-z0-9_.=-]", "_", "".join(f"-{override}" for override in given))
+    if len(plain) <= _LONGEST and re.split(r"-(?=[A-Za-z_][A-Za-z0-9_.]*=)", plain) == ["", *given]:
+        return plain
+    return f"{plain[:_LONGEST]}~{hashlib.sha256(json.dumps(given).encode()).hexdigest()[:8]}"
 
 
 def table_path(results: Path, experiment: str, scale: str, overrides: Sequence[str] = ()) -> Path:
@@ -39,7 +45,7 @@ def collect(
     Columns: `id`, `state`, `in_experiment`, the config as `section.key`, then the final numbers and provenance.
     Failed and missing runs keep their row, without numbers.
     """
-    rows = [_row(store.read(store.run_folder(results, run)), run.id, run.config, True) for run in runs]
+    rows = [_row(store.read(store.run_folder(results, run), run), run.id, run.config, True) for run in runs]
     listed = {run.id for run in runs}
     for name in _ids(table_path(results, experiment, scale, overrides)):
         stored = store.read(store.runs_folder(results) / name)

@@ -157,7 +157,7 @@ def test_a_job_with_other_runs_to_do_goes_on_without_the_cancelled_one(
     other = nfrepro("cancel", "tiny", runs[1].id, "--scale", "smoke")
     assert other.stdout.splitlines()[-1] == "SLURM jobs cancelled: 17_0"
     assert states(nfrepro) == ["cancelled", "cancelled", "queued", "queued"]
-    assert cancellation.is_cancelled(store.run_folder(results, runs[0]))
+    assert cancellation.is_cancelled(store.run_folder(results, runs[0]), runs[0])
 
 
 def test_where_slurm_is_mute_runs_are_kept_from_going_on_all_the_same(

@@ -70,10 +70,10 @@ def test_what_a_killed_process_has_half_written_is_removed(run: Run, results: Pa
 
 def test_a_cancelled_run_is_not_begun(run: Run, results: Path) -> None:
     folder = store.run_folder(results, run)
-    cancellation.mark(folder)
+    cancellation.mark(folder, run)
     assert execute_here(run, results).ending == "cancelled"
-    assert [path.name for path in folder.iterdir()] == ["cancel"]
-    cancellation.lift(folder)
+    assert [path.name for path in folder.iterdir()] == ["cancel-tiny-smoke"]
+    cancellation.lift(folder, run)
     assert execute_here(run, results).ending == "completed"
     assert {path.name for path in folder.iterdir()} == {"run.json", "metrics.jsonl", ".gitignore"}
 
@@ -88,7 +88,7 @@ def test_a_run_that_is_cancelled_while_it_trains_says_so(
     def report(progress: Progress) -> None:
         reported.append(progress)
         if cancelled:
-            cancellation.mark(folder)
+            cancellation.mark(folder, run)
 
     ended = execute(run, Place(results, "cpu", 1, 60.0), report, lambda text: None, lambda: not cancelled)
     assert ended.ending == ("cancelled" if cancelled else "interrupted")

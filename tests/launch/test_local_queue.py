@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -71,7 +72,10 @@ def test_a_sweep_does_everything_once_and_nothing_twice(nfrepro: Call, results: 
     assert {path.name for path in before} == {"run.json", "metrics.jsonl", ".gitignore"}
     second = nfrepro(*SWEEP)
     assert second.returncode == 0
-    assert second.stdout.splitlines() == [f"table: {results}/tiny/smoke/runs.csv", "4 runs: 4 completed"]
+    stored, redo, *rest = second.stdout.splitlines()
+    assert re.fullmatch(r"4 of 4 runs are stored results of \d+ \w+ \d{4} \(.+\); 0 to run", stored)
+    assert redo == "redo them: --force '*' (make: FORCE='*'); or in another folder: --results DIR"
+    assert rest == [f"table: {results}/tiny/smoke/runs.csv", "4 runs: 4 completed"]
     assert {path: path.stat().st_mtime_ns for path in results.glob("runs/*/*")} == before
     assert all(record["executions"] == 1 for record in records(results).values())
 

@@ -103,7 +103,7 @@ def test_failed_stays_failed_while_its_job_does_others_and_is_queued_when_tried_
 
 def test_done_is_done_whatever_lies_about(results: Path, run: Run) -> None:
     folder = begun(results, run, "completed", final={"top1": 81.25, "train_loss": 0.5, "steps": 12})
-    cancellation.mark(folder)
+    cancellation.mark(folder, run)
     claimed_elsewhere(folder, seconds_ago=0)
     row = one(results, run, QueuedJob("17_3", 0))
     assert (row.state, row.progress, row.step, row.steps) == ("completed", 1.0, 12, 12)
@@ -114,14 +114,14 @@ def test_done_is_done_whatever_lies_about(results: Path, run: Run) -> None:
 
 
 def test_a_cancelled_run_is_running_until_it_has_stopped(results: Path, run: Run) -> None:
-    cancellation.mark(store.run_folder(results, run))
+    cancellation.mark(store.run_folder(results, run), run)
     assert one(results, run).state == "cancelled"
     assert one(results, run, QueuedJob("17_3", 0)).state == "cancelled"
     folder = begun(results, run, "running")
     with claim.claim(folder):
         assert one(results, run).state == "running"
     assert one(results, run).state == "cancelled"
-    cancellation.lift(folder)
+    cancellation.lift(folder, run)
     assert one(results, run).state == "interrupted"
 
 

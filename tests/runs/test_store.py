@@ -94,15 +94,3 @@ def test_a_config_that_is_not_the_runs_stops_with_a_difference(results: Path, ru
     monkeypatch.setattr(store, "identity", lambda task, config: run.id.rpartition("-")[2])  # as if two configs collided
     with pytest.raises(InputError, match=r"its config is not that of the run: train\.lr: 0\.7 \(stored\) != 0\.5"):
         store.check_config(folder, run)
-
-
-def test_force_removes_what_matches_and_never_what_runs(results: Path, experiments: Path) -> None:
-    runs = expand(load_experiment("tiny", experiments), "smoke", SCHEMAS)
-    folders = [stored(results, run, record(run)) for run in runs]
-    with pytest.raises(InputError, match=r"--force 'bn_\*' matches none of the 4 runs"):
-        store.remove_matching(results, runs, "bn_*")
-    with claim(folders[1]), pytest.raises(InputError, match="is being executed: stop it first"):
-        store.remove_matching(results, runs, "*")
-    assert all(folder.exists() for folder in folders)
-    assert store.remove_matching(results, runs, "*alpha0.2*") == [runs[0].id, runs[1].id]
-    assert [folder.exists() for folder in folders] == [False, False, True, True]
