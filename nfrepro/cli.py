@@ -391,6 +391,67 @@ def collect(
 
 
 @app.command()
+def compare(
+    name: ExperimentName,
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    other: Annotated[
+        Path | None, typer.Option("--with", metavar="DIR", help="Another folder of results, to be set beside.")
+    ] = None,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """The final numbers and processors of an experiment's runs and arms, here and in another folder of results."""
+    runs = _expand(name, scale, overrides, experiments)
+    from nfrepro.comparison_display import show_comparison
+    from nfrepro.runs import comparison, old_layout
+
+    for folder in (results, other):
+        if folder is not None:
+            _check_folder(folder)
+            old_layout.refuse(folder, runs[0])
+    found = comparison.compare(runs, results, other)
+    if as_json:
+        _print_json({"experiment": runs[0].experiment, "scale": scale, **asdict(found)})
+    else:
+        show_comparison(found)
+
+
+@app.command()
+def prune(
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them.")] = False,
+) -> None:
+    """Lists stored runs that no experiment has at any scale, and with --yes removes them, but none being executed."""
+    from nfrepro.runs import old_layout, pruning
+
+    known = [load_experiment(path.stem, experiments) for path in find_experiments(experiments)]
+    if not known:  # rather than to remove everything
+        raise InputError(f"{experiments}: no experiments")
+    ids = {run.id for one in known for scale in one.scales for run in expand(one, scale, SCHEMAS)}
+    _check_folder(results)
+    unused = pruning.find(results, ids)
+    for run in unused:
+        tables = f"  in {', '.join(map(str, run.tables))}" if run.tables else ""
+        what = "is being executed: stays" if run.is_locked else f"{run.size / 1000:.0f} kB"
+        print(f"{run.folder.name}  {what}{tables}")
+    free = [run for run in unused if not run.is_locked]
+    removed = [run for run in free if pruning.remove(run)] if yes else []
+    print(f"{_runs(len(unused))} of no experiment in {experiments}, {len(removed)} removed")
+    if free and not yes:
+        print("to remove them: nfrepro prune --yes")
+    for folder in old_layout.find(results):
+        print(f"not looked at, of the layout from before (see nfrepro migrate): {folder}")
+
+
+def _check_folder(results: Path) -> None:
+    if not results.is_dir():
+        raise InputError(f"{results}: no such folder of results")
+
+
+@app.command()
 def migrate(results: Results = RESULTS) -> None:
     """Moves runs stored as results/EXP/SCALE/RUN, the layout from before, to results/runs/RUN."""
     from nfrepro.runs import old_layout
@@ -859,7 +920,11 @@ _WILL = {
 
 
 def _count(states: Sequence[str]) -> str:
-    return f"{len(states)} run{'' if len(states) == 1 else 's'}: {_tally(states)}"
+    return f"{_runs(len(states))}: {_tally(states)}"
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _tally(words: Sequence[str]) -> str:

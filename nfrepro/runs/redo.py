@@ -72,6 +72,13 @@ def _in_use(run: Run) -> InputError:
     return InputError(f"--force: run {run.id} is being executed: stop it first")
 
 
+def give_up(folder: Path) -> None:
+    """Forgets that a redo was asked for, and what there is of it. For the holder of the claim."""
+    _asked(folder).unlink(missing_ok=True)
+    if redo_folder(folder).is_dir():
+        store.remove(redo_folder(folder))
+
+
 def finish(results: Path, runs: Sequence[Run]) -> None:
     """Moves over the complete redos of `runs` that a killed process left."""
     for run in runs:

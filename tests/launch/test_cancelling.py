@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_experiment import Call
+from tiny_experiment import TINY, Call
 
+from nfrepro.launch import slurm as slurm_queue
 from nfrepro.launch import submission as kept
 from nfrepro.launch.cluster import Cluster
 from nfrepro.launch.submission import divide
@@ -158,6 +159,27 @@ def test_a_job_with_other_runs_to_do_goes_on_without_the_cancelled_one(
     assert other.stdout.splitlines()[-1] == "SLURM jobs cancelled: 17_0"
     assert states(nfrepro) == ["cancelled", "cancelled", "queued", "queued"]
     assert cancellation.is_cancelled(store.run_folder(results, runs[0]), runs[0])
+
+
+def test_a_job_of_another_experiment_is_seen_but_not_cancelled(
+    slurm: Pretended, nfrepro: Call, submitted: Any, runs: list[Run], experiments: Path, results: Path
+) -> None:
+    name = submitted(1)
+    slurm.says(job(name, 17, 0, "PENDING"), job(name, 17, 1, "PENDING"))
+    (experiments / "other.yaml").write_text(TINY.replace("seed: [0, 1]", "seed: [0]"))
+    other = ("other", "--scale", "smoke")
+    rows = json.loads(nfrepro("status", *other, "--json").stdout)
+    assert [(row["id"], row["state"]) for row in rows] == [(runs[0].id, "queued"), (runs[2].id, "waiting")]
+    assert slurm_queue.queued(results, [runs[0], runs[2]]) == {runs[0].id}
+    slurm.was_asked()
+    cancelled = nfrepro("cancel", *other)
+    assert cancelled.stdout == f"cancelled  {runs[0].id}  here\ngoes on    {runs[0].id}  for tiny at scale smoke\n"
+    assert all(asked.startswith("squeue") for asked in slurm.was_asked())
+    assert states(nfrepro) == ["queued", "queued", "waiting", "waiting"]
+    assert [row["state"] for row in json.loads(nfrepro("status", *other, "--json").stdout)] == ["cancelled", "waiting"]
+    both = nfrepro("cancel", *HERE).stdout.splitlines()
+    assert both[-1] == "SLURM jobs cancelled: 17_0, 17_1"
+    assert not [line for line in both if line.startswith("goes on")]
 
 
 def test_where_slurm_is_mute_runs_are_kept_from_going_on_all_the_same(

@@ -1,0 +1,56 @@
+"""Stored runs that no experiment has: found, and removed."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nfrepro.runs import redo, store
+from nfrepro.runs.lock import Claimed, claim, is_claimed
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A stored run that no experiment has."""
+
+    folder: Path
+    size: int  # bytes
+    tables: tuple[Path, ...]  # which list it: of sweeps with overrides, or of an experiment as it was
+    is_locked: bool  # somebody is executing it
+
+
+def find(results: Path, ids: Collection[str]) -> list[Unused]:
+    """The runs of the store that are not among `ids`."""
+    store_folder = store.runs_folder(results)
+    folders = sorted(path for path in store_folder.glob("*") if path.is_dir() and not path.name.startswith("."))
+    listed = _tables(results)
+    return [
+        Unused(folder, _size(folder), tuple(listed.get(folder.name, ())), is_claimed(folder))
+        for folder in folders
+        if folder.name not in ids
+    ]
+
+
+def remove(unused: Unused) -> bool:
+    """Removes the run and what is left of a redo of it; False where somebody is executing it by now."""
+    with suppress(Claimed), claim(unused.folder):
+        redo.give_up(unused.folder)
+        store.remove(unused.folder)
+        return True
+    return False
+
+
+def _tables(results: Path) -> dict[str, list[Path]]:
+    """Which tables list a run."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(results.glob("*/*/runs*.csv")):
+        with open(path, encoding="utf-8", errors="replace", newline="") as file:
+            for row in csv.DictReader(file):
+                found[row.get("id") or ""].append(path)
+    return found
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
