@@ -4,6 +4,7 @@ Exit status 0: all runs are done (completed or diverged); 1: some failed, were i
 or call; 130: stopped.
 """
 
+import fnmatch
 import json
 import re
 import shutil
@@ -254,7 +255,9 @@ def sweep(
         _execute_here(plan.execute, runs, results, threads, checkpoint_seconds)
     elif plan.execute:
         _execute_locally(plan.execute, runs, results, jobs, threads, processes, checkpoint_seconds)
-    _write_table(runs, results, overrides)
+    path = _write_table(runs, results, overrides)
+    if force is not None:
+        _print_lines(_tables_to_collect(runs, results, force, path))
     _exit_by_state(runs, results)
 
 
@@ -863,8 +866,18 @@ def _left_for_slurm(runs: Sequence[Run], results: Path, retry: bool, queued: set
 EXECUTORS = ("local", "local-queue", "slurm", "debug")
 
 
-def _write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None) -> None:
-    """Writes the table of `runs`; with overrides it has a name of its own, and replaces no other."""
+def _tables_to_collect(runs: Sequence[Run], results: Path, pattern: str, own: Path) -> Iterator[str]:
+    """Other tables that list runs which were redone, and so have their former numbers."""
+    from nfrepro.runs.listed import tables_by_run
+
+    listed = tables_by_run(results)
+    redone = [run.id for run in runs if fnmatch.fnmatchcase(run.id, pattern)]
+    for path in sorted({path for name in redone for path in listed.get(name, ())} - {own}):
+        yield f"redone runs are in {path} too: nfrepro collect {path.parts[-3]} --scale {path.parts[-2]}"
+
+
+def _write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None) -> Path:
+    """Writes the table of `runs`; with overrides it has a name of its own, and replaces no other. Returns its path."""
     from nfrepro.runs import old_layout, redo, store
     from nfrepro.runs import table as collection
 
@@ -880,6 +893,7 @@ def _write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | 
     if left_over and not overrides:
         print(f"{left_over} stored runs are not part of the experiment as it is now: marked in_experiment = False")
     print(f"table: {path}")
+    return path
 
 
 def _exit_by_state(runs: Sequence[Run], results: Path) -> None:

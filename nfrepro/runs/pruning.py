@@ -1,13 +1,12 @@
 """Stored runs that no experiment has: found, and removed."""
 
-import csv
-from collections import defaultdict
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from nfrepro.runs import redo, store
+from nfrepro.runs.listed import tables_by_run
 from nfrepro.runs.lock import Claimed, claim, is_claimed
 
 
@@ -25,7 +24,7 @@ def find(results: Path, ids: Collection[str]) -> list[Unused]:
     """The runs of the store that are not among `ids`."""
     store_folder = store.runs_folder(results)
     folders = sorted(path for path in store_folder.glob("*") if path.is_dir() and not path.name.startswith("."))
-    listed = _tables(results)
+    listed = tables_by_run(results)
     return [
         Unused(folder, _size(folder), tuple(listed.get(folder.name, ())), is_claimed(folder))
         for folder in folders
@@ -40,16 +39,6 @@ def remove(unused: Unused) -> bool:
         store.remove(unused.folder)
         return True
     return False
-
-
-def _tables(results: Path) -> dict[str, list[Path]]:
-    """Which tables list a run."""
-    found: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(results.glob("*/*/runs*.csv")):
-        with open(path, encoding="utf-8", errors="replace", newline="") as file:
-            for row in csv.DictReader(file):
-                found[row.get("id") or ""].append(path)
-    return found
 
 
 def _size(folder: Path) -> int:

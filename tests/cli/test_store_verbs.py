@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,22 @@ def test_two_stores_copied_into_one_are_the_store_of_both(
     assert called.returncode == 0, called.stderr
     table = (both / "tiny" / "smoke" / "runs.csv").read_text()
     assert table.count(",completed,True,") == 4
+
+
+def test_runs_of_smoke_alone_are_not_seen_by_git(nfrepro: Call, results: Path, experiments: Path) -> None:
+    one = TINY.replace("[0.2, 1.0]", "[0.2]").replace("seed: [0, 1]", "seed: [0]")
+    (experiments / "tiny.yaml").write_text(one.replace("{smoke: {}}", "{smoke: {}, laptop: {}}"))
+    assert nfrepro("sweep", *HERE, "--threads", "1").returncode == 0
+    subprocess.run(["git", "init", "--quiet", str(results)], check=True)
+
+    def seen() -> list[str]:
+        command = ["git", "-C", str(results), "status", "--porcelain", "--untracked-files=all", "runs"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return sorted(Path(line[3:]).name for line in listed.splitlines())
+
+    assert seen() == []
+    assert nfrepro("sweep", "tiny", "--scale", "laptop").returncode == 0
+    assert seen() == ["metrics.jsonl", "run.json"]
 
 
 def test_prune_lists_and_removes_what_no_experiment_has(

@@ -73,6 +73,19 @@ def test_a_sweep_takes_what_another_experiment_has_trained_and_says_so(
         assert not [path for path in (results / name / "smoke").iterdir() if path.is_dir()]
 
 
+def test_tables_of_others_that_list_a_redone_run_are_named(
+    other: None, nfrepro: Call, experiments: Path, results: Path
+) -> None:
+    for name in ("tiny", "other"):
+        (experiments / f"{name}.yaml").write_text(TINY.replace("[0.2, 1.0]", "[0.2]").replace("[0, 1]", "[0]"))
+        assert nfrepro("sweep", name, *OPTIONS).returncode == 0
+    forced = nfrepro("sweep", "tiny", *OPTIONS, "--force", "*")
+    assert forced.returncode == 0, forced.stderr
+    table = results / "other" / "smoke" / "runs.csv"
+    assert f"redone runs are in {table} too: nfrepro collect other --scale smoke" in forced.stdout.splitlines()
+    assert record(results)["executions"] == 1  # of the redo
+
+
 def test_at_the_same_time_one_executes_and_the_other_waits(other: None, experiments: Path, results: Path) -> None:
     first = sweep(experiments, results, "tiny")
     wait_until(lambda: trains(results))
