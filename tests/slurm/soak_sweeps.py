@@ -138,8 +138,9 @@ def describe(experiments: Path, runs: int) -> int:
     """Writes the experiments and their cluster profiles. How many runs they have: at least `runs`."""
     seeds = -(-runs // 4)
     (experiments / "clusters").mkdir(parents=True)
-    for name, profile in PROFILES.items():
-        text = TRAINING.replace("seed: [0, 1]", f"seed: {list(range(seeds))}")
+    for number, (name, profile) in enumerate(PROFILES.items()):
+        own = list(range(number * seeds, (number + 1) * seeds))  # no run is in both
+        text = TRAINING.replace("seed: [0, 1]", f"seed: {own}")
         (experiments / f"{name}.yaml").write_text(text)
         (experiments / "clusters" / f"{name}.yaml").write_text(profile)
     return 4 * seeds
