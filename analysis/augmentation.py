@@ -6,7 +6,7 @@ from nfrepro.plots.comparison import Comparison, Factor, named
 from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "augmentation"
-MIXING = {"mixup": "MixUp", "cutmix": "CutMix", "half": "MixUp + CutMix"}
+MIXING = {"mixup": "MixUp", "cutmix": "CutMix", "mixup_cutmix": "MixUp + CutMix"}
 
 
 def augmentation(row: pd.Series) -> str:

@@ -14,7 +14,7 @@ EXPERIMENT = "deep_stability"
 PAPER = {0.2: (0, 5), 0.4: (2, 5)}
 RATES = Comparison(
     title="Very deep NF-ResNets without regularisation",
-    axis=Factor("peak learning rate", ("train.lr",), peak_rate, scale="logarithmic"),
+    axis=Factor("peak learning rate", ("train.lr_per_256",), peak_rate, scale="logarithmic"),
 )
 COLLAPSED = f"Collapsed: diverged (loss not finite), or a final top-1 of at most {CHANCE_LEVELS:g} times guessing's."
 

@@ -49,7 +49,7 @@ FIGURE_3: dict[tuple[Level, ...], PaperValue] = {
 }
 TABLE = Comparison(
     title="RegNets and EfficientNets",
-    panel=named("mixing", "data.mixing", {"none": "no mixing", "half": MIXED}),
+    panel=named("mixing", "data.mixing", {"none": "no mixing", "mixup_cutmix": MIXED}),
     axis=replace(
         named("variant", "model.variant", {name: name for name in NF_REGNETS}),
         also=("data.pixels", "data.test_pixels", "train.weight_decay"),  # larger with the network (the authors' recipe)

@@ -10,7 +10,7 @@ COMPARISON = Comparison(
     title="NF-ResNets by SkipInit scalar, depth and learning rate",
     axis=DEPTH,
     line=named("SkipInit scalar", "model.skipinit_gain", NAMES),
-    panel=number("learning rate", "train.lr"),
+    panel=number("learning rate", "train.lr_per_256"),
     remark="The authors' scalars begin at 0. Learning rates are for 256 images.",
 )
 

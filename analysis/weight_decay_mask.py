@@ -7,7 +7,7 @@ EXPERIMENT = "weight_decay_mask"
 COMPARISON = Comparison(
     title="NF-ResNets by what decays, and how fast",
     axis=number("weight decay", "train.weight_decay"),
-    line=named("decay of", "train.decay_all", {False: "weights only", True: "all parameters"}),
+    line=named("decay of", "train.decay_norm_and_bias", {False: "weights only", True: "all parameters"}),
     remark="The authors' decay is on weights only, at 1e-4.",
 )
 

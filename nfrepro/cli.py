@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from nfrepro.errors import InputError, did_you_mean
-from nfrepro.specs import Experiment, Run, expand, find_experiments, load_experiment
+from nfrepro.specs import Experiment, Run, expand, find_experiments, load_experiment, old_name_notes
 from nfrepro.specs.varied import varied_keys, varied_options
 from nfrepro.tasks.registry import SCHEMAS, TASKS
 
@@ -672,7 +672,11 @@ def main() -> NoReturn:
 
 
 def _expand(name: str, scale: str, overrides: Sequence[str] | None, experiments: Path) -> list[Run]:
-    return expand(load_experiment(name, experiments), scale, SCHEMAS, overrides or ())
+    experiment = load_experiment(name, experiments)
+    runs = expand(experiment, scale, SCHEMAS, overrides or ())
+    for note in old_name_notes(experiment, SCHEMAS[experiment.task], overrides or ()):
+        print(f"nfrepro: {note}", file=sys.stderr)
+    return runs
 
 
 def _model_options(overrides: Sequence[str] | None) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_paper_scale_is_the_authors_recipe_on_imagenet(experiment: Experiment) -
         regnet = experiment.name in ("group_width", "nf_regnet")
         assert (train["epochs"], train["warmup_epochs"]) == ((360, 5) if regnet else (90, 5))
         # No device sees more than 128 images of a batch, nor BatchNorm fewer where the batch is large.
-        assert train["batch_size"] / train["micro_batches"] == min(128, train["batch_size"])
+        assert train["batch_size"] / train["grad_accum_steps"] == min(128, train["batch_size"])
 
 
 @pytest.mark.parametrize("experiment", THE_PAPERS, ids=lambda experiment: experiment.name)

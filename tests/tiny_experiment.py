@@ -13,7 +13,7 @@ task: train
 set:
   data: {name: synthetic, classes: 4, pixels: 8, train_images: 96, test_images: 32, crop_padding: 1}
   model: {name: nf_resnet, blocks: [1, 1], width: 0.0625, stem: small}
-  train: {epochs: 2, batch_size: 16, lr: 0.5, warmup_epochs: 0.5}
+  train: {epochs: 2, batch_size: 16, lr_per_256: 0.5, warmup_epochs: 0.5}
 grid:
   model.alpha: [0.2, 1.0]
   seed: [0, 1]

@@ -42,7 +42,7 @@ def draw_mix(
 ) -> Mix:
     """Draws for `rows` of a batch, [rows, NUMBERS] of `numbers`: MixUp or CutMix, as the option and the row say."""
     by_mixup = np.array(
-        [options.mixing == "mixup" or (options.mixing == "half" and row < batch_size // 2) for row in rows]
+        [options.mixing == "mixup" or (options.mixing == "mixup_cutmix" and row < batch_size // 2) for row in rows]
     )
     weights = betaincinv(options.mixup_alpha, options.mixup_alpha, numbers[:, 0])
     boxes = cutmix_boxes(pixels, numbers)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from nfrepro.options import Options
+from nfrepro.options import Options, renamed
 
 
 class AugmentationOptions(Options):
@@ -27,10 +27,10 @@ class AugmentationOptions(Options):
     # RandAugment: strength of each change, the number of one of torchvision's 31 bins.
     randaugment_magnitude: int = Field(default=10, ge=0, le=30)
 
-    # Mixes each image and its target with another's: mixup (arXiv 1710.09412), cutmix (arXiv 1905.04899), or half: the
-    # first half of a batch by mixup, the second by cutmix (authors' experiment_nf_regnets.py). half needs batches that
-    # divide by 4, the others by 2; with copies, so many times more.
-    mixing: Literal["none", "mixup", "cutmix", "half"] = "none"
+    # Mixes each image and its target with another's: mixup (arXiv 1710.09412), cutmix (arXiv 1905.04899), or
+    # mixup_cutmix: the first half of a batch by mixup, the second by cutmix (authors' experiment_nf_regnets.py). The
+    # last needs batches that divide by 4, the others by 2, both times `copies`.
+    mixing: Literal["none", "mixup", "cutmix", "mixup_cutmix"] = renamed("none", old_values={"half": "mixup_cutmix"})
 
     # MixUp: the weight of the image itself is drawn from Beta(mixup_alpha, mixup_alpha) (authors: 0.2).
     mixup_alpha: float = Field(default=0.2, gt=0)
@@ -42,7 +42,7 @@ class AugmentationOptions(Options):
 
 def batch_multiple(options: AugmentationOptions) -> int:
     """What the number of images in a batch has to be a multiple of."""
-    images = {"none": 1, "mixup": 2, "cutmix": 2, "half": 4}[options.mixing]
+    images = {"none": 1, "mixup": 2, "cutmix": 2, "mixup_cutmix": 4}[options.mixing]
     return images * options.copies
 
 

@@ -50,7 +50,7 @@ def _evaluations(config: dict[str, Any]) -> int:
 def rows_at_once(config: dict[str, Any], processes: int = 1) -> int:
     """Images that go through the network of a process at once."""
     train = config["train"]
-    return int(train["batch_size"]) // max(int(train["micro_batches"]), processes)
+    return int(train["batch_size"]) // max(int(train["grad_accum_steps"]), processes)
 
 
 def assumed_tflops(device: DeviceType, precision: str, threads: int) -> float:

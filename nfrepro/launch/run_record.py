@@ -52,6 +52,7 @@ def begin(run: Run, folder: Path, processes: int, earlier: dict[str, Any] | None
         "executions": earlier.get("executions", 0) + 1,
         "config": run.config,
         "outside_id": list(run.outside_id),
+        "old_names": run.old_names,
         "final": None,
         "error": None,
         "provenance": provenance() | {"processes": processes},

@@ -30,11 +30,11 @@ WITHOUT_COST = frozenset(
         "model.stochastic_depth_rescale",
         "model.dropout",
         "train.epochs",
-        "train.lr",
+        "train.lr_per_256",
         "train.final_lr",
         "train.warmup_epochs",
         "train.weight_decay",
-        "train.decay_all",
+        "train.decay_norm_and_bias",
         "train.label_smoothing",
         "train.evaluate_every",
     }

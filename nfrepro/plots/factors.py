@@ -17,7 +17,7 @@ METHODS = {
 METHOD = named("method", "model.name", METHODS)
 # Numbers of blocks make the depth of small networks; large batches are divided into parts for memory.
 DEPTH = number("depth", "model.depth", scale="linear", also=("model.blocks",))
-BATCH_SIZE = number("batch size", "train.batch_size", also=("train.micro_batches",))
+BATCH_SIZE = number("batch size", "train.batch_size", also=("train.grad_accum_steps",))
 
 
 def _regularized(row: pd.Series) -> str:

@@ -50,7 +50,7 @@ def read_outcomes(table: pd.DataFrame) -> list[Outcome]:
 
 def peak_rate(row: pd.Series) -> float:
     """The learning rate after warm-up: linear in the batch size."""
-    return float(row["train.lr"] * row["train.batch_size"] / 256)
+    return float(row["train.lr_per_256"] * row["train.batch_size"] / 256)
 
 
 def collapses(outcomes: Sequence[Outcome]) -> Interval | None:

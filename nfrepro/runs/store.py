@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nfrepro import atomic
+from nfrepro import atomic, specs
 from nfrepro.errors import InputError
 from nfrepro.runs import cancellation
 from nfrepro.runs.lock import CLAIM, is_claimed
-from nfrepro.specs import SCHEMA_VERSION, Run, config_difference, identity, other_schema_version, without
+from nfrepro.specs import SCHEMA_VERSION, Run, config_difference, identity, other_schema_version
 
 RUNS = "runs"
 RECORD = "run.json"
@@ -106,13 +106,17 @@ def _what_is_wrong(record: dict[str, Any], name: str) -> str | None:
 
 def id_config(record: dict[str, Any]) -> dict[str, Any]:
     """The part of a record's config that its id is a hash of."""
-    return without(record["config"], record.get("outside_id", ()))
+    return specs.id_config(record["config"], record.get("outside_id", ()), record.get("old_names", {}))
 
 
 def run_of(record: dict[str, Any]) -> Run:
     """The run that a record is about."""
     keys = ("id", "experiment", "scale", "task", "config")
-    return Run(**{key: record[key] for key in keys}, outside_id=record.get("outside_id", ()))
+    return Run(
+        **{key: record[key] for key in keys},
+        outside_id=record.get("outside_id", ()),
+        old_names=record.get("old_names", {}),
+    )
 
 
 def _of_another_version(what: str, found: object, read: int) -> str:

@@ -13,7 +13,7 @@ An experiment is a YAML file. It names a task, whose schema says which keys a co
       seed: [0, 1, 2]
     zip:                                # axes that move together; a list of mappings for several independent zips
       train.batch_size: [128, 256]
-      train.lr: [0.1, 0.2]
+      train.lr_per_256: [0.1, 0.2]
     exclude: [{model.alpha: 0.2, seed: 2}]       # drops the runs of the axes that match all keys
     include: [{model.alpha: 2.0, seed: [0, 1]}]  # adds runs: everything under set, and these keys
     arms:                               # several blocks, each with its own set, grid, zip, exclude, include, scales
@@ -32,7 +32,8 @@ below it, `exclude` and `include` add to those below. A key that is an axis is n
 
 from nfrepro.specs.expansion import Run, expand
 from nfrepro.specs.experiments import Experiment, find_experiments, load_experiment
-from nfrepro.specs.identity import SCHEMA_VERSION, config_difference, identity, other_schema_version, run_id, without
+from nfrepro.specs.identity import SCHEMA_VERSION, config_difference, id_config, identity, other_schema_version, run_id
+from nfrepro.specs.new_names import old_name_notes
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -41,9 +42,10 @@ __all__ = [
     "config_difference",
     "expand",
     "find_experiments",
+    "id_config",
     "identity",
     "load_experiment",
+    "old_name_notes",
     "other_schema_version",
     "run_id",
-    "without",
 ]

@@ -1,7 +1,7 @@
 """An experiment at one scale into its runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, product
 from math import prod
 from typing import Any
@@ -9,11 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from nfrepro.errors import InputError, did_you_mean
-from nfrepro.options import TaskOptions
+from nfrepro.options import TaskOptions, old_paths
 from nfrepro.specs.documents import Arm, Axis, Entry, Exclude
 from nfrepro.specs.experiments import Experiment
-from nfrepro.specs.identity import resolve, without
+from nfrepro.specs.identity import id_config, resolve
 from nfrepro.specs.layers import Layered, Override, assign, override_axes, read_override, record, stack
+from nfrepro.specs.new_names import under_new_names
 from nfrepro.specs.origins import KeyPath, Origin, display_path, dotted, problem, written
 from nfrepro.specs.validation import config_keys, explain, has_key, unknown_key
 
@@ -27,7 +28,7 @@ class Run:
     """One run: where it belongs, its task, and its complete config, which is JSON and includes the seed.
 
     `outside_id` has the dotted keys of the config that are no part of the id: options that came after the first schema
-    and stand at their defaults.
+    and stand at their defaults. `old_names` has the names that the first schema has for options renamed since.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Run:
     task: str
     config: dict[str, Any]
     outside_id: tuple[str, ...] = ()
+    old_names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outside_id", tuple(self.outside_id))  # a list where it was JSON
@@ -43,7 +45,7 @@ class Run:
     @property
     def id_config(self) -> dict[str, Any]:
         """The part of the config that the id is a hash of."""
-        return without(self.config, self.outside_id)
+        return id_config(self.config, self.outside_id, self.old_names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,9 @@ def expand(
     """
     schema = _schema(experiment, schemas)
     _check_scale(experiment, scale)
-    pins = [read_override(text) for text in overrides]
-    groups = [group for layered in _arms(experiment, scale) for group in _groups(layered, pins)]
+    names = old_paths(schema)
+    pins = [(names.get(path, path), node) for path, node in map(read_override, overrides)]
+    groups = [group for layered in _arms(under_new_names(experiment, names), scale) for group in _groups(layered, pins)]
     count = sum(prod(len(axis.points) for axis in group.axes) for group in groups)
     if count > MAX_RUNS:
         raise problem(display_path(experiment.path), f"{count} runs at scale {scale}; the limit is {MAX_RUNS}")
@@ -171,14 +174,15 @@ def _runs(
             options = schema.model_validate(config)
         except ValidationError as error:
             raise explain(error, config, point.origins(), keys) from None
-        run_id, resolved, outside = resolve(options, experiment.task)
-        if _excluded(resolved, point.group.excludes):
+        resolved = resolve(options, experiment.task)
+        if _excluded(resolved.config, point.group.excludes):
             continue
-        if run_id not in seen:
-            seen[run_id] = point
-            yield Run(run_id, experiment.name, scale, experiment.task, resolved, outside)
+        if resolved.id not in seen:
+            seen[resolved.id] = point
+            where = (experiment.name, scale, experiment.task)
+            yield Run(resolved.id, *where, resolved.config, resolved.outside_id, resolved.old_names)
         elif not point.group.may_repeat:
-            raise _duplicate(seen[run_id], point)
+            raise _duplicate(seen[resolved.id], point)
 
 
 def _points(group: _Group) -> Iterator[_Point]:

@@ -1,11 +1,15 @@
-"""The id of a run: a hash over its complete config, less the options that came later and stand at their defaults."""
+"""The id of a run: a hash over its complete config, as the first schema would have written it.
+
+Options that came later and stand at their defaults are left out, and renamed ones have their old names.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from nfrepro.options import TaskOptions, added_at_default
+from nfrepro.options import TaskOptions, added_at_default, old_names
 
 # Raised when the meaning of an unchanged config changes, so that runs made before are not taken for the new ones.
 SCHEMA_VERSION = 1
@@ -27,29 +31,61 @@ def other_schema_version(task: str, config: dict[str, Any], found: str) -> int |
     return next((version for version in others if identity(task, config, version) == found), None)
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """The id of a run, its complete config, and how the part of the config that the id is a hash of differs from it."""
+
+    id: str
+    config: dict[str, Any]
+    outside_id: tuple[str, ...]  # dotted keys that the first schema does not have
+    old_names: dict[str, str]  # dotted keys (and key=value) that were renamed since, with their first names
+
+
 def run_id(options: TaskOptions, task: str) -> str:
     """The name of the run's folder: its readable label and its identity."""
-    return resolve(options, task)[0]
+    return resolve(options, task).id
 
 
-def resolve(options: TaskOptions, task: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
-    """The run's id, its complete config, and the dotted keys of that config that are outside the id."""
+def resolve(options: TaskOptions, task: str) -> Resolved:
+    """The run that `options` of `task` stand for."""
     config = options.model_dump(mode="json")
     outside = tuple(".".join(path) for path in added_at_default(options))
-    return f"{options.label()}-{identity(task, without(config, outside))}", config, outside
+    names = old_names(options)
+    return Resolved(f"{options.label()}-{identity(task, id_config(config, outside, names))}", config, outside, names)
 
 
-def without(config: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """A copy of `config` that lacks the dotted `keys`; those that it does not have are ignored."""
+def id_config(config: dict[str, Any], outside_id: Iterable[str], old_names: Mapping[str, str]) -> dict[str, Any]:
+    """A copy of `config` as the first schema has it: without the dotted keys `outside_id`, others under `old_names`."""
     copy: dict[str, Any] = json.loads(json.dumps(config))
-    for key in keys:
-        *outer, last = key.split(".")
-        level: Any = copy
-        for part in outer:
-            level = level.get(part) if isinstance(level, dict) else None
-        if isinstance(level, dict):
-            level.pop(last, None)
+    for key in outside_id:
+        _pop(copy, key)
+    for new, old in old_names.items():
+        key, _, value = new.partition("=")
+        found = _pop(copy, key)
+        if found is not _MISSING:
+            changed = old.partition("=")[2] if value and found == value else found
+            _set(copy, key if value else old, changed)
     return copy
+
+
+def _pop(config: dict[str, Any], key: str) -> Any:
+    level, last = _level(config, key)
+    return _MISSING if level is None else level.pop(last, _MISSING)
+
+
+def _set(config: dict[str, Any], key: str, value: Any) -> None:
+    level, last = _level(config, key)
+    if level is not None:
+        level[last] = value
+
+
+def _level(config: dict[str, Any], key: str) -> tuple[dict[str, Any] | None, str]:
+    """The mapping in `config` that the dotted `key` is in, None where there is none, and the last part of the key."""
+    *outer, last = key.split(".")
+    level: Any = config
+    for part in outer:
+        level = level.get(part) if isinstance(level, dict) else None
+    return level if isinstance(level, dict) else None, last
 
 
 def config_difference(stored: dict[str, Any], expected: dict[str, Any]) -> list[str]:

@@ -77,7 +77,7 @@ def read_override(text: str) -> Override:
     name = f"--set {text}"
     key, equals, value = text.partition("=")
     if not equals or not key or not key.isprintable():
-        raise problem(name, "expected key=value, for example train.lr=0.1")
+        raise problem(name, "expected key=value, for example train.lr_per_256=0.1")
     return key_path(key, Origin(name)), read_value(value, name)
 
 

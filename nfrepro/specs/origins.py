@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nfrepro.errors import InputError
+from nfrepro.options import KeyPath
 
-KeyPath = tuple[str, ...]
+__all__ = ["KeyPath", "Origin", "described", "display_path", "dotted", "problem", "written"]
 
 _LONGEST_MESSAGE = 1000
 _LONGEST_VALUE = 60

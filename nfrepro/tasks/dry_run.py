@@ -74,7 +74,7 @@ def dry_run(task: TrainTask, device_name: str, steps: int, seconds: float, tell:
     if device.type == "cpu" and few < batch:
         trial = try_rows(few)
         expected = trial.model_seconds / steps * (2 * steps + 2) * batch / few
-        needed = (batch // task.train.micro_batches - few) * (work.activation_bytes + work.image_bytes)
+        needed = (batch // task.train.grad_accum_steps - few) * (work.activation_bytes + work.image_bytes)
         late, large = time.monotonic() + expected > ends, needed > PROMISED_SHARE * available_bytes()
         if late or large or not trial.finite:
             return
@@ -118,7 +118,11 @@ def _setup(task: TrainTask, rows: int, dataset: Dataset) -> TrainingSetup:
     """Of `task` on `rows` images a step, at its own learning rate; fewer than a batch are not cut any further."""
     options = task.train
     if rows != options.batch_size:
-        changes = {"batch_size": rows, "micro_batches": 1, "lr": options.lr * options.batch_size / rows}
+        changes = {
+            "batch_size": rows,
+            "grad_accum_steps": 1,
+            "lr_per_256": options.lr_per_256 * options.batch_size / rows,
+        }
         options = TrainOptions.model_validate(options.model_dump() | changes)
     return TrainingSetup(dataset, task.data, options, task.seed)
 

@@ -206,8 +206,8 @@ class CovariateShiftTask(TrainTask):
 
     @model_validator(mode="after")
     def _noise_knows_whole_batches(self) -> "CovariateShiftTask":
-        if self.noise and self.train.micro_batches > 1:
-            raise ValueError("noise is drawn for whole batches: set train.micro_batches to 1")
+        if self.noise and self.train.grad_accum_steps > 1:
+            raise ValueError("noise is drawn for whole batches: set train.grad_accum_steps to 1")
         return self
 
     def label(self) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from nfrepro.options import Options
+from nfrepro.options import Options, renamed
 
 
 class TrainOptions(Options):
@@ -20,9 +20,9 @@ class TrainOptions(Options):
     batch_size: int = Field(default=1024, ge=1)
     # Consecutive parts into which each batch is cut, so that it needs less memory; their gradients add up to one step.
     # Networks without BatchNorm train the same; BatchNorm normalises with the statistics of a part (ghost statistics).
-    micro_batches: int = Field(default=1, ge=1)
-    # Peak learning rate at 256 images a batch. The rate used is lr * batch_size / 256.
-    lr: float = Field(default=0.1, gt=0)
+    grad_accum_steps: int = renamed(1, old_name="micro_batches", ge=1)
+    # Peak learning rate at 256 images a batch. The rate used is lr_per_256 * batch_size / 256.
+    lr_per_256: float = renamed(0.1, old_name="lr", gt=0)
     # Epochs of linear warm-up from 0, counted inside `epochs`.
     warmup_epochs: float = Field(default=5.0, ge=0)
     # Learning rate that the cosine ends at, in units of the rate used: not scaled by the batch (authors' NF-RegNets:
@@ -34,7 +34,7 @@ class TrainOptions(Options):
     # parameters or SkipInit scalars.
     weight_decay: float = Field(default=1e-4, ge=0)
     # true: decay of all parameters, also of gains, biases, BatchNorm's parameters and SkipInit scalars.
-    decay_all: bool = False
+    decay_norm_and_bias: bool = renamed(False, old_name="decay_all")
     # Adaptive gradient clipping: the gradient of an output unit has at most this share of the norm of its weights; not
     # the classifier's (arXiv 2102.06171: 0.01 for batches of 1024 to 4096, 0.01 to 0.16 tried). null: no clipping.
     clip_factor: float | None = Field(default=None, gt=0)
@@ -55,10 +55,10 @@ class TrainOptions(Options):
         return self
 
     @model_validator(mode="after")
-    def _micro_batches_are_equal(self) -> "TrainOptions":
-        size, parts = self.batch_size, self.micro_batches
+    def _accumulated_parts_are_equal(self) -> "TrainOptions":
+        size, parts = self.batch_size, self.grad_accum_steps
         if size % parts:
-            raise ValueError(f"batch_size ({size}) must be a multiple of micro_batches ({parts})")
+            raise ValueError(f"batch_size ({size}) must be a multiple of grad_accum_steps ({parts})")
         return self
 
     @model_validator(mode="after")
@@ -70,4 +70,4 @@ class TrainOptions(Options):
     @property
     def peak_lr(self) -> float:
         """The learning rate after warm-up: linear in the batch size."""
-        return self.lr * self.batch_size / 256
+        return self.lr_per_256 * self.batch_size / 256

@@ -18,10 +18,12 @@ def learning_rate(step: int, steps_per_epoch: int, options: TrainOptions) -> flo
     return options.final_lr + falling * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool = False) -> list[dict[str, object]]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, decay_norm_and_bias: bool = False
+) -> list[dict[str, object]]:
     """Weights of convolutions and of the classifier decay; gains, biases, BatchNorm and SkipInit scalars do not, unless
-    `decay_all`."""
-    if decay_all:
+    `decay_norm_and_bias`."""
+    if decay_norm_and_bias:
         return [{"params": list(model.parameters()), "weight_decay": weight_decay}]
     decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
     parameters = list(model.parameters())
@@ -34,7 +36,7 @@ def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool = Fa
 def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.SGD:
     """SGD with Nesterov momentum and coupled decay; the loop sets the learning rate of every step."""
     return torch.optim.SGD(
-        parameter_groups(model, options.weight_decay, options.decay_all),
+        parameter_groups(model, options.weight_decay, options.decay_norm_and_bias),
         lr=options.peak_lr,
         momentum=options.momentum,
         nesterov=options.momentum > 0,

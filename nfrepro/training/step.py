@@ -30,15 +30,16 @@ def check_division(model: nn.Module, options: TrainOptions, processes: int) -> N
     """Raises `InputError` where a run cannot be divided among so many processes and stay the same."""
     if options.batch_size % processes:
         raise InputError(f"batch_size: {options.batch_size} does not divide by {processes} processes")
-    if options.micro_batches % processes and has_batch_norm(model):
+    if options.grad_accum_steps % processes and has_batch_norm(model):
         raise InputError(
-            f"BatchNorm's statistics are those of a micro-batch: set train.micro_batches to a multiple of {processes}"
+            "BatchNorm normalizes each accumulated part by itself: set train.grad_accum_steps to a multiple of "
+            f"{processes}"
         )
 
 
 def cut(options: TrainOptions, rows: range) -> list[Part]:
     """The `rows` of a batch, cut where one micro-batch ends and the next begins."""
-    size = options.batch_size // options.micro_batches
+    size = options.batch_size // options.grad_accum_steps
     starts = [rows.start, *range((rows.start // size + 1) * size, rows.stop, size)]
     ends = [*starts[1:], rows.stop]
     return [
@@ -59,7 +60,7 @@ class Trainer:
         self.parts = cut(options, processes.share(options.batch_size))
         self.gradients = GradientSum(state.model.parameters(), processes)
         # Otherwise draws go on from step to step, and their generator is part of the checkpoint.
-        self.seeds_parts = options.micro_batches > 1 or processes.count > 1
+        self.seeds_parts = options.grad_accum_steps > 1 or processes.count > 1
 
     def step(self, x: Tensor, targets: Tensor, autocast: torch.autocast) -> Tensor:
         """One step at the optimiser's learning rate, on images [N, C, H, W] and labels [N] or targets [N, classes].
@@ -68,7 +69,7 @@ class Trainer:
         waiting for the device. Raises `ProcessLost`.
         """
         state, options = self.state, self.options
-        statistics = RunningStatistics(state.model, options.micro_batches, self.processes)
+        statistics = RunningStatistics(state.model, options.grad_accum_steps, self.processes)
         state.optimizer.zero_grad(set_to_none=True)
         found = torch.zeros(2, dtype=torch.float64, device=x.device)
         for part in self.parts:

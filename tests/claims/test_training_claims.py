@@ -117,7 +117,7 @@ WORLDS: dict[str, World] = {
     "C34": lambda row: 60 if row["data.randaugment_layers"] and row["train.clip_factor"] is None else 80,
     "C35": lambda row: 60 if row["model.alpha"] == 1 else 80,
     "C36": lambda row: 90 if row["model.skipinit_gain"] == 0 else 70,
-    "C37": lambda row: 70 if row["train.decay_all"] else 90,
+    "C37": lambda row: 70 if row["train.decay_norm_and_bias"] else 90,
     "C43": lambda row: 90 if row.get("model.order") == "bn_relu_conv" else 70,
     "C44": lambda row: row["model.depth"] / 2,
     "C45": lambda row: 90 - (row["model.depth"] if row["model.convolution"] == "he" else 0),
@@ -157,10 +157,10 @@ def test_silu_has_to_be_as_accurate_as_relu_to_half_a_point(results: Path) -> No
 
 
 def lr(row: Row, world: dict[str, Any]) -> float | None:
-    rates = sorted({config["train.lr"] for _, config in configs("deep_stability", "laptop")})
-    found: float | None = world.get({rates[0]: "low", rates[-1]: "high"}.get(row["train.lr"], ""), lambda seed: 80)(
-        row["seed"]
-    )
+    rates = sorted({config["train.lr_per_256"] for _, config in configs("deep_stability", "laptop")})
+    found: float | None = world.get(
+        {rates[0]: "low", rates[-1]: "high"}.get(row["train.lr_per_256"], ""), lambda seed: 80
+    )(row["seed"])
     return found
 
 

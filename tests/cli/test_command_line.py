@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_expand_as_json(nfrepro: Call) -> None:
-    called = nfrepro("expand", "tiny", "--scale", "smoke", "--json", "--set", "train.lr=2e-1")
+    called = nfrepro("expand", "tiny", "--scale", "smoke", "--json", "--set", "train.lr_per_256=2e-1")
     assert called.returncode == 0
     runs = json.loads(called.stdout)
     assert [set(run) for run in runs] == [{"id", "experiment", "scale", "task", "config"}] * 4
@@ -23,7 +23,7 @@ def test_expand_as_json(nfrepro: Call) -> None:
         (1.0, 0),
         (1.0, 1),
     ]
-    assert {run["config"]["train"]["lr"] for run in runs} == {0.2}
+    assert {run["config"]["train"]["lr_per_256"] for run in runs} == {0.2}
     assert {(run["experiment"], run["scale"], run["task"]) for run in runs} == {("tiny", "smoke", "train")}
 
 
@@ -64,7 +64,9 @@ def test_a_bad_call_is_one_line_and_exit_2(nfrepro: Call, results: Path, argumen
 
 def test_a_wrong_key_names_file_and_line_and_starts_nothing(nfrepro: Call, experiments: Path, results: Path) -> None:
     path = experiments / "tiny.yaml"
-    path.write_text(TINY.replace("lr: 0.5", "lr: 0.5, wramup_epochs: 1").replace("model.alpha", "model.alhpa"))
+    path.write_text(
+        TINY.replace("lr_per_256: 0.5", "lr_per_256: 0.5, wramup_epochs: 1").replace("model.alpha", "model.alhpa")
+    )
     called = nfrepro("sweep", "tiny", "--scale", "smoke")
     assert called.returncode == 2
     assert (

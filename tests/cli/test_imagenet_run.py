@@ -15,7 +15,7 @@ task: train
 set:
   data: {name: imagenet, randaugment_layers: 1, copies: 2, test_pixels: 40}
   model: {name: nf_resnet, blocks: [1, 1], width: 0.0625}
-  train: {epochs: 2, batch_size: 8, lr: 0.1, warmup_epochs: 0.5}
+  train: {epochs: 2, batch_size: 8, lr_per_256: 0.1, warmup_epochs: 0.5}
   probe: {steps: [0, 3], images: 4}
 scales: {smoke: {}}
 """
@@ -73,7 +73,7 @@ def test_missing_classes_start_nothing(nfrepro: Call, folder: Path, results: Pat
 @pytest.mark.slow
 def test_paper_scale_of_depth_runs_by_two_processes(nfrepro: Call, folder: Path, results: Path) -> None:
     small = ["--scale", "paper", "--set", "data.classes=4", "--set", "data.pixels=32", "--set", "model.width=0.0625"]
-    small += ["--set", "train.batch_size=8", "--set", "train.micro_batches=2", "--set", "train.epochs=1"]
+    small += ["--set", "train.batch_size=8", "--set", "train.grad_accum_steps=2", "--set", "train.epochs=1"]
     small += ["--set", "train.warmup_epochs=0", "--set", "model.depth=50", "--set", "seed=0"]
     small += ["--experiments", str(ROOT / "experiments")]
     called = nfrepro("sweep", "depth", *small, "--processes", "2", "--jobs", "1", "--threads", "1")

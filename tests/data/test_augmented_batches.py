@@ -35,7 +35,7 @@ def equal(one: list[Batch], two: list[Batch]) -> bool:
 
 @settings(max_examples=25)
 @given(
-    mixing=st.sampled_from(["none", "mixup", "cutmix", "half"]),
+    mixing=st.sampled_from(["none", "mixup", "cutmix", "mixup_cutmix"]),
     crop=st.sampled_from(["padded", "inception"]),
     layers=st.integers(0, 2),
     copies=st.sampled_from([1, 2, 3]),
@@ -141,7 +141,7 @@ def test_a_run_whose_batches_do_not_divide_is_refused_as_it_is_read() -> None:
 def test_channels_that_randaugment_is_not_made_for() -> None:
     with pytest.raises(ValueError, match="not for 2 channels"):
         SyntheticOptions(channels=2, randaugment_layers=1)
-    SyntheticOptions(channels=2, crop="inception", mixing="half")
+    SyntheticOptions(channels=2, crop="inception", mixing="mixup_cutmix")
 
 
 def test_the_loader_alone() -> None:

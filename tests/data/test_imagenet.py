@@ -24,7 +24,7 @@ from nfrepro.data.sources import load
 from nfrepro.errors import InputError
 from nfrepro.seeding import stream_seed
 
-OPTIONS = ImageNetOptions(classes=3, pixels=24, randaugment_layers=1, mixing="half")
+OPTIONS = ImageNetOptions(classes=3, pixels=24, randaugment_layers=1, mixing="mixup_cutmix")
 CLASSES = ("n01", "n02", "n03")
 MEAN, STD = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 Batch = tuple[Tensor, Tensor]

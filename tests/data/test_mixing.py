@@ -27,7 +27,7 @@ def slow_partner(row: int, copies: int) -> int:
 
 
 @pytest.mark.parametrize("copies", [1, 2, 3])
-@pytest.mark.parametrize("mixing", ["mixup", "cutmix", "half"])
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix", "mixup_cutmix"])
 def test_equals_a_slow_reference(mixing: str, copies: int) -> None:
     count = 8 * copies
     options = SyntheticOptions(mixing=mixing, copies=copies)
@@ -37,7 +37,7 @@ def test_equals_a_slow_reference(mixing: str, copies: int) -> None:
     assert mixed.is_contiguous(memory_format=torch.channels_last)
     for row in range(count):
         partner = slow_partner(row, copies)
-        by_mixup = mixing == "mixup" or (mixing == "half" and row < count / 2)
+        by_mixup = mixing == "mixup" or (mixing == "mixup_cutmix" and row < count / 2)
         own = np.float64(how.weights[row]) if by_mixup else 1.0
         expected = images[row].double().numpy() * own + images[partner].double().numpy() * (1 - own)
         if not by_mixup:
@@ -56,7 +56,7 @@ def test_equals_a_slow_reference(mixing: str, copies: int) -> None:
 
 
 def test_half_is_the_first_half_by_position_also_in_a_part() -> None:
-    options = SyntheticOptions(mixing="half")
+    options = SyntheticOptions(mixing="mixup_cutmix")
     drawn = numbers(16)
     whole = draw_mix(options, 16, range(16), 9, drawn)
     part = draw_mix(options, 16, range(6, 10), 9, drawn[6:10])

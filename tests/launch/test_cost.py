@@ -20,7 +20,7 @@ WORK = Work(
     image_bytes=600_000,
 )
 CONFIG: dict[str, Any] = {
-    "train": {"epochs": 90, "batch_size": 1024, "micro_batches": 4, "evaluate_every": 4, "ema_decay": None}
+    "train": {"epochs": 90, "batch_size": 1024, "grad_accum_steps": 4, "evaluate_every": 4, "ema_decay": None}
 }
 
 
@@ -36,7 +36,10 @@ def runs_of(tmp_path: Path, grid: str) -> list[Run]:
 @pytest.mark.parametrize(
     ("grid", "labels"),
     [
-        ("seed: [0, 1, 2], train.lr: [0.1, 0.2], model.alpha: [0.1, 0.2], train.epochs: [9, 90]", ["nf_resnet50"]),
+        (
+            "seed: [0, 1, 2], train.lr_per_256: [0.1, 0.2], model.alpha: [0.1, 0.2], train.epochs: [9, 90]",
+            ["nf_resnet50"],
+        ),
         ("model.skipinit_gain: [0.0, 0.5, 1.0], train.ema_decay: [0.9, 0.99]", ["nf_resnet50"]),
         ("model.depth: [50, 288], seed: [0, 1]", ["nf_resnet50", "nf_resnet288"]),
         (

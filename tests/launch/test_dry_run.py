@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> Run:
     path = tmp_path / "made_up.yaml"
     path.write_text(
         "title: t\ntask: train\nset:\n  data: {name: synthetic}\n  model: {name: nf_resnet, depth: 50}\n"
-        "  train: {batch_size: 64, micro_batches: 2}\nscales: {paper: {}}\n"
+        "  train: {batch_size: 64, grad_accum_steps: 2}\nscales: {paper: {}}\n"
     )
     return expand(load_experiment(str(path), tmp_path), "paper", SCHEMAS)[0]
 

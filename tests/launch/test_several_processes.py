@@ -116,7 +116,7 @@ def test_runs_that_do_not_divide_are_refused_before_anything_starts(
     (experiments / "tiny.yaml").write_text(text)
     normalised = nfrepro("sweep", "tiny", "--scale", "smoke", "--processes", "2")
     assert normalised.returncode == 2
-    assert "set train.micro_batches to a multiple of 2" in normalised.stderr
+    assert "set train.grad_accum_steps to a multiple of 2" in normalised.stderr
     assert not results.exists()
 
 

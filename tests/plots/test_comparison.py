@@ -58,7 +58,7 @@ def test_one_seed_has_no_interval_and_says_so() -> None:
         ("data.train_images", None),
         ("data.name", "cifar10"),
         ("model.width", 0.5),
-        ("train.decay_all", False),  # an option that only one run has: made under another schema
+        ("train.decay_norm_and_bias", False),  # an option that only one run has: made under another schema
     ],
 )
 def test_runs_that_differ_in_anything_else_are_refused(column: str, value: object) -> None:
@@ -81,10 +81,10 @@ def test_options_of_one_family_are_no_difference() -> None:
 
 def test_what_a_factor_names_may_differ() -> None:
     table = training_table()
-    table["train.micro_batches"] = table["train.batch_size"] // 4
-    with pytest.raises(InputError, match=r"differ in train\.micro_batches"):
+    table["train.grad_accum_steps"] = table["train.batch_size"] // 4
+    with pytest.raises(InputError, match=r"differ in train\.grad_accum_steps"):
         read_arms(BATCH, table, "runs.csv")
-    allowed = Comparison("", number("batch size", "train.batch_size", also=("train.micro_batches",)), BATCH.line)
+    allowed = Comparison("", number("batch size", "train.batch_size", also=("train.grad_accum_steps",)), BATCH.line)
     assert len(read_arms(allowed, table, "runs.csv")) == 4
 
 

@@ -15,7 +15,7 @@ PAPER = {0.2: (0, 5), 0.4: (2, 5)}
 def table() -> pd.DataFrame:
     """At rate 0.2 all five seeds learn; at 0.4 one diverges, one ends at chance, one failed, two learn."""
     rows = [
-        {"state": "completed", "seed": seed, "top1": 80.0, "train.lr": lr, "train.batch_size": 1024}
+        {"state": "completed", "seed": seed, "top1": 80.0, "train.lr_per_256": lr, "train.batch_size": 1024}
         for lr in (0.05, 0.1)
         for seed in range(5)
     ]

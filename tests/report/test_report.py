@@ -138,7 +138,7 @@ def test_a_picture_from_elsewhere_is_refused(study: Study, tmp_path: Path) -> No
 
 
 def test_figures_of_sweeps_with_overrides_are_left_out(study: Study) -> None:
-    study.figure(name="study-train.lr=1.svg")
+    study.figure(name="study-train.lr_per_256=1.svg")
     assert [figure.path for figures in study.read().figures for figure in figures.figures] == ["study/laptop/study.svg"]
 
 

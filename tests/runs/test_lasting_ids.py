@@ -30,8 +30,8 @@ def grown(schema: type[Options]) -> type[Options]:
 
 def run_of(options: Options, task: str) -> Run:
     assert isinstance(options, TaskOptions)
-    run_id, config, outside = resolve(options, task)
-    return Run(run_id, "experiment", "scale", task, config, outside)
+    found = resolve(options, task)
+    return Run(found.id, "experiment", "scale", task, found.config, found.outside_id, found.old_names)
 
 
 def test_every_stored_run_keeps_its_id_when_options_are_added() -> None:
@@ -61,7 +61,7 @@ def test_another_value_of_an_added_option_is_another_run() -> None:
 def test_a_record_from_before_and_one_from_after_are_of_the_same_run(tmp_path: Path) -> None:
     before = json.loads(RECORDS[0].read_text())
     run = run_of(grown(SCHEMAS[before["task"]]).model_validate(before["config"]), before["task"])
-    after = before | {"config": run.config, "outside_id": list(run.outside_id)}
+    after = before | {"config": run.config, "outside_id": list(run.outside_id), "old_names": run.old_names}
     for record in (before, after):
         folder = tmp_path / run.id
         folder.mkdir(exist_ok=True)

@@ -23,6 +23,8 @@ def record(run: Run, **changes: Any) -> dict[str, Any]:
         "id": run.id,
         "task": run.task,
         "config": run.config,
+        "outside_id": list(run.outside_id),
+        "old_names": run.old_names,
         "status": "completed",
         "final": {},
         "error": None,
@@ -63,7 +65,7 @@ def test_a_damaged_record_counts_for_nothing_and_says_so(results: Path, run: Run
 def test_an_edited_record_is_noticed(results: Path, run: Run) -> None:
     folder = stored(results, run, record(run))
     edited = json.loads((folder / "run.json").read_text())
-    edited["config"]["train"]["lr"] = 0.7
+    edited["config"]["train"]["lr_per_256"] = 0.7
     (folder / "run.json").write_text(json.dumps(edited))
     with pytest.raises(InputError, match="it was edited or moved"):
         store.read(folder)
@@ -79,7 +81,7 @@ def test_a_record_of_another_version_is_refused_by_name(results: Path, run: Run,
 @pytest.mark.parametrize("version", [0, 2, 17])
 def test_a_record_of_another_schema_is_not_taken_for_an_edited_one(results: Path, run: Run, version: int) -> None:
     label = run.id.rpartition("-")[0]
-    name = f"{label}-{identity(run.task, run.config, version)}"
+    name = f"{label}-{identity(run.task, run.id_config, version)}"
     folder = store.runs_folder(results) / name
     folder.mkdir(parents=True)
     store.write_record(folder, record(run, id=name))
@@ -89,8 +91,8 @@ def test_a_record_of_another_schema_is_not_taken_for_an_edited_one(results: Path
 
 def test_a_config_that_is_not_the_runs_stops_with_a_difference(results: Path, run: Run, monkeypatch: Any) -> None:
     other = json.loads(json.dumps(run.config))
-    other["train"]["lr"] = 0.7
+    other["train"]["batch_size"] = 8
     folder = stored(results, run, record(run, config=other))
     monkeypatch.setattr(store, "identity", lambda task, config: run.id.rpartition("-")[2])  # as if two configs collided
-    with pytest.raises(InputError, match=r"its config is not that of the run: train\.lr: 0\.7 \(stored\) != 0\.5"):
+    with pytest.raises(InputError, match=r"its config is not that of the run: train\.batch_size: 8 \(stored\) != 16"):
         store.check_config(folder, run)

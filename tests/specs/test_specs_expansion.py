@@ -431,8 +431,8 @@ def test_set_in_a_layer_above_an_axis_is_refused(write, message):
 OVERRIDE_ERRORS = [
     ("model.alpha=abc", "--set model.alpha=abc: model.alpha: expected a number, found text 'abc'"),
     ("train.rl=1", "--set train.rl=1: train.rl: unknown key, did you mean train.lr?"),
-    ("train.lr", "--set train.lr: expected key=value, for example train.lr=0.1"),
-    ("=3", "--set =3: expected key=value, for example train.lr=0.1"),
+    ("train.lr", "--set train.lr: expected key=value, for example train.lr_per_256=0.1"),
+    ("=3", "--set =3: expected key=value, for example train.lr_per_256=0.1"),
     ("a..b=3", "--set a..b=3: key 'a..b' has an empty part"),
     ("seed=[]", "--set seed=[]: seed: empty axis"),
     (

@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
     "seed": 3,
     "data": {"name": "synthetic", "classes": 4, "pixels": 8, "train_images": 64, "test_images": 24, "crop_padding": 1},
     "model": BN,
-    "train": {"epochs": 3, "batch_size": 16, "lr": 0.5, "warmup_epochs": 0.5},
+    "train": {"epochs": 3, "batch_size": 16, "lr_per_256": 0.5, "warmup_epochs": 0.5},
     "probe": {"steps": [0, 4, 5, 12, 100], "images": 8},
 }
 
@@ -103,7 +103,7 @@ def test_the_table_has_moments_and_their_shifts_at_every_step(tmp_path: Path) ->
 def test_noise_moves_the_inputs_of_all_layers_behind_it(tmp_path: Path) -> None:
     tables = {}
     for noise in (0.0, 1.0):
-        execute(task(noise=noise, train={**CONFIG["train"], "lr": 1e-6}), tmp_path / str(noise))
+        execute(task(noise=noise, train={**CONFIG["train"], "lr_per_256": 1e-6}), tmp_path / str(noise))
         tables[noise] = pd.read_csv(tmp_path / str(noise) / "covariate_shift.csv").dropna()
     # Hardly anything is learnt: without noise nothing moves; the first convolution stands before all BatchNorm layers.
     assert tables[0.0]["mean_shift"].max() < 1e-3
@@ -136,7 +136,7 @@ def test_a_diverged_run_has_no_shifts(tmp_path: Path) -> None:
     complaints: list[str] = []
     options = task(
         model={**NF, "convolution": "he"},
-        train={"epochs": 3, "batch_size": 16, "lr": 1e20, "warmup_epochs": 0.0},
+        train={"epochs": 3, "batch_size": 16, "lr_per_256": 1e20, "warmup_epochs": 0.0},
         probe={"steps": [0, 1, 2], "images": 8},
     )
     outcome = execute(options, tmp_path, complain=complaints.append)
@@ -159,7 +159,7 @@ def test_without_any_measurement_the_table_has_a_heading() -> None:
         ),
         ({"probe": None}, "probe"),
         ({"noise": -1.0}, "noise"),
-        ({"noise": 1.0, "train": {**CONFIG["train"], "micro_batches": 2}}, "noise is drawn for whole batches"),
+        ({"noise": 1.0, "train": {**CONFIG["train"], "grad_accum_steps": 2}}, "noise is drawn for whole batches"),
     ],
 )
 def test_bad_options_are_refused(changes: dict[str, Any], message: str) -> None:

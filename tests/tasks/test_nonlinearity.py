@@ -22,7 +22,7 @@ CONFIG: dict[str, Any] = {
     "seed": 3,
     "data": {"name": "synthetic", "classes": 4, "pixels": 8, "train_images": 64, "test_images": 24, "crop_padding": 1},
     "model": {"name": "bn_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"},
-    "train": {"epochs": 3, "batch_size": 16, "lr": 0.5, "warmup_epochs": 0.5},
+    "train": {"epochs": 3, "batch_size": 16, "lr_per_256": 0.5, "warmup_epochs": 0.5},
     "probe": {"steps": [0, 4, 12, 100], "images": 8},
 }
 
@@ -76,7 +76,7 @@ def test_interrupted_it_ends_with_the_same_bits_and_bytes(tmp_path: Path, after:
 
 
 def test_a_diverged_run_has_the_numbers_from_before(tmp_path: Path) -> None:
-    train_options = {"epochs": 3, "batch_size": 16, "lr": 1e20, "warmup_epochs": 0.0}
+    train_options = {"epochs": 3, "batch_size": 16, "lr_per_256": 1e20, "warmup_epochs": 0.0}
     outcome = execute(task(model={**NF, "convolution": "he"}, train=train_options), tmp_path)
     assert outcome.status == "diverged"
     assert 0.2 < outcome.final["first_active"] < 0.8

@@ -43,7 +43,7 @@ SCHEDULE = {"steps": [1, 4, 6, 12, 100], "images": 8, "step_lengths": [0.5, 2.0]
 def config(**changes: Any) -> dict[str, Any]:
     """4 steps in each of 3 epochs."""
     data = {"name": "synthetic", "classes": 4, "pixels": 8, "train_images": 64, "test_images": 24, "crop_padding": 1}
-    training = {"epochs": 3, "batch_size": 16, "lr": 0.5, "warmup_epochs": 0.5}
+    training = {"epochs": 3, "batch_size": 16, "lr_per_256": 0.5, "warmup_epochs": 0.5}
     return {"seed": 3, "data": data, "model": NF, "train": training, **changes}
 
 
@@ -215,7 +215,7 @@ def test_a_run_that_diverges_has_no_numbers_and_says_why(tmp_path: Path) -> None
     complaints: list[str] = []
     options = task(
         model={**NF, "convolution": "he"},
-        train={"epochs": 3, "batch_size": 16, "lr": 1e20, "warmup_epochs": 0.0},
+        train={"epochs": 3, "batch_size": 16, "lr_per_256": 1e20, "warmup_epochs": 0.0},
         smoothness={**SCHEDULE, "steps": [0, 1, 2]},
     )
     outcome = execute(options, tmp_path, complain=complaints.append)

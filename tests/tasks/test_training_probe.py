@@ -30,7 +30,7 @@ BN = {"name": "bn_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"}
 def task(**changes: Any) -> TrainTask:
     """4 steps in each of 3 epochs."""
     data = {"name": "synthetic", "classes": 4, "pixels": 8, "train_images": 64, "test_images": 24, "crop_padding": 1}
-    train = {"epochs": 3, "batch_size": 16, "lr": 0.5, "warmup_epochs": 0.5}
+    train = {"epochs": 3, "batch_size": 16, "lr_per_256": 0.5, "warmup_epochs": 0.5}
     return TrainTask.model_validate({"seed": 3, "data": data, "model": NF, "train": train, "probe": PROBE, **changes})
 
 
@@ -78,7 +78,7 @@ def by_hooks(model: nn.Module, x: Tensor) -> np.ndarray:
 
 
 def test_rows_are_those_of_a_plain_loop_at_the_asked_steps(tmp_path: Path) -> None:
-    options = task(train={"epochs": 3, "batch_size": 16, "lr": 8.0, "warmup_epochs": 0.5})
+    options = task(train={"epochs": 3, "batch_size": 16, "lr_per_256": 8.0, "warmup_epochs": 0.5})
     execute(options, tmp_path)
     dataset = load(options.data)
     images = dataset.train.images.double() / 255
@@ -176,7 +176,7 @@ def test_an_overflow_is_said_and_training_goes_on(tmp_path: Path) -> None:
     complaints: list[str] = []
     options = task(
         model={**NF, "convolution": "he"},
-        train={"epochs": 3, "batch_size": 16, "lr": 1e20, "warmup_epochs": 0.0},
+        train={"epochs": 3, "batch_size": 16, "lr_per_256": 1e20, "warmup_epochs": 0.0},
         probe={"steps": [0, 1, 2], "images": 8},
     )
     outcome = execute(options, tmp_path, complain=complaints.append)

@@ -128,7 +128,7 @@ def task(**train: Any) -> TrainTask:
             "seed": 3,
             "data": {"name": "synthetic", "classes": 4, "pixels": 8, "train_images": 32, "test_images": 8},
             "model": {"name": "nf_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"},
-            "train": {"epochs": 2, "batch_size": 16, "lr": 4.0, "warmup_epochs": 0.0, **train},
+            "train": {"epochs": 2, "batch_size": 16, "lr_per_256": 4.0, "warmup_epochs": 0.0, **train},
         }
     )
 

@@ -52,9 +52,9 @@ def assert_close(folder: Path, other: Path, rtol: float) -> None:
         assert mine == pytest.approx(theirs, rel=rtol)
 
 
-@pytest.mark.parametrize("micro_batches", [1, 4, 8])
-def test_without_batch_norm_two_train_as_one(two: pair.Pair, tmp_path: Path, micro_batches: int) -> None:
-    options = task(train={**EVERYTHING, "micro_batches": micro_batches})
+@pytest.mark.parametrize("grad_accum_steps", [1, 4, 8])
+def test_without_batch_norm_two_train_as_one(two: pair.Pair, tmp_path: Path, grad_accum_steps: int) -> None:
+    options = task(train={**EVERYTHING, "grad_accum_steps": grad_accum_steps})
     single = alone(options, tmp_path / "one")
     first, second = two(pair.train, options, tmp_path / "two")
     assert_close(tmp_path / "two", tmp_path / "one", rtol=1e-4)
@@ -64,7 +64,7 @@ def test_without_batch_norm_two_train_as_one(two: pair.Pair, tmp_path: Path, mic
 
 
 def test_parts_may_be_divided_where_statistics_do_not_matter(two: pair.Pair, tmp_path: Path) -> None:
-    options = task(train={"batch_size": 12, "micro_batches": 3})  # each process has one part and a half
+    options = task(train={"batch_size": 12, "grad_accum_steps": 3})  # each process has one part and a half
     alone(options, tmp_path / "one")
     two(pair.train, options, tmp_path / "two")
     assert_close(tmp_path / "two", tmp_path / "one", rtol=1e-4)
@@ -73,7 +73,7 @@ def test_parts_may_be_divided_where_statistics_do_not_matter(two: pair.Pair, tmp
 @pytest.mark.parametrize("model", [REGULARISED, {"name": "bn_resnet"}], ids=["dropout", "batch_norm"])
 def test_micro_batches_are_the_same_whoever_has_them(two: pair.Pair, tmp_path: Path, model: dict[str, Any]) -> None:
     model = {"blocks": [1, 1], "width": 0.0625, "stem": "small", **model}
-    options = task(model=model, train={**EVERYTHING, "micro_batches": 2})
+    options = task(model=model, train={**EVERYTHING, "grad_accum_steps": 2})
     alone(options, tmp_path / "one")
     two(pair.train, options, tmp_path / "two")
     assert_close(tmp_path / "two", tmp_path / "one", rtol=1e-4)
@@ -111,7 +111,7 @@ def test_two_continue_what_one_began(two: pair.Pair, tmp_path: Path) -> None:
 
 
 def test_both_diverge_at_the_same_step(two: pair.Pair, tmp_path: Path) -> None:
-    options = task(train={"lr": 1e20, "warmup_epochs": 0.0})
+    options = task(train={"lr_per_256": 1e20, "warmup_epochs": 0.0})
     single = alone(options, tmp_path / "one")
     steps = [final["diverged_at_step"] for final in two(pair.train, options, tmp_path / "two")]
     assert steps == [single["diverged_at_step"]] * 2
@@ -158,10 +158,10 @@ def test_what_does_not_divide_is_refused() -> None:
     normalised, free = (create(name, blocks=[1, 1], width=0.0625) for name in ("bn_resnet", "nf_resnet"))
     with pytest.raises(InputError, match="batch_size: 100 does not divide by 8 processes"):
         check_division(free, TrainOptions(batch_size=100), 8)
-    with pytest.raises(InputError, match=r"statistics .*: set train.micro_batches to a multiple of 8"):
-        check_division(normalised, TrainOptions(micro_batches=4), 8)
-    check_division(free, TrainOptions(micro_batches=4), 8)
-    check_division(normalised, TrainOptions(micro_batches=16), 8)
+    with pytest.raises(InputError, match=r"statistics .*: set train.grad_accum_steps to a multiple of 8"):
+        check_division(normalised, TrainOptions(grad_accum_steps=4), 8)
+    check_division(free, TrainOptions(grad_accum_steps=4), 8)
+    check_division(normalised, TrainOptions(grad_accum_steps=16), 8)
 
 
 def test_variables_that_make_no_sense_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def test_the_gpu_agrees_with_the_cpu(tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_train_as_one_and_continue(tmp_path: Path) -> None:
     options = task(
-        train={"epochs": 20, "micro_batches": 2},
+        train={"epochs": 20, "grad_accum_steps": 2},
         model={"name": "bn_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"},
     )
     single = execute_on("cuda:0", options, tmp_path / "one")

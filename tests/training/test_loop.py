@@ -36,7 +36,7 @@ def task(**changes: Any) -> TrainTask:
             "crop_padding": 1,
         },
         "model": {"name": "nf_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"},
-        "train": {"epochs": 3, "batch_size": 16, "lr": 0.5, "warmup_epochs": 0.5},
+        "train": {"epochs": 3, "batch_size": 16, "lr_per_256": 0.5, "warmup_epochs": 0.5},
     }
     for key, value in changes.items():
         config[key] = {**config[key], **value} if isinstance(value, dict) and value.keys() != {"name"} else value
@@ -100,7 +100,7 @@ def test_equals_a_plain_loop(tmp_path: Path) -> None:
 
 
 def test_it_learns(tmp_path: Path) -> None:
-    options = task(data={"train_images": 1024}, model={"width": 0.125}, train={"epochs": 5, "lr": 1.0})
+    options = task(data={"train_images": 1024}, model={"width": 0.125}, train={"epochs": 5, "lr_per_256": 1.0})
     assert execute(options, tmp_path / "run").final["top1"] > 80  # chance is 25
 
 
@@ -111,9 +111,9 @@ def test_it_learns(tmp_path: Path) -> None:
         {"train": {"precision": "bfloat16"}},
         {"train": {"ema_decay": 0.9, "evaluate_every": 2}},
         {"model": {"name": "bn_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"}},
-        {"train": {"micro_batches": 2, "ema_decay": 0.9}, "model": {"dropout": 0.5, "stochastic_depth": 0.5}},
+        {"train": {"grad_accum_steps": 2, "ema_decay": 0.9}, "model": {"dropout": 0.5, "stochastic_depth": 0.5}},
     ],
-    ids=["float32", "bfloat16", "ema", "bn", "micro_batches"],
+    ids=["float32", "bfloat16", "ema", "bn", "grad_accum_steps"],
 )
 def test_stopped_at_any_step_it_ends_with_the_same_bits(tmp_path: Path, changes: dict[str, Any]) -> None:
     options = task(**changes)
@@ -157,7 +157,7 @@ def test_other_data_than_the_checkpoints_are_refused(tmp_path: Path) -> None:
 
 
 def test_divergence_is_a_result_with_its_step(tmp_path: Path) -> None:
-    outcome = execute(task(train={"lr": 1e20, "warmup_epochs": 0.0}), tmp_path / "run")
+    outcome = execute(task(train={"lr_per_256": 1e20, "warmup_epochs": 0.0}), tmp_path / "run")
     assert outcome.status == "diverged"
     assert outcome.final["top1"] is None
     # The first step still sees the initial weights; what it does to them shows in the loss of a later one.

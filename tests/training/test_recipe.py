@@ -34,7 +34,7 @@ def test_the_papers_schedule() -> None:
 def test_the_schedule_rises_then_falls_and_never_exceeds_its_peak(
     epochs: int, steps: int, batch: int, warmup: float
 ) -> None:
-    options = TrainOptions(epochs=epochs, batch_size=batch, lr=0.1, warmup_epochs=warmup * epochs)
+    options = TrainOptions(epochs=epochs, batch_size=batch, lr_per_256=0.1, warmup_epochs=warmup * epochs)
     rates = [learning_rate(step, steps, options) for step in range(epochs * steps)]
     top = rates.index(max(rates))
     assert max(rates) <= 0.1 * batch / 256 * (1 + 1e-12)
@@ -70,14 +70,14 @@ def test_weights_decay_and_nothing_else_does() -> None:
 
 def test_all_decays_on_request() -> None:
     model = create("nf_resnet", blocks=[1, 1], width=0.125)
-    optimizer = make_optimizer(model, TrainOptions(decay_all=True, weight_decay=0.01))
+    optimizer = make_optimizer(model, TrainOptions(decay_norm_and_bias=True, weight_decay=0.01))
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] == 0.01 for p in group["params"]}
     assert decayed == {id(parameter) for parameter in model.parameters()}
 
 
 def test_the_optimiser_is_nesterov_with_coupled_decay() -> None:
     layer = torch.nn.Linear(3, 2).double()
-    options = TrainOptions(lr=0.7, batch_size=256, weight_decay=0.01)
+    options = TrainOptions(lr_per_256=0.7, batch_size=256, weight_decay=0.01)
     optimizer = make_optimizer(layer, options)
     weight, velocity = layer.weight.detach().clone(), torch.zeros(2, 3, dtype=torch.float64)
     for seed in range(4):

@@ -23,7 +23,7 @@ FLOAT64 = torch.autocast("cpu", torch.bfloat16, enabled=False)
 
 
 def options(**changes: Any) -> TrainOptions:
-    settings: dict[str, Any] = {"epochs": 1, "batch_size": 12, "lr": 4.0, "warmup_epochs": 0.0}
+    settings: dict[str, Any] = {"epochs": 1, "batch_size": 12, "lr_per_256": 4.0, "warmup_epochs": 0.0}
     return TrainOptions.model_validate(settings | changes)
 
 
@@ -55,12 +55,12 @@ def assert_same(a: nn.Module, b: nn.Module) -> None:
         torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("micro_batches", [2, 3, 12])
+@pytest.mark.parametrize("grad_accum_steps", [2, 3, 12])
 @pytest.mark.parametrize("name", ["nf_resnet", "skipinit_resnet", "fixup_resnet"])
-def test_without_batch_norm_micro_batches_change_nothing(name: str, micro_batches: int) -> None:
+def test_without_batch_norm_micro_batches_change_nothing(name: str, grad_accum_steps: int) -> None:
     settings = {"clip_factor": 0.05, "ema_decay": 0.9, "weight_decay": 1e-2}
     whole, found = train(network(name), options(**settings))
-    cut, parts = train(network(name), options(**settings, micro_batches=micro_batches))
+    cut, parts = train(network(name), options(**settings, grad_accum_steps=grad_accum_steps))
     assert_same(whole.model, cut.model)
     assert whole.ema is not None
     assert cut.ema is not None
@@ -71,7 +71,7 @@ def test_without_batch_norm_micro_batches_change_nothing(name: str, micro_batche
 
 def test_batch_norm_has_the_statistics_of_a_part() -> None:
     """Against the sum over the parts written out, each with a copy of the network as it was before the step."""
-    settings = options(micro_batches=3, ema_decay=0.9)
+    settings = options(grad_accum_steps=3, ema_decay=0.9)
     reference = network("bn_resnet")
     optimizer = make_optimizer(reference, settings)
     trained, _ = train(network("bn_resnet"), settings)
@@ -97,7 +97,7 @@ def test_batch_norm_has_the_statistics_of_a_part() -> None:
 
 
 def test_dropout_draws_depend_on_the_part_alone() -> None:
-    name, settings = "nf_resnet", options(micro_batches=2)
+    name, settings = "nf_resnet", options(grad_accum_steps=2)
     results = []
     for before in (1, 2):
         model = network(name, dropout=0.5, stochastic_depth=0.5, skipinit_gain=1.0)
@@ -113,8 +113,8 @@ def test_soft_targets_are_a_smoothed_mixture() -> None:
     targets = torch.rand(12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     targets /= targets.sum(1, keepdim=True)
     for smoothing in (0.0, 0.1):
-        for micro_batches in (1, 3):
-            settings = options(label_smoothing=smoothing, micro_batches=micro_batches)
+        for grad_accum_steps in (1, 3):
+            settings = options(label_smoothing=smoothing, grad_accum_steps=grad_accum_steps)
             model = network("nf_resnet")
             x, _ = batch(0)
             logits = copy.deepcopy(model)(x)
@@ -154,12 +154,12 @@ def test_the_average_follows_the_authors_recursion() -> None:
     assert not any(parameter.requires_grad for parameter in average.model.parameters())
 
 
-@given(data=st.data(), size=st.integers(1, 8), micro_batches=st.integers(1, 8))
-def test_rows_are_cut_where_micro_batches_are(data: st.DataObject, size: int, micro_batches: int) -> None:
-    total = size * micro_batches
+@given(data=st.data(), size=st.integers(1, 8), grad_accum_steps=st.integers(1, 8))
+def test_rows_are_cut_where_micro_batches_are(data: st.DataObject, size: int, grad_accum_steps: int) -> None:
+    total = size * grad_accum_steps
     start = data.draw(st.integers(0, total - 1))
     stop = data.draw(st.integers(start + 1, total))
-    settings = options(batch_size=total, micro_batches=micro_batches, lr=1.0)
+    settings = options(batch_size=total, grad_accum_steps=grad_accum_steps, lr_per_256=1.0)
     found = []
     for part in cut(settings, range(start, stop)):
         rows = list(range(start, stop))[part.rows]
@@ -171,5 +171,5 @@ def test_rows_are_cut_where_micro_batches_are(data: st.DataObject, size: int, mi
 
 
 def test_batches_divide_into_micro_batches() -> None:
-    with pytest.raises(ValueError, match=r"batch_size \(12\) must be a multiple of micro_batches \(5\)"):
-        options(micro_batches=5)
+    with pytest.raises(ValueError, match=r"batch_size \(12\) must be a multiple of grad_accum_steps \(5\)"):
+        options(grad_accum_steps=5)
