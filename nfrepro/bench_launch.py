@@ -146,7 +146,7 @@ def _write_finished(results: Path, runs: Sequence[Run]) -> None:
     for run in runs:
         folder = store.run_folder(results, run)
         folder.mkdir(parents=True)
-        record = {"id": run.id, "task": run.task, "config": run.config, **final, "provenance": provenance()}
+        record = {**store.description_of(run), **final, "provenance": provenance()}
         (folder / store.RECORD).write_text(json.dumps(record, indent=1) + "\n")
         epochs = range(1, run.config["train"]["epochs"] + 1)
         (folder / store.METRICS).write_text("".join(json.dumps({"epoch": epoch, **row}) + "\n" for epoch in epochs))

@@ -42,17 +42,11 @@ def begin(run: Run, folder: Path, processes: int, earlier: dict[str, Any] | None
     earlier = earlier or {}
     record = {
         "version": store.RECORD_VERSION,
-        "id": run.id,
-        "experiment": run.experiment,
-        "scale": run.scale,
-        "task": run.task,
+        **store.description_of(run),
         "status": "running",
         "started": earlier.get("started", _now()),
         "finished": None,
         "executions": earlier.get("executions", 0) + 1,
-        "config": run.config,
-        "outside_id": list(run.outside_id),
-        "old_names": run.old_names,
         "final": None,
         "error": None,
         "provenance": provenance() | {"processes": processes},

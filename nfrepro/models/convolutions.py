@@ -203,7 +203,26 @@ def init_lecun_normal(weight: Tensor, scale: float = 1.0) -> None:
     nn.init.normal_(weight, std=(scale / weight[0].numel()) ** 0.5)
 
 
+# Standard deviation and variance of a unit normal cut at two deviations.
+CUT_DEVIATION = 0.87962566103423978
+CUT_VARIANCE = CUT_DEVIATION**2
+
+
 def init_truncated_normal(weight: Tensor, scale: float = 1.0) -> None:
-    """Normal cut at two standard deviations, with variance scale / fan_in after the cut, in place (Haiku's default)."""
-    std = (scale / weight[0].numel()) ** 0.5 / 0.87962566103423978
+    """Normal cut at two standard deviations, with variance scale / fan_in after the cut, in place.
+
+    That is Haiku's `VarianceScaling(scale, "fan_in", "truncated_normal")`.
+    """
+    _init_cut_normal(weight, (scale / weight[0].numel()) ** 0.5 / CUT_DEVIATION)
+
+
+def init_haiku_default(weight: Tensor) -> None:
+    """Normal of deviation 1 / sqrt(fan_in), cut at two deviations, in place: variance 0.774 / fan_in after the cut.
+
+    The default of Haiku's `Conv2D` and `Linear`, which does not make up for the cut.
+    """
+    _init_cut_normal(weight, weight[0].numel() ** -0.5)
+
+
+def _init_cut_normal(weight: Tensor, std: float) -> None:
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)

@@ -1,5 +1,6 @@
 """What a network costs, counted by sending images without data through it: nothing is computed or allocated."""
 
+import math
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -43,6 +44,42 @@ def count_cost(options: Options, classes: int, channels: int, pixels: int) -> Ne
             added = _count(_with_blocks(options, one_more), classes, channels, pixels).plus(shallow, times=-1)
             cost = cost.plus(added, times=count - BLOCKS_UNLIKE)
     return cost
+
+
+def count_authors_multiply_adds(options: Options, classes: int, channels: int, height: int, width: int) -> float:
+    """Multiply-adds of one image forward, as the authors count them (their `count_flops`; code: base.py).
+
+    They do not round the odd sizes that a stride leaves. In their ResNets they leave out the max pool, which counts
+    everything behind it four times over, and divide by the stride of a shortcut twice. Convolutions and linear layers
+    only.
+    """
+    with torch.device("meta"):
+        model = build(options, classes, channels).eval()
+        x = torch.empty(1, channels, height, width)
+    pooled = 2 if getattr(getattr(model, "stem_shape", None), "max_pool", False) else 1
+    shortcuts = {module for name, module in model.named_modules() if name.endswith("conv_shortcut")}
+    total = 0.0
+
+    def count(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        if isinstance(module, nn.Linear):
+            total += module.in_features * module.out_features
+            return
+        assert isinstance(module, nn.Conv2d)
+        after_pool = 1 if module is model.initial_conv else pooled
+        positions = 1.0
+        for size, left in zip((height, width), output.shape[2:], strict=True):
+            halvings = next(count for count in range(32) if -(-size // 2**count) == left)
+            positions *= size / 2**halvings * after_pool
+        twice = math.prod(module.stride) if module in shortcuts else 1
+        total += positions * module.weight.numel() / twice
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        model(x)
+    return total
 
 
 def _with_blocks(options: Options, blocks: tuple[int, ...]) -> Options:

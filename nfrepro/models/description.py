@@ -8,7 +8,7 @@ from typing import Any
 from nfrepro.errors import InputError
 from nfrepro.models import nf_resnet, nfnet, regnet, resnet
 from nfrepro.models.activations import ACTIVATIONS
-from nfrepro.models.convolutions import FLOOR, Standardization
+from nfrepro.models.convolutions import CUT_VARIANCE, FLOOR, Standardization
 from nfrepro.models.efficientnet_options import EfficientNetOptions
 from nfrepro.models.fully_connected_options import FullyConnectedOptions
 from nfrepro.models.nfnet_options import VARIANTS as NFNET_VARIANTS
@@ -207,12 +207,12 @@ def _bn_resnet(options: BNResNetOptions, in_channels: int) -> NetworkDescription
         "bn_relu_conv": "batch_before_activation",
         "relu_bn_conv": "batch_after_activation",
     }
-    kind = _plain(INIT_SCALE[options.conv_init])
+    kind = _plain(INIT_SCALE[options.conv_init] or CUT_VARIANCE)
     return _preactivation(kind, order[options.order], options, in_channels)
 
 
 def _skipinit_resnet(options: SkipInitResNetOptions, in_channels: int) -> NetworkDescription:
-    return _preactivation(_plain(1.0), "none", options, in_channels).with_skip_gain(0.0)
+    return _preactivation(_plain(CUT_VARIANCE), "none", options, in_channels).with_skip_gain(0.0)
 
 
 def _nf_resnet(options: NFResNetOptions, in_channels: int) -> NetworkDescription:
@@ -233,9 +233,8 @@ def _nf_resnet(options: NFResNetOptions, in_channels: int) -> NetworkDescription
         stem=stem,
         blocks=tuple(
             replace(
-                block,
+                block.with_beta(1.0 if options.beta == "off" else scale.beta, options.beta_at),
                 alpha=options.alpha,
-                beta=1.0 if options.beta == "off" else scale.beta,
                 skip_gain=_skip_gain(options),
                 squeeze_excite=None if after is None else SqueezeExcite(after, options.squeeze_excite_gain),
             )
@@ -246,9 +245,8 @@ def _nf_resnet(options: NFResNetOptions, in_channels: int) -> NetworkDescription
 
 
 def _fixup_resnet(options: FixUpResNetOptions, in_channels: int) -> NetworkDescription:
-    """Weights are scaled by the width that comes out, and the last of each branch are 0."""
-    size, channels = resnet.STEMS[options.stem].kernel_size, resnet.stem_channels(options)
-    stem = _stem(options, lambda layer: _plain(2.0 * layer.fan_in / (channels * size**2))(layer), in_channels)
+    """Weights of blocks are scaled by the width that comes out, and the last of each branch are 0."""
+    stem = _stem(options, _plain(CUT_VARIANCE), in_channels)
     blocks = tuple(
         BlockDescription(
             stage=shape.stage + 1,
@@ -282,9 +280,8 @@ def _nf_regnet(options: NFRegNetOptions, in_channels: int) -> NetworkDescription
         stem=replace(stem, convolutions=(first,)),
         blocks=tuple(
             replace(
-                block,
+                block.with_beta(scale.beta, options.beta_at),
                 alpha=options.alpha,
-                beta=scale.beta,
                 skip_gain=_skip_gain(options),
                 squeeze_excite=SqueezeExcite(after=1, gain=options.squeeze_excite_gain),
             )
@@ -346,10 +343,9 @@ def _nfnet(options: NFNetOptions, in_channels: int) -> NetworkDescription:
                     shortcut=kind(_Layer(shape.in_channels)) if shape.has_projection else None,
                     shortcut_pools=shape.stride > 1,
                     alpha=options.alpha,
-                    beta=scale.beta,
                     skip_gain=_skip_gain(options),
                     squeeze_excite=SqueezeExcite(after=3, gain=options.squeeze_excite_gain),
-                )
+                ).with_beta(scale.beta, options.beta_at)
             )
     return NetworkDescription(
         activation=activation.function,

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from nfrepro.errors import InputError
-from nfrepro.models.convolutions import Conv2d, init_truncated_normal
+from nfrepro.models.convolutions import Conv2d, init_haiku_default, init_truncated_normal
 
 
 class Network(nn.Module):
@@ -28,20 +28,27 @@ class Network(nn.Module):
         nn.init.normal_(self.linear.weight, std=std) if std else nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def init_plain_convolutions(self, scale: float = 1.0) -> None:
-        """Every convolution as Haiku does by default: truncated normal, variance scale / fan_in; biases 0."""
+    def init_plain_convolutions(self, scale: float | None = 1.0) -> None:
+        """Every convolution: truncated normal of variance scale / fan_in, Haiku's default for None; biases 0."""
         for module in self.modules():
             if isinstance(module, Conv2d):
-                init_truncated_normal(module.weight, scale)
+                if scale is None:
+                    init_haiku_default(module.weight)
+                else:
+                    init_truncated_normal(module.weight, scale)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.linear(self.dropout(self.forward_pool(x)))
+        return self.classify(self.forward_pool(x))
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Logits [N, num_classes] of pooled features [N, C]."""
+        out: Tensor = self.linear(self.dropout(pooled))
         return out
 
     def forward_pool(self, x: Tensor) -> Tensor:
-        """The pooled features that dropout and classifier see, [N, C]."""
+        """The pooled features, [N, C]."""
         return self.forward_head(self.forward_features(x)[-1])
 
     def forward_features(self, x: Tensor) -> list[Tensor]:

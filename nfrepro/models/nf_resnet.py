@@ -43,10 +43,10 @@ class NFResNet(ResNet):
 class NFBlock(NormalizerFreeBlock):
     """x + alpha * skip_gain * f(x / beta), f = (activation, 1x1, activation, 3x3, activation, 1x1).
 
-    beta and gamma act on the activated signal, as in the authors' code: for ReLU-like activations that equals
-    f(x / beta); for others, such as SiLU, it does not. They are constants, so they act through the weights that the
-    signal meets next. In a transition block the shortcut takes the activated, scaled signal too: this resets the
-    variance to 1 there.
+    gamma and, by default, beta act on the activated signal, as in the authors' code: for ReLU-like activations that
+    equals f(x / beta); for others, such as SiLU, it does not (`beta_at`). They are constants, so they act through the
+    weights that the signal meets next. In a transition block the shortcut takes the activated, scaled signal too: this
+    resets the variance to 1 there.
     """
 
     def __init__(self, options: NFResNetOptions, shape: BlockShape, beta: float) -> None:
@@ -54,7 +54,7 @@ class NFBlock(NormalizerFreeBlock):
         self.activation = ACTIVATIONS[options.activation].function
         self.overwriting_activation = ACTIVATIONS[options.activation].overwriting  # of what a convolution made
         self.gamma = gammas(options)[0] * gammas(options)[1]  # once for each activation, wherever it acts
-        self.beta = beta
+        self.set_beta(beta, options.beta_at)
         self.alpha = options.alpha
         width = shape.bottleneck
         self.conv0 = convolution(options, shape.in_channels, width, 1)
@@ -102,7 +102,7 @@ def squeeze_excite(options: NFResNetOptions, shape: BlockShape) -> SqueezeExcite
         return None
     channels = shape.out_channels if options.squeeze_excite == "end" else shape.bottleneck
     hidden = max(1, int(shape.out_channels * SQUEEZE_EXCITE_RATIO))
-    return SqueezeExcite(channels, hidden, options.squeeze_excite_gain)
+    return SqueezeExcite(channels, hidden, options.squeeze_excite_gain, options.squeeze_excite_init)
 
 
 def gammas(options: NFResNetOptions) -> tuple[float, float]:

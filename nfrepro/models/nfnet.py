@@ -112,7 +112,8 @@ class NFNetBlock(NormalizerFreeBlock):
 
     f = (activation, 1x1, activation, grouped 3x3, activation, grouped 3x3, activation, 1x1, squeeze-excite).
 
-    beta and gamma act on the activated signal, as in the authors' code, and through the weights that it meets next. In
+    gamma and, by default, beta act on the activated signal, as in the authors' code, and through the weights that it
+    meets next. In
     a transition block the shortcut is a 1x1 convolution of the activated, scaled signal, behind a 2x2 average pool
     where the resolution changes: the pool does not keep the variance, it leaves 1/4 where pixels are independent.
     """
@@ -122,14 +123,16 @@ class NFNetBlock(NormalizerFreeBlock):
         activation = ACTIVATIONS[options.activation]
         self.activation = activation.function
         self.gamma = activation.gamma(options.gamma)  # once for each activation, wherever it acts
-        self.beta = beta
+        self.set_beta(beta, options.beta_at)
         self.alpha = options.alpha
         inner, how = shape.inner_channels, standardization(options)
         self.conv0 = ScaledWSConv2d(shape.in_channels, inner, 1, standardization=how)
         self.conv1 = ScaledWSConv2d(inner, inner, 3, shape.stride, options.padding, shape.groups, how)
         self.conv1b = ScaledWSConv2d(inner, inner, 3, 1, options.padding, shape.groups, how)
         self.conv2 = ScaledWSConv2d(inner, shape.out_channels, 1, standardization=how)
-        self.squeeze_excite = SqueezeExcite(shape.out_channels, shape.hidden_channels, options.squeeze_excite_gain)
+        self.squeeze_excite = SqueezeExcite(
+            shape.out_channels, shape.hidden_channels, options.squeeze_excite_gain, options.squeeze_excite_init
+        )
         self.shortcut_pools = shape.stride > 1
         self.conv_shortcut = None
         if shape.has_projection:

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from nfrepro.models.activation_names import ActivationName
-from nfrepro.options import Options
+from nfrepro.options import Options, added
 
 VariantName = Literal["f0", "f1", "f2"]
 
@@ -66,6 +66,12 @@ class NFNetOptions(Options):
     squeeze_excite_ratio: float = Field(default=0.5, gt=0)
     # Factor of the squeeze-excite gates, which are about 1/2 at first: 2 keeps the variance (code).
     squeeze_excite_gain: float = Field(default=2.0, gt=0)
+    # Where the division by beta acts: on the activated signal, gamma g(x) / beta (code), or on the block's input,
+    # f(x / beta) (the paper's formula).
+    beta_at: Literal["activation", "input"] = added("activation")
+    # Initial weights of squeeze-excite, normal cut at two deviations: lecun has variance 1 / fan-in (ours); haiku has
+    # 0.774 / fan-in, the default of the code.
+    squeeze_excite_init: Literal["lecun", "haiku"] = added("lecun")
     # Stochastic depth: block i of L, from 0, loses its branch with probability rate * i / L (code; rate of its runs).
     stochastic_depth: float = Field(default=0.25, ge=0, lt=1)
     # Divide kept branches by the probability to keep: false in the code, true in torchvision and timm.

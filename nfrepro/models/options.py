@@ -14,7 +14,7 @@ from nfrepro.models.efficientnet_options import EfficientNetOptions
 from nfrepro.models.fully_connected_options import FullyConnectedOptions
 from nfrepro.models.nfnet_options import NFNetOptions
 from nfrepro.models.regnet_options import BNRegNetOptions, NFRegNetOptions
-from nfrepro.options import Options
+from nfrepro.options import Options, added
 
 # Residual blocks in each stage, by depth (code: nf_resnet.py, variant_dict). 26 is not the paper's: the smallest
 # bottleneck network with four stages, for laptops.
@@ -97,6 +97,13 @@ class NFResNetOptions(ResNetOptions):
     squeeze_excite: Literal["none", "end", "middle"] = "none"
     # Factor of its gates: 2 keeps the variance (paper).
     squeeze_excite_gain: float = Field(default=2.0, gt=0)
+    # Where the division by beta acts: on the activated signal, gamma g(x) / beta (code), or on the block's input,
+    # f(x / beta) (the paper's formula). The same for ReLU-like activations; they differ for SiLU, whose gamma holds at
+    # unit variance only.
+    beta_at: Literal["activation", "input"] = added("activation")
+    # Initial weights of squeeze-excite, normal cut at two deviations: lecun has variance 1 / fan-in (ours); haiku has
+    # 0.774 / fan-in, the default of the code.
+    squeeze_excite_init: Literal["lecun", "haiku"] = added("lecun")
 
     @property
     def label(self) -> str:
@@ -110,9 +117,11 @@ class BNResNetOptions(ResNetOptions):
     # bn_relu_conv: version 2 blocks (code: resnet.py); relu_bn_conv: the order that NF-ResNets imitate (figure 1);
     # v1: post-activation, BatchNorm after each convolution.
     order: Literal["bn_relu_conv", "relu_bn_conv", "v1"] = "bn_relu_conv"
-    # Variance of the initial weights times fan-in: lecun is 1, truncated normal (the code's default); he is 2, the
-    # value that figure 1 of the paper needs for bn_relu_conv (and lecun for relu_bn_conv).
-    conv_init: Literal["lecun", "he"] = "lecun"
+    # Initial weights, normal cut at two deviations, by their variance times fan-in: lecun is 1; he is 2, the value that
+    # figure 1 of the paper needs for bn_relu_conv (and lecun for relu_bn_conv); haiku is 0.774, the code's default,
+    # whose deviation of 1 / sqrt(fan-in) is from before the cut. BatchNorm makes up for the scale in the signal, not in
+    # the size of a step.
+    conv_init: Literal["lecun", "he", "haiku"] = "lecun"
 
 
 class GNWSResNetOptions(ResNetOptions):
@@ -133,12 +142,18 @@ class SkipInitResNetOptions(ResNetOptions):
     """Unnormalized ResNet version 2 with a scalar, 0 at first, at the end of each branch (arXiv 2002.10444; code)."""
 
     name: Literal["skipinit_resnet"] = "skipinit_resnet"
+    # Which network the name stands for. 2: equal to the code, with no bias in the stem's convolution and Haiku's
+    # default initial weights. Runs of 1, which had both otherwise, keep other ids.
+    revision: Literal[2] = 2
 
 
 class FixUpResNetOptions(ResNetOptions):
     """Post-activation ResNet with FixUp initialisation, scalar biases and multipliers (arXiv 1901.09321; code)."""
 
     name: Literal["fixup_resnet"] = "fixup_resnet"
+    # Which network the name stands for. 2: equal to the code, with bias1a on every shortcut and Haiku's default initial
+    # weights in the stem. Runs of 1, which had bias1a on projections only, keep other ids.
+    revision: Literal[2] = 2
 
 
 ModelOptions = Annotated[

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from nfrepro.models.activations import ACTIVATIONS
-from nfrepro.models.convolutions import Conv2d
+from nfrepro.models.convolutions import Conv2d, init_haiku_default
 from nfrepro.models.options import BNResNetOptions, FixUpResNetOptions
 from nfrepro.models.preactivation_resnet import INIT_SCALE
 from nfrepro.models.resnet import BlockShape, ResNet, block_shapes, stem_channels
@@ -71,7 +71,7 @@ class FixUpResNet(ResNet):
         self.activation = ACTIVATIONS[options.activation].function
         channels, size, stride = stem_channels(options), self.stem_shape.kernel_size, self.stem_shape.stride
         self.initial_conv = Conv2d(in_channels, channels, size, stride, options.padding)
-        nn.init.normal_(self.initial_conv.weight, std=(2.0 / (channels * size**2)) ** 0.5)
+        init_haiku_default(self.initial_conv.weight)
         self.bias_stem, self.bias_head = _scalar(0.0), _scalar(0.0)
         for shapes in block_shapes(options):
             self.stages.append(nn.Sequential(*[FixUpBlock(options, shape) for shape in shapes]))
@@ -81,11 +81,18 @@ class FixUpResNet(ResNet):
         return self.activation(self.initial_conv(x) + self.bias_stem)
 
     def forward_head(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3)) + self.bias_head
+        return x.mean((2, 3))
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        # The bias comes behind dropout (code: fixup_resnet.py).
+        return self.linear(self.dropout(pooled) + self.bias_head)  # type: ignore[no-any-return]
 
 
 class FixUpBlock(nn.Module):
-    """activation(shortcut + multiplier * f(x) + bias3b), f with scalar biases before convolutions and activations."""
+    """activation(shortcut + multiplier * f(x + bias1a) + bias3b), f with scalar biases around every layer.
+
+    The shortcut starts at x + bias1a, too (code: fixup_resnet.py).
+    """
 
     def __init__(self, options: FixUpResNetOptions, shape: BlockShape) -> None:
         super().__init__()
@@ -112,13 +119,14 @@ class FixUpBlock(nn.Module):
 
     def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and the residual branch before stochastic depth."""
-        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x + self.bias1a)
-        residual = self.residual_branch(x)
+        out = x + self.bias1a
+        shortcut = out if self.conv_shortcut is None else self.conv_shortcut(out)
+        residual = self.residual_branch(out)
         return self.activation(self.stochastic_depth(residual) + shortcut), residual
 
-    def residual_branch(self, x: Tensor) -> Tensor:
-        """The branch of the block input `x`, multiplier and last bias included."""
-        out = self.activation(self.conv0(x + self.bias1a) + self.bias1b)
+    def residual_branch(self, out: Tensor) -> Tensor:
+        """The branch of the block input plus bias1a, `out`; multiplier and last bias included."""
+        out = self.activation(self.conv0(out) + self.bias1b)
         out = self.activation(self.conv1(out + self.bias2a) + self.bias2b)
         return self.conv2(out + self.bias3a) * self.multiplier + self.bias3b  # type: ignore[no-any-return]
 

@@ -20,8 +20,8 @@ from nfrepro.models.options import (
 from nfrepro.models.residual import add_branch
 from nfrepro.models.resnet import BlockShape, ResNet, block_shapes, stem_channels
 
-# Variance of the initial weights times fan-in.
-INIT_SCALE = {"lecun": 1.0, "he": 2.0}
+# Variance of the initial weights times fan-in; None: Haiku's default.
+INIT_SCALE = {"lecun": 1.0, "he": 2.0, "haiku": None}
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class Kind:
     """What tells one family from another."""
 
     norm: Callable[[int], nn.Module]  # of the number of channels
-    init_scale: float
+    init_scale: float | None  # variance of the initial weights times fan-in; None: Haiku's default
     convolution: type[Conv2d] = Conv2d
     bias: bool = False
+    stem_bias: bool = False
     activation_first: bool = False  # ReLU-BN-Conv instead of BN-ReLU-Conv
     skip_gain: bool = False  # SkipInit
 
@@ -55,12 +56,13 @@ def gn_ws_resnet(options: GNWSResNetOptions, num_classes: int, in_channels: int)
 
 def unnormalized_resnet(options: UnnormalizedResNetOptions, num_classes: int, in_channels: int) -> ResNet:
     """Nothing in place of BatchNorm: the variance grows exponentially with depth."""
-    return PreactivationResNet(options, Kind(_nothing, 2.0, bias=True), num_classes, in_channels)
+    return PreactivationResNet(options, Kind(_nothing, 2.0, bias=True, stem_bias=True), num_classes, in_channels)
 
 
 def skipinit_resnet(options: SkipInitResNetOptions, num_classes: int, in_channels: int) -> ResNet:
-    """SkipInit: plain convolutions with bias and the code's default init; every branch begins at 0 (code)."""
-    return PreactivationResNet(options, Kind(_nothing, 1.0, bias=True, skip_gain=True), num_classes, in_channels)
+    """SkipInit: plain convolutions with bias, none in the stem, and Haiku's default init; every branch begins at 0
+    (code: skipinit_resnet.py)."""
+    return PreactivationResNet(options, Kind(_nothing, None, bias=True, skip_gain=True), num_classes, in_channels)
 
 
 class PreactivationResNet(ResNet):
@@ -69,7 +71,7 @@ class PreactivationResNet(ResNet):
     def __init__(self, options: ResNetOptions, kind: Kind, num_classes: int, in_channels: int) -> None:
         super().__init__(options)
         channels, size, stride = stem_channels(options), self.stem_shape.kernel_size, self.stem_shape.stride
-        self.initial_conv = kind.convolution(in_channels, channels, size, stride, options.padding, bias=kind.bias)
+        self.initial_conv = kind.convolution(in_channels, channels, size, stride, options.padding, bias=kind.stem_bias)
         for shapes in block_shapes(options):
             self.stages.append(nn.Sequential(*[PreactivationBlock(options, kind, shape) for shape in shapes]))
         self.final_norm = NormAndActivation(options, kind, shapes[-1].out_channels)

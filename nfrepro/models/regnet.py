@@ -119,7 +119,8 @@ class NFRegNet(RegNet):
 class NFRegNetBlock(NormalizerFreeBlock):
     """x + alpha * skip_gain * f(x / beta), f = (activation, 1x1, activation, grouped 3x3, SE, activation, 1x1).
 
-    beta and gamma act on the activated signal, as in the authors' code, and through the weights that it meets next.
+    gamma and, by default, beta act on the activated signal, as in the authors' code, and through the weights that it
+    meets next.
     Squeeze-excite stands between a convolution and an activation, where its input and output carry no scale of ours:
     nothing is moved across it. In a transition block the shortcut is a 2x2 average pool of the activated, scaled signal
     and a 1x1 convolution. The pool does not keep the variance: it leaves 1/4 where pixels are independent.
@@ -130,12 +131,14 @@ class NFRegNetBlock(NormalizerFreeBlock):
         activation = ACTIVATIONS[options.activation]
         self.activation = activation.function
         self.gamma = activation.gamma(options.gamma)  # once for each activation, wherever it acts
-        self.beta = beta
+        self.set_beta(beta, options.beta_at)
         self.alpha = options.alpha
         inner, how = shape.inner_channels, standardization(options)
         self.conv0 = ScaledWSConv2d(shape.in_channels, inner, 1, standardization=how)
         self.conv1 = ScaledWSConv2d(inner, inner, 3, shape.stride, options.padding, shape.groups, how)
-        self.squeeze_excite = SqueezeExcite(inner, shape.hidden_channels, options.squeeze_excite_gain)
+        self.squeeze_excite = SqueezeExcite(
+            inner, shape.hidden_channels, options.squeeze_excite_gain, options.squeeze_excite_init
+        )
         self.conv2 = ScaledWSConv2d(inner, shape.out_channels, 1, standardization=how)
         self.conv_shortcut = None
         if shape.stride > 1:
@@ -197,7 +200,7 @@ class BNRegNetBlock(nn.Module):
         self.conv0 = Conv2d(shape.in_channels, inner, 1)
         self.bn1 = nn.BatchNorm2d(inner)
         self.conv1 = Conv2d(inner, inner, 3, shape.stride, options.padding, groups=shape.groups)
-        self.squeeze_excite = SqueezeExcite(inner, shape.hidden_channels, gain=1.0)
+        self.squeeze_excite = SqueezeExcite(inner, shape.hidden_channels, 1.0, options.squeeze_excite_init)
         self.bn2 = nn.BatchNorm2d(inner)
         self.conv2 = Conv2d(inner, shape.out_channels, 1)
         self.conv_shortcut = Conv2d(shape.in_channels, shape.out_channels, 1) if shape.stride > 1 else None

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from nfrepro.models.activation_names import ActivationName
-from nfrepro.options import Options
+from nfrepro.options import Options, added
 
 VariantName = Literal["b0", "b1", "b2", "b3", "b4", "b5"]
 
@@ -51,6 +51,9 @@ class RegNetOptions(Options):
     expansion: float = Field(default=2.25, gt=0)
     # Hidden width of squeeze-excite over the inner width of the block (code).
     squeeze_excite_ratio: float = Field(default=0.5, gt=0)
+    # Initial weights of squeeze-excite, normal cut at two deviations: lecun has variance 1 / fan-in (ours); haiku has
+    # 0.774 / fan-in, the default of the code.
+    squeeze_excite_init: Literal["lecun", "haiku"] = added("lecun")
     # Nonlinearity g (code). Squeeze-excite keeps ReLU.
     activation: ActivationName = "silu"
     # Stochastic depth: block i of L, from 0, loses its branch with probability rate * i / L (code).
@@ -88,6 +91,9 @@ class NFRegNetOptions(RegNetOptions):
     ws_variance: Literal["population", "sample"] = "population"
     # Factor of the squeeze-excite gates, which are about 1/2 at first: 2 keeps the variance (paper).
     squeeze_excite_gain: float = Field(default=2.0, gt=0)
+    # Where the division by beta acts: on the activated signal, gamma g(x) / beta (code), or on the block's input,
+    # f(x / beta) (the paper's formula).
+    beta_at: Literal["activation", "input"] = added("activation")
 
     @property
     def label(self) -> str:

@@ -1,27 +1,32 @@
 """Parts that residual blocks share: squeeze-excite, stochastic depth, the average pool of a shortcut."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nfrepro.models.convolutions import init_truncated_normal
+from nfrepro.models.convolutions import init_haiku_default, init_truncated_normal
 
 
 class SqueezeExcite(nn.Module):
-    """Channel gates: x * gain * sigmoid(fc1(relu(fc0(mean(x))))), with Haiku's default initial weights.
+    """Channel gates: x * gain * sigmoid(fc1(relu(fc0(mean(x))))).
 
     The sigmoid is about 1/2 at initialisation, so that a gain of 2 keeps the variance (code: base.py, nf_regnet.py).
+    `init` is `haiku` for the code's initial weights, or `lecun`, whose deviation is larger by 1 / 0.88.
     """
 
-    def __init__(self, channels: int, hidden: int, gain: float) -> None:
+    def __init__(self, channels: int, hidden: int, gain: float, init: Literal["lecun", "haiku"]) -> None:
         super().__init__()
         self.fc0 = nn.Linear(channels, hidden)
         self.fc1 = nn.Linear(hidden, channels)
         self.gain = gain
         for linear in (self.fc0, self.fc1):
-            init_truncated_normal(linear.weight)
+            if init == "haiku":
+                init_haiku_default(linear.weight)
+            else:
+                init_truncated_normal(linear.weight)
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, output_scale: Tensor | float = 1.0) -> Tensor:
@@ -77,7 +82,8 @@ class NormalizerFreeBlock(nn.Module):
 
     activation: Callable[[Tensor], Tensor]
     gamma: float
-    beta: float
+    beta: float  # divides the activated input
+    input_beta: float  # divides the input itself; one of the two is 1
     alpha: float
     skip_gain: nn.Parameter | None
     stochastic_depth: StochasticDepth
@@ -87,15 +93,23 @@ class NormalizerFreeBlock(nn.Module):
         """What the branch is multiplied by before it meets the skip path."""
         return self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
 
+    def set_beta(self, beta: float, beta_at: Literal["activation", "input"]) -> None:
+        """Divides the activated input by `beta`, as the authors' code does, or the input, as in the paper's formula."""
+        self.beta, self.input_beta = (beta, 1.0) if beta_at == "activation" else (1.0, beta)
+
+    def activated(self, x: Tensor) -> Tensor:
+        """The activated block input, before gamma and a `beta` that acts behind the activation."""
+        return self.activation(x if self.input_beta == 1.0 else x / self.input_beta)
+
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
-        out = self.activation(x)
+        out = self.activated(x)
         residual = self.residual_branch(out, self.gamma / self.beta, self.branch_scale)
         return self.stochastic_depth(residual) + self.shortcut(x, out)  # type: ignore[no-any-return]
 
     def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and the residual branch before stochastic depth, SkipInit scalar and alpha."""
-        out = self.activation(x)
+        out = self.activated(x)
         residual = self.residual_branch(out, self.gamma / self.beta, 1.0)
         return add_branch(self.shortcut(x, out), residual, self.branch_scale, self.stochastic_depth), residual
 

@@ -9,7 +9,7 @@ A run is done when its run.json is valid and says `completed` or `diverged`; not
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,14 +109,14 @@ def id_config(record: dict[str, Any]) -> dict[str, Any]:
     return specs.id_config(record["config"], record.get("outside_id", ()), record.get("old_names", {}))
 
 
+def description_of(run: Run) -> dict[str, Any]:
+    """The entries of a record that say which run it is of."""
+    return {**asdict(run), "outside_id": list(run.outside_id)}
+
+
 def run_of(record: dict[str, Any]) -> Run:
     """The run that a record is about."""
-    keys = ("id", "experiment", "scale", "task", "config")
-    return Run(
-        **{key: record[key] for key in keys},
-        outside_id=record.get("outside_id", ()),
-        old_names=record.get("old_names", {}),
-    )
+    return Run(**{field.name: record[field.name] for field in fields(Run) if field.name in record})
 
 
 def _of_another_version(what: str, found: object, read: int) -> str:

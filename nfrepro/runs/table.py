@@ -22,8 +22,9 @@ _LONGEST = 80
 def overrides_suffix(overrides: Sequence[str]) -> str:
     """What tables and figures of a sweep with overrides have in their names, so that they replace no others.
 
-    Empty without overrides; `-seed=0-train.epochs=4` with two. Where that would not say them exactly, because characters
-    that file names should not have became `_`, or it is too long, a hash follows: `-model.blocks=_1_1_~5d2c3f0a`.
+    Empty without overrides; `-seed=0-train.epochs=4` with two. Where that would not say them exactly, because
+    characters that file names should not have became `_`, or it is too long, a hash follows:
+    `-model.blocks=_1_1_~5d2c3f0a`.
     """
     given = sorted(overrides)
     plain = re.sub(r"[^A-Za-z0-9_.=-]", "_", "".join(f"-{override}" for override in given))

@@ -94,8 +94,13 @@ class BlockDescription:
     shortcut_pools: bool = False  # a 2x2 average pool before the convolution of the shortcut
     alpha: float = 1.0
     beta: float = 1.0  # divides the activated signal (the authors' code)
+    input_beta: float = 1.0  # divides the signal before the activation (the paper's formula)
     skip_gain: float = 1.0  # SkipInit's scalar
     squeeze_excite: SqueezeExcite | None = None
+
+    def with_beta(self, beta: float, at: Literal["activation", "input"]) -> "BlockDescription":
+        """The same block with a division by `beta` behind the first activation, or before it."""
+        return replace(self, beta=beta) if at == "activation" else replace(self, input_beta=beta)
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,14 @@ class _Signal:
         """Of the signal itself."""
         return self.maps if self.function is None and self.pooled is None else self.moments(_identity)
 
+    def divided(self, beta: float) -> "_Signal":
+        """The signal over `beta`. Raises `InputError` for one that has an activation in it already."""
+        if beta == 1.0:
+            return self
+        if self.function is not None:
+            raise InputError("a beta before the activation of an activated signal is not predicted")
+        return replace(self, maps=self.maps.scaled(1.0 / beta))
+
     def activated(self, activation: Activation) -> "_Signal":
         return replace(self, function=activation if self.function is None else _composed(activation, self.function))
 
@@ -191,7 +204,8 @@ def _propagate(description: NetworkDescription) -> Iterator[tuple[BlockDescripti
     """Each block with the moments of its output and of its residual branch."""
     signal = _stem_output(description)
     for number, block in enumerate(description.blocks, start=1):
-        activated = signal.own_moments() if description.post_activation else _activated(description, signal)
+        entering = signal.divided(block.input_beta)
+        activated = signal.own_moments() if description.post_activation else _activated(description, entering)
         activated = activated.scaled(1.0 / block.beta)
         residual = _residual_branch(description, block, activated)
         shortcut = _shortcut(description, block, signal, activated)
@@ -306,8 +320,9 @@ def _check(description: NetworkDescription) -> None:
     for number, block in enumerate(description.blocks, start=1):
         if not block.branch:
             raise InputError(f"block {number} has no convolution in its branch")
-        if not block.beta > 0.0:
-            raise InputError(f"block {number} has beta {block.beta:g}: it must be positive")
+        for beta in (block.beta, block.input_beta):
+            if not beta > 0.0:
+                raise InputError(f"block {number} has beta {beta:g}: it must be positive")
         if description.post_activation and block.shortcut is None and block.branch[-1].scale * block.skip_gain != 0.0:
             raise InputError(f"block {number}: a branch that adds to an activated signal leaves it without a theory")
     convolutions = [c for block in description.blocks for c in (*block.branch, *filter(None, [block.shortcut]))]

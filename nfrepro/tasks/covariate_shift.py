@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from torch import nn
 
 from nfrepro import atomic
+from nfrepro.data.batches import test_batches
 from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.signal import layer_inputs, moment_shift
@@ -20,10 +22,14 @@ from nfrepro.tasks.job import Outcome, Surroundings
 from nfrepro.tasks.options import CovariateShiftTask
 from nfrepro.tasks.train import last_step, prepare, train
 from nfrepro.tasks.training_probe import training_probe
+from nfrepro.training.batch_norm import reestimate_averages
+from nfrepro.training.evaluation import evaluate
+from nfrepro.training.loop import EVALUATION_BATCH, TrainingSetup
 
 TABLE = "covariate_shift.csv"
 MOMENTS = "moments.csv"  # of every channel: large, and gone when the run is done
 SHIFTS = ("mean_shift", "std_shift", "constant")
+REESTIMATED = ("test_loss_reestimated", "test_top1_reestimated")
 
 
 def run(task: CovariateShiftTask, around: Surroundings) -> Outcome:
@@ -34,14 +40,20 @@ def run(task: CovariateShiftTask, around: Surroundings) -> Outcome:
     dataset, model = prepare(task, around)
     _check_steps(task, dataset)
     probe = training_probe(task.probe, dataset, task.seed, around, layer_inputs, MOMENTS)
-    noise = BatchNormNoise(model, task.noise, task.seed).before_step if task.noise else None
-    outcome = train(task, around, dataset, model, probe, noise)
+    noise = BatchNormNoise(model, task.noise, task.seed) if task.noise else None
+    outcome = train(task, around, dataset, model, probe, None if noise is None else noise.before_step)
     path = around.folder / MOMENTS
     table = shift_table(pd.read_csv(path) if path.exists() else pd.DataFrame())
     atomic.write_text(around.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    completed = outcome.status == "completed"
+    numbers: dict[str, float | None] = {**(final_numbers(table) if completed else dict.fromkeys(SHIFTS))}
+    if task.reestimate_batch_norm:
+        if noise is not None:
+            noise.strength = 0.0
+        numbers |= _reestimated(task, dataset, model) if completed else dict.fromkeys(REESTIMATED)
     return replace(
         outcome,
-        final=outcome.final | (final_numbers(table) if outcome.status == "completed" else dict.fromkeys(SHIFTS)),
+        final=outcome.final | numbers,
         discard_unfinished=partial(_discard, outcome, path),
     )
 
@@ -66,6 +78,15 @@ def shift_table(moments: pd.DataFrame) -> pd.DataFrame:
         parts.append(layers)
         before = at
     return pd.concat(parts, ignore_index=True).reindex(columns=columns)
+
+
+def _reestimated(task: CovariateShiftTask, dataset: Dataset, model: nn.Module) -> dict[str, float | None]:
+    """The test split with running averages of clean training images; `model` keeps them."""
+    autocast = TrainingSetup(dataset, task.data, task.train, task.seed).autocast
+    clean = test_batches(replace(dataset, test=dataset.train), EVALUATION_BATCH)
+    reestimate_averages(model, clean, autocast)
+    found = evaluate(model, test_batches(dataset, EVALUATION_BATCH), autocast)
+    return dict(zip(REESTIMATED, (found.loss, found.top1), strict=True))
 
 
 def final_numbers(table: pd.DataFrame) -> dict[str, float | None]:

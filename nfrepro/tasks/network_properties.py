@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nfrepro.data.probe_batch import gaussian_batch
 from nfrepro.errors import InputError
-from nfrepro.models.cost import count_cost
+from nfrepro.models.cost import count_authors_multiply_adds, count_cost
 from nfrepro.models.folding import fold
 from nfrepro.models.registry import build
 from nfrepro.models.resolution import test_pixels
@@ -22,7 +22,8 @@ CLASSES, CHANNELS = 1000, 3
 
 
 def run(task: NetworkPropertiesTask, around: Surroundings) -> Outcome:
-    """Differences are relative to the largest logit; multiply-adds are counted at the network's test resolution."""
+    """Differences are relative to the largest logit; multiply-adds are counted at the network's test
+    resolution, in billions: as torch executes them, and as the authors count them."""
     torch.manual_seed(stream_seed("weights", task.seed))
     model = build(task.model, CLASSES, CHANNELS).eval()
     identity_error = _identity_error(model, task)
@@ -40,6 +41,7 @@ def run(task: NetworkPropertiesTask, around: Surroundings) -> Outcome:
     pixels = test_pixels(task.model.name, task.model.model_dump())
     numbers |= {
         "multiply_adds": multiply_adds(task.model, pixels) / 1e9,
+        "multiply_adds_authors": count_authors_multiply_adds(task.model, CLASSES, CHANNELS, pixels, pixels) / 1e9,
         "multiply_adds_pixels": pixels,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }

@@ -16,7 +16,7 @@ from nfrepro.data.options import (
 )
 from nfrepro.models.activation_names import ActivationName, KnownActivation
 from nfrepro.models.options import ModelOptions
-from nfrepro.options import Options, TaskOptions
+from nfrepro.options import Options, TaskOptions, added
 from nfrepro.training.options import TrainOptions
 
 
@@ -197,6 +197,9 @@ class CovariateShiftTask(TrainTask):
     # Strength of the noise after every BatchNorm layer in training, anew at every step; 0: none. At 1 a channel has, at
     # each step, a shift from [-0.5, 0.5] and a factor from [1, 1.25], and each image its own near them.
     noise: float = Field(default=0.0, ge=0, le=4)
+    # Evaluate once more at the end, with running averages of BatchNorm that are estimated again on the training images,
+    # without noise and augmentation: those that training leaves have seen the noise, which the test does not.
+    reestimate_batch_norm: bool = added(False)
 
     @model_validator(mode="after")
     def _two_measurements(self) -> "CovariateShiftTask":

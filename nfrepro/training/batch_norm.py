@@ -1,7 +1,7 @@
-"""BatchNorm's running statistics over the parts of a batch (ghost statistics)."""
+"""BatchNorm's running statistics: over the parts of a batch (ghost statistics), and estimated again after training."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,31 @@ from nfrepro.training.distributed import Processes
 def has_batch_norm(model: nn.Module) -> bool:
     """Whether what `model` makes of an image in training depends on the others that go through it at once."""
     return any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+@torch.no_grad()
+def reestimate_averages(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], autocast: AbstractContextManager[object]
+) -> None:
+    """Sets the running statistics of BatchNorm to the mean over `batches` of (images, labels); weights stay.
+
+    All other layers are in evaluation mode meanwhile; modes and momenta are restored.
+    """
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [layer.momentum for layer in layers]
+    model.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain mean over batches
+        layer.train()
+    for x, _ in batches:
+        with autocast:
+            model(x)
+    for module, training in modes:
+        module.training = training
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 class RunningStatistics:

@@ -339,7 +339,7 @@ def store_runs(folder: Path, results: Path) -> list[Path]:
         place = store.run_folder(results, run)
         place.mkdir(parents=True)
         final = {"x": 0.1 + 0.2}
-        identity = {"id": run.id, "task": run.task, "config": run.config}
+        identity = store.description_of(run)
         store.write_record(place, {**identity, "status": "completed", "final": final})
     table = collection.collect(results, "study", "laptop", runs)
     collection.write_table(collection.table_path(results, "study", "laptop"), table)

@@ -23,8 +23,7 @@ def runs(experiments: Path) -> list[Run]:
 
 
 def write(results: Path, run: Run, top1: float | None, processor: str = "ours", **changes: Any) -> Path:
-    keys = ("id", "experiment", "scale", "task", "config")
-    record = {key: getattr(run, key) for key in keys} | {
+    record = store.description_of(run) | {
         "status": "completed" if top1 is not None else "diverged",
         "final": {"top1": top1, "train_loss": 0.5, "train_seconds": len(processor)},
         "error": None,

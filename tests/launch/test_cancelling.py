@@ -100,7 +100,7 @@ def test_slurm_is_asked_only_for_what_may_be_queued(
     for run in runs:
         folder = store.run_folder(results, run)
         folder.mkdir(parents=True)
-        record = {key: getattr(run, key) for key in ("id", "task", "config", "outside_id", "old_names")}
+        record = store.description_of(run)
         store.write_record(folder, {**record, "status": "completed", "final": {}, "error": None})
     assert states(nfrepro) == ["completed"] * 4
     assert slurm.was_asked() == []

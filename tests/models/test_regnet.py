@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nfrepro.models.cost import count_authors_multiply_adds
+from nfrepro.models.registry import parse_options
 from nfrepro.models.regnet import BNRegNet, NFRegNet, NFRegNetBlock, RegNet, block_shapes
 from nfrepro.models.regnet_options import VARIANTS, BNRegNetOptions, NFRegNetOptions, RegNetOptions
 from nfrepro.models.residual import StochasticDepth
@@ -263,3 +265,22 @@ def test_options_have_labels_and_refuse_strangers() -> None:
     for stranger in ({"variant": "b6"}, {"group_width": 0}, {"alhpa": 0.1}, {"width": "1"}, {"dropout": 1.0}):
         with pytest.raises(ValueError, match=next(iter(stranger))):
             NFRegNetOptions.model_validate(stranger)
+
+
+@pytest.mark.parametrize(
+    ("variant", "test_pixels", "billions"),
+    [
+        ("b0", 224, 0.444),
+        ("b1", 256, 0.734),
+        ("b2", 272, 1.099),
+        ("b3", 320, 1.999),
+        ("b4", 384, 4.467),
+        ("b5", 456, 10.561),
+    ],
+)
+def test_the_authors_count_of_multiply_adds_is_that_of_figure_3(
+    variant: str, test_pixels: int, billions: float
+) -> None:
+    options = parse_options(f"nf_regnet_{variant}", {})
+    found = count_authors_multiply_adds(options, 1000, 3, test_pixels, test_pixels)
+    assert found / 1e9 == pytest.approx(billions, abs=0.0005)

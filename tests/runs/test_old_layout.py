@@ -26,11 +26,8 @@ def stored(results: Path, experiment: str, run: Run, started: str, **changes: An
     folder = results / experiment / "smoke" / run.id
     folder.mkdir(parents=True)
     record = {
-        "id": run.id,
+        **store.description_of(run),
         "experiment": experiment,
-        "scale": "smoke",
-        "task": run.task,
-        "config": run.config,
         "status": "completed",
         "started": started,
         "final": {"top1": 80.0, "train_seconds": len(started)},

@@ -46,8 +46,7 @@ def runs(experiments: Path) -> list[Run]:
 
 
 def record(run: Run, top1: float, status: str = "completed") -> dict[str, Any]:
-    keys = ("id", "experiment", "scale", "task", "config")
-    return {key: getattr(run, key) for key in keys} | {"status": status, "final": {"top1": top1}, "error": None}
+    return store.description_of(run) | {"status": status, "final": {"top1": top1}, "error": None}
 
 
 def write(folder: Path, content: dict[str, bytes], of: dict[str, Any]) -> None:

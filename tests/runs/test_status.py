@@ -28,9 +28,7 @@ def run(experiments: Path) -> Run:
 def begun(results: Path, run: Run, status: str, final: dict[str, Any] | None = None, **environment: str) -> Path:
     folder = store.run_folder(results, run)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {
-        key: getattr(run, key) for key in ("id", "experiment", "scale", "task", "config", "outside_id", "old_names")
-    }
+    kept = store.description_of(run)
     provenance = {"environment": environment}
     store.write_record(folder, {**kept, "status": status, "final": final, "error": None, "provenance": provenance})
     return folder

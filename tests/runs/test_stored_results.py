@@ -19,8 +19,7 @@ def runs(experiments: Path) -> list[Run]:
 
 
 def write(results: Path, run: Run, **changes: Any) -> None:
-    keys = ("id", "experiment", "scale", "task", "config")
-    record = {key: getattr(run, key) for key in keys} | {
+    record = store.description_of(run) | {
         "status": "completed",
         "finished": "2026-11-21T10:00:00+00:00",
         "final": {},

@@ -256,3 +256,21 @@ def test_gradients_flow_through_the_noise() -> None:
     BatchNormNoise(model, 1.0, 0)
     model(torch.randn(4, 3, 8, 8)).square().sum().backward()
     assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in model.parameters())
+
+
+def test_clean_averages_add_an_evaluation_and_change_nothing_else(tmp_path: Path) -> None:
+    plain = execute(task(noise=1.0), tmp_path / "plain")
+    again = execute(task(noise=1.0, reestimate_batch_norm=True), tmp_path / "again")
+    found = {name: again.final.pop(name) for name in covariate_shift.REESTIMATED}
+    for name in plain.final.keys() - set(TIMES):
+        assert again.final[name] == plain.final[name], name
+    assert set(found) == {"test_loss_reestimated", "test_top1_reestimated"}
+    assert found["test_loss_reestimated"] != plain.final["test_loss"]
+    assert 0.0 <= found["test_top1_reestimated"] <= 100.0
+
+
+def test_a_diverged_run_has_no_evaluation_with_clean_averages(tmp_path: Path) -> None:
+    train = {"epochs": 3, "batch_size": 16, "lr_per_256": 1e20, "warmup_epochs": 0.0}
+    outcome = execute(task(train=train, reestimate_batch_norm=True), tmp_path / "run")
+    assert outcome.status == "diverged"
+    assert outcome.final["test_top1_reestimated"] is None
