@@ -20,6 +20,7 @@ def plan_lines(plan: CostPlan) -> Iterator[str]:
     machine = plan.machine
     threads = f", {count(machine.threads, 'thread')} a run"
     yield f"on {machine.type}{f' ({machine.name})' if machine.name else ''}{threads}, up to {machine.at_once} at once"
+    yield from plan.listings
     if plan.shapes:
         yield ""
         yield from _aligned([PLAN_HEADER, *map(_plan_row, plan.shapes)])

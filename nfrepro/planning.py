@@ -119,6 +119,7 @@ class CostPlan:
     checkpoint_bytes_at_once: int
     result_bytes: int  # of the runs left
     jobs: Jobs | None
+    listings: tuple[str, ...] = ()  # of folders of images: which files are used and left out
 
 
 def plan_cost(
@@ -162,6 +163,7 @@ def plan_cost(
         checkpoint_bytes_at_once=_checkpoints_at_once(shapes, machine),
         result_bytes=sum(cost.result_bytes(run.config) for run in plan.execute) if shapes else 0,
         jobs=_jobs(plan.execute, results, cluster, hours if known else {}),
+        listings=_listings(shapes, runs),
     )
 
 
@@ -224,6 +226,15 @@ def _schedule(run: Run) -> cost.Schedule:
     task = TrainTask.model_validate(run.config)
     sizes = _sizes(task.data)
     return cost.Schedule.of(run.config, sizes.train_images, sizes.test_images)
+
+
+def _listings(shapes: Sequence[ShapeCost], runs: Sequence[Run]) -> tuple[str, ...]:
+    """A line for each folder of images that the runs read."""
+    if not shapes:
+        return ()
+    folders = {str(run.config["data"].get("folder")): run for run in runs}
+    found = (_sizes(TrainTask.model_validate(run.config).data).listing for run in folders.values())
+    return tuple(line for line in found if line is not None)
 
 
 @lru_cache(maxsize=64)  # an image folder is listed once for all runs

@@ -25,6 +25,7 @@ class Arrays:
     label: str
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    left_out: int = 0  # files in its folders that are no images of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,3 +45,4 @@ class Listing:
     test: NamedFiles
     classes: tuple[str, ...]
     label: str
+    left_out: int = 0  # files in its folders that are no images of it

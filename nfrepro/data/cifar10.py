@@ -62,13 +62,13 @@ def read(options: CIFAR10Options, folder: Path) -> Arrays:
     return _read_tree(folder) if batches is None else _read_batches(batches)
 
 
-def _check(folder: Path) -> None:
+def _check(folder: Path) -> str | None:
     batches = _batches(folder)
     if batches is None:
-        _list_complete_tree(folder)
-        return
+        return f"CIFAR-10 (JPEG): {_list_complete_tree(folder)}"
     for name, checksum in (TRAIN_BATCHES | TEST_BATCHES).items():
         read_verified(batches / name, checksum)
+    return None
 
 
 def _batches(folder: Path) -> Path | None:
@@ -109,10 +109,11 @@ def _holds_tree(folder: Path) -> bool:
 def _read_tree(folder: Path) -> Arrays:
     tree = _list_complete_tree(folder)
     return Arrays(
-        train=read_split(tree.train, PIXELS, resize=False),
-        test=read_split(tree.test, PIXELS, resize=False),
+        train=read_split(folder, tree.train, PIXELS, resize=False),
+        test=read_split(folder, tree.test, PIXELS, resize=False),
         classes=CLASSES,
         label="CIFAR-10 (JPEG)",
+        left_out=len(tree.left_out),
     )
 
 

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from nfrepro.data.bicubic import Pixels, resize_bicubic
-from nfrepro.data.image_tree import list_split, refuse_link_out
+from nfrepro.data.image_reader import read_rgb
+from nfrepro.data.image_tree import list_split, refuse_link_out, require_two_classes
 from nfrepro.errors import InputError
 
 # Of ImageNet's training images, in 0..1 (code: dataset.py).
@@ -32,13 +33,15 @@ MAX_ASPECT = 16
 
 @dataclass(frozen=True)
 class TestImages:
-    """Image files with the number of their class; classes are sorted by name (ImageNet: the order of its synsets)."""
+    """Image files with the number of their class; classes are sorted by name (ImageNet: the order of its synsets), or
+    by number, where they are named 0, 1, … N - 1. `left_out`: what is there beside the images."""
 
     __test__ = False  # pytest: not a test
 
     classes: tuple[str, ...]
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -105,9 +108,13 @@ def list_test_images(folder: Path) -> TestImages:
         raise InputError(f"{folder}: both {' and '.join(splits)} are there: say which, as {folder / splits[0]}")
     if splits:
         refuse_link_out(folder / splits[0], folder)
-    files = list_split(folder / splits[0] if splits else folder, folder)
+    listed = list_split(folder / splits[0] if splits else folder, folder)
+    files = listed.files
+    require_two_classes(folder / splits[0] if splits else folder, files)
     labels = [label for label, paths in enumerate(files.values()) for _ in paths]
-    return TestImages(tuple(files), tuple(path for paths in files.values() for path in paths), tuple(labels))
+    return TestImages(
+        tuple(files), tuple(path for paths in files.values() for path in paths), tuple(labels), listed.left_out
+    )
 
 
 def read_batches(images: TestImages, pixels: int, crop: Crop, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -135,9 +142,9 @@ def read_batches(images: TestImages, pixels: int, crop: Crop, batch_size: int) -
 def read_image(path: Path, pixels: int, crop: Crop) -> Pixels:
     """One image as the network sees it: float32 [3, pixels, pixels], of about mean 0 and deviation 1.
 
-    Grey, palette and CMYK images become RGB; transparency is dropped. Raises InputError for what cannot be read.
+    Raises InputError for what `read_rgb` refuses.
     """
-    cut = crop(decode(path), pixels)
+    cut = crop(read_rgb(path), pixels)
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     normalised: Pixels = (cut / np.float32(255) - mean) / std
     return normalised
@@ -148,21 +155,6 @@ def central_square(width: int, height: int, pixels: int, padding: int) -> tuple[
     share = np.float32(min(width, height)) / np.float32(pixels + padding)
     side = max(1, int(share * np.float32(pixels)))
     return (width - side + 1) // 2, (height - side + 1) // 2, side
-
-
-def decode(path: Path) -> Image.Image:
-    """The image in RGB; a picture of absurd size is refused before it is decoded."""
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
-                raise InputError(f"{path}: {image.width:,}×{image.height:,} pixels are too many: make it smaller")
-            if image.mode[0] in "IF":
-                raise InputError(f"{path}: more than 8 bits a channel ({image.mode}): save it with 8")
-            return image.convert("RGB")
-    except InputError:
-        raise
-    except Exception as error:  # the decoders raise errors of many classes
-        raise InputError(f"{path}: not a readable image ({type(error).__name__}): delete or replace it") from None
 
 
 def _stack(read: Sequence[Future[Any]], labels: Sequence[int]) -> tuple[Tensor, Tensor]:

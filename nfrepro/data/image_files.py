@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from nfrepro.data.augmentation import Augmentation, Epoch, augment
 from nfrepro.data.bicubic import resize_bicubic
-from nfrepro.data.evaluation_images import FractionCrop, PaddedCrop, decode, read_image
+from nfrepro.data.evaluation_images import FractionCrop, PaddedCrop, read_image
+from nfrepro.data.image_reader import read_rgb
 from nfrepro.data.inception_crop import crop_boxes
 from nfrepro.data.options import AugmentationOptions
 from nfrepro.data.randaugment import apply_change
@@ -76,8 +77,8 @@ class TrainReader:
         options, drawn = self.epoch.options, self.epoch.augmentation(rows)
         paths = [self.files.path(number) for number in self.epoch.images[rows.start : rows.stop]]
         if drawn.crops is not None:
-            return torch.stack([self._read(decode(path), drawn, row, options) for row, path in enumerate(paths)])
-        return augment(torch.stack([self._centre(decode(path)) for path in paths]), drawn, options)
+            return torch.stack([self._read(read_rgb(path), drawn, row, options) for row, path in enumerate(paths)])
+        return augment(torch.stack([self._centre(read_rgb(path)) for path in paths]), drawn, options)
 
     def _read(self, image: Image.Image, drawn: Augmentation, row: int, options: AugmentationOptions) -> Tensor:
         """Inception crop, flip and RandAugment of one image, by Pillow: several times faster than with tensors."""

@@ -19,7 +19,7 @@ def files(options: ImageFolderOptions) -> Files:
         title=f"image folder {options.folder}",
         places=tuple(root / options.folder for root in data_roots()),
         holds=os.path.lexists,
-        check=lambda folder: _require_fits(list_tree(folder), options),
+        check=lambda folder: _check(folder, options),
         advice="put train/<class>/ and test/<class>/ with the images there, or set NFREPRO_DATA",
     )
 
@@ -29,11 +29,18 @@ def read(options: ImageFolderOptions, folder: Path) -> Arrays:
     tree = list_tree(folder)
     _require_fits(tree, options)
     return Arrays(
-        train=read_split(tree.train, options.pixels, resize=True),
-        test=read_split(tree.test, _test_pixels(options), resize=True),
+        train=read_split(folder, tree.train, options.pixels, resize=True),
+        test=read_split(folder, tree.test, _test_pixels(options), resize=True),
         classes=tree.classes,
         label=f"image folder {options.folder}",
+        left_out=len(tree.left_out),
     )
+
+
+def _check(folder: Path, options: ImageFolderOptions) -> str:
+    tree = list_tree(folder)
+    _require_fits(tree, options)
+    return f"image folder {options.folder}: {tree}"
 
 
 def _require_fits(tree: ImageTree, options: ImageFolderOptions) -> None:

@@ -1,25 +1,43 @@
-"""Image files sorted into folders: `train/<class>/*.jpg`, `test/<class>/*.jpg` (or `val`). No torch at import."""
+"""Image files sorted into folders: `train/<class>/*.jpg`, `test/<class>/*.jpg` (or `val`). No torch at import.
+
+One rule for all such folders: a class is a folder that is not hidden; its images are the files in it with an ending of
+an image that are not hidden. Everything else, folders in a class folder included, is left out, and counted. Classes are
+in the order of their names; those named 0, 1, … N - 1 are in the order of these numbers, which are labels.
+"""
 
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nfrepro.data.arrays import Split
+from nfrepro.data.decoded_cache import decoded
 from nfrepro.errors import InputError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png")
 # For images large enough to be resized: these are decoded outside Python's lock, small ones would fight for it.
 DECODING_THREADS = 4
 # Images a thread decodes before it reports back.
 DECODING_CHUNK = 64
 # PIL.Image.Resampling.BILINEAR; Pillow itself comes with torchvision and is not imported here.
 BILINEAR = 2
+LONGEST_LIST = 3
+
+
+@dataclass(frozen=True)
+class ListedSplit:
+    """Image files by class, each class sorted by name, and the names of what is left out, below the folder."""
+
+    files: dict[str, list[Path]]
+    left_out: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.files.values()))
 
 
 @dataclass(frozen=True)
@@ -28,26 +46,39 @@ class ImageTree:
 
     train: dict[str, list[Path]]
     test: dict[str, list[Path]]
+    left_out: tuple[str, ...] = ()  # below the folder of the tree
 
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(self.train)
 
+    def __str__(self) -> str:
+        train, test = (sum(map(len, split.values())) for split in (self.train, self.test))
+        line = f"{train:,} training and {test:,} test images in {len(self.train):,} classes"
+        return f"{line}; {left_out_line(self.left_out)}" if self.left_out else line
+
+
+def left_out_line(names: Sequence[str]) -> str:
+    """How many files are left out, with three of their names."""
+    return f"{len(names):,} other {'entry is' if len(names) == 1 else 'entries are'} left out ({first_names(names)})"
+
 
 def list_tree(folder: Path, test_names: Sequence[str] = ("test", "val")) -> ImageTree:
     """Lists the images below `folder` without opening one. The test split is the first of `test_names` there is.
 
-    Raises InputError where a split or a class is missing, a class has no images, or a link leads out of `folder`.
+    Raises InputError where a split or a class is missing, there are fewer than two classes, a class has no images, or
+    a link leads out of `folder`.
     """
     train_folder = _split_folder(folder, ("train",))
     test_folder = _split_folder(folder, test_names)
     train, test = list_split(train_folder, folder), list_split(test_folder, folder)
-    _require_same_classes(train, test, train_folder, test_folder)
-    return ImageTree(train, test)
+    matched = _same_classes(train.files, test.files, train_folder, test_folder)
+    require_two_classes(train_folder, matched)
+    return ImageTree(train.files, matched, (*train.left_out, *test.left_out))
 
 
-def read_split(files: dict[str, list[Path]], pixels: int, resize: bool) -> Split:
-    """Decodes all files to RGB: uint8 [N, 3, pixels, pixels] with their labels.
+def read_split(folder: Path, files: dict[str, list[Path]], pixels: int, resize: bool) -> Split:
+    """All `files` below `folder` in RGB, uint8 [N, 3, pixels, pixels], with their labels; decoded once and kept there.
 
     With `resize` the shorter side becomes `pixels` and the centre is cut out; without, another size is an InputError,
     as is, by name, an image that cannot be read.
@@ -55,7 +86,8 @@ def read_split(files: dict[str, list[Path]], pixels: int, resize: bool) -> Split
     paths = [path for class_paths in files.values() for path in class_paths]
     counts = [len(class_paths) for class_paths in files.values()]
     labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    return Split(_decode(paths, pixels, resize), labels)
+    how = f"{pixels} {'resized' if resize else 'as they are'}"
+    return Split(decoded(folder, paths, how, partial(_decode, paths, pixels, resize)), labels)
 
 
 def _split_folder(folder: Path, names: Sequence[str]) -> Path:
@@ -66,30 +98,69 @@ def _split_folder(folder: Path, names: Sequence[str]) -> Path:
     raise InputError(f"{folder}: no folder {' or '.join(names)}: images go into {folder / names[0]}/<class>/")
 
 
-def list_split(split: Path, tree: Path) -> dict[str, list[Path]]:
-    """The images at `split`/<class>/ by class, sorted by name; InputError as for `list_tree`."""
-    classes = [entry.name for entry in _entries(split, tree) if entry.is_dir()]
-    if not classes:
-        raise InputError(f"{split}: no class folders: images go into {split}/<class>/")
-    return {name: _list_class(split / name, tree) for name in classes}
-
-
-def _list_class(folder: Path, tree: Path) -> list[Path]:
-    names = [entry.name for entry in _entries(folder, tree) if entry.name.lower().endswith(EXTENSIONS)]
+def list_split(split: Path, tree: Path) -> ListedSplit:
+    """The images at `split`/<class>/; InputError as for `list_tree`."""
+    left_out: list[str] = []
+    names = []
+    for entry in _entries(split, tree):
+        if entry.name.startswith(".") or not entry.is_dir():
+            left_out.append(_below(entry, tree))
+        else:
+            names.append(entry.name)
     if not names:
-        raise InputError(f"{folder}: no images ({', '.join(EXTENSIONS)}): put some there or delete the folder")
-    return [folder / name for name in names]
+        raise InputError(f"{split}: no class folders: images go into {split}/<class>/")
+    files = {}
+    for name in _in_order(names):
+        normal = unicodedata.normalize("NFC", name)
+        if normal in files:
+            raise InputError(f"{split}: two class folders named {normal}, in different Unicode forms: rename one")
+        files[normal] = list(_images(split / name, tree, left_out))
+    return ListedSplit(files, tuple(left_out))
+
+
+def require_two_classes(split: Path, classes: Collection[str]) -> None:
+    """Raises InputError for a folder of one class: there is nothing to tell apart."""
+    if len(classes) < 2:
+        name = next(iter(classes))
+        raise InputError(f"{split}: one class folder ({name}): images go into {split}/<class>/, of two classes or more")
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    """Sorted as text; 0, 1, … N - 1 as numbers."""
+    are_labels = set(names) == {str(label) for label in range(len(names))}
+    return sorted(names, key=int) if are_labels else sorted(names)
+
+
+def _images(folder: Path, tree: Path, left_out: list[str]) -> Iterator[Path]:
+    """The images of one class; adds what else is there to `left_out`."""
+    from nfrepro.data.image_reader import ENDINGS, is_image_name  # brings Pillow
+
+    found = False
+    for entry in _entries(folder, tree):
+        if not is_image_name(entry.name) or entry.is_dir():
+            left_out.append(_below(entry, tree))
+        elif not entry.is_file():
+            raise InputError(f"{entry.path}: not a regular file: replace it by an image, or delete it")
+        else:
+            found = True
+            yield folder / entry.name
+    if not found:
+        raise InputError(f"{folder}: no images ({', '.join(ENDINGS)}): put some there or delete the folder")
+
+
+def _below(entry: os.DirEntry[str], tree: Path) -> str:
+    return str(Path(entry.path).relative_to(tree))
 
 
 def _entries(folder: Path, tree: Path) -> list[os.DirEntry[str]]:
-    """What is in `folder`, sorted by name, without hidden entries; refuses links that lead out of `tree`."""
+    """What is in `folder`, sorted by name; refuses links that lead out of `tree`, but for hidden ones."""
     try:
         with os.scandir(folder) as found:
-            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+            entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror or error}): make it readable") from None
     for entry in entries:
-        if entry.is_symlink():
+        if entry.is_symlink() and not entry.name.startswith("."):
             refuse_link_out(Path(entry.path), tree)
     return entries
 
@@ -100,9 +171,10 @@ def refuse_link_out(path: Path, tree: Path) -> None:
         raise InputError(f"{path}: a link that leads out of {tree}: replace it by what it leads to")
 
 
-def _require_same_classes(
+def _same_classes(
     train: dict[str, list[Path]], test: dict[str, list[Path]], train_folder: Path, test_folder: Path
-) -> None:
+) -> dict[str, list[Path]]:
+    """`test` with its classes in the order of `train`; InputError where one of them lacks a class."""
     for classes, others, other_folder in ((train, test, test_folder), (test, train, train_folder)):
         missing = [name for name in classes if name not in others]
         if missing:
@@ -110,11 +182,12 @@ def _require_same_classes(
                 f"{other_folder}: {len(missing)} class folders missing ({first_names(missing)}): "
                 "train and test need the same classes"
             )
+    return {name: test[name] for name in train}
 
 
 def first_names(names: Sequence[str]) -> str:
     """Three of `names`, for people."""
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return ", ".join(names[:LONGEST_LIST]) + (", …" if len(names) > LONGEST_LIST else "")
 
 
 def _decode(paths: Sequence[Path], pixels: int, resize: bool) -> NDArray[np.uint8]:
@@ -132,7 +205,9 @@ def _decode(paths: Sequence[Path], pixels: int, resize: bool) -> NDArray[np.uint
 
 def _decode_one(path: Path, pixels: int, resize: bool) -> NDArray[np.uint8]:
     """uint8 [3, pixels, pixels]"""
-    image = _load(path)
+    from nfrepro.data.image_reader import read_rgb  # brings Pillow
+
+    image = read_rgb(path)
     if resize:
         side = min(image.size)
         left, top = ((length - side) / 2 for length in image.size)
@@ -141,13 +216,3 @@ def _decode_one(path: Path, pixels: int, resize: bool) -> NDArray[np.uint8]:
     elif image.size != (pixels, pixels):
         raise InputError(f"{path}: {image.width}×{image.height} pixels instead of {pixels}×{pixels}: replace the image")
     return np.asarray(image, np.uint8).transpose(2, 0, 1)
-
-
-def _load(path: Path) -> Any:
-    """The image in RGB, as torchvision's folder data sets load it."""
-    from torchvision.datasets.folder import pil_loader  # heavy
-
-    try:
-        return pil_loader(path)
-    except Exception as error:  # the decoders raise errors of many classes
-        raise InputError(f"{path}: not a readable image ({type(error).__name__}): delete or replace it") from None

@@ -18,7 +18,7 @@ def files(options: ImageNetOptions) -> Files:
         title=f"ImageNet folder {options.folder}",
         places=tuple(root / options.folder for root in data_roots()),
         holds=os.path.lexists,
-        check=lambda folder: _require_classes(_list(folder), folder, options),
+        check=lambda folder: _check(folder, options),
         advice="put train/<class>/ and val/<class>/ with the images there, or set NFREPRO_DATA",
     )
 
@@ -32,8 +32,19 @@ def read(options: ImageNetOptions, folder: Path) -> Listing:
         train=_named(tree.train, folder),
         test=_named(tree.test, folder),
         classes=tree.classes,
-        label="ImageNet" if options.folder == "imagenet" else f"ImageNet folder {options.folder}",
+        label=_label(options),
+        left_out=len(tree.left_out),
     )
+
+
+def _label(options: ImageNetOptions) -> str:
+    return "ImageNet" if options.folder == "imagenet" else f"ImageNet folder {options.folder}"
+
+
+def _check(folder: Path, options: ImageNetOptions) -> str:
+    tree = _list(folder)
+    _require_classes(tree, folder, options)
+    return f"{_label(options)}: {tree}"
 
 
 def _list(folder: Path) -> ImageTree:

@@ -14,7 +14,8 @@ def locate(options: DataOptions, fetch: bool = True, report: Callable[[str], Non
     """The folder of the data set, its files checked; None for a data set without files.
 
     Looks in `$NFREPRO_DATA` and `./data`, then where the system keeps it, then, with `fetch`, downloads it into
-    `./data`, telling `report` each step in a line. Raises InputError where nothing is found, saying where it looked
+    `./data`, telling `report` each step in a line, and which files of a folder are used and left out. Raises
+    InputError where nothing is found, saying where it looked
     and what to do, and where a file is missing, truncated or altered, by name: such a place is never skipped.
     """
     source = SOURCES[type(options)]
@@ -27,7 +28,8 @@ def locate(options: DataOptions, fetch: bool = True, report: Callable[[str], Non
         place = _first_place(files)
         if place is None:
             raise _missing(files, failures)
-    files.check(place)
+    if (line := files.check(place)) is not None:
+        report(line)
     return place
 
 

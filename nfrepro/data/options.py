@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from nfrepro.options import Options, renamed
+from nfrepro.options import Options, added, renamed
 
 
 class AugmentationOptions(Options):
@@ -49,8 +49,12 @@ def batch_multiple(options: AugmentationOptions) -> int:
 class StoredImagesOptions(AugmentationOptions):
     """What the data sets read from files have in common."""
 
-    # Training images used, a fixed random subset that depends on no seed; null = all.
+    # Training images used, a random subset; null = all.
     train_images: int | None = Field(default=None, ge=1)
+
+    # What draws it. fixed: the same images for all runs, so that their spread does not contain the choice; by_seed: the
+    # run's seed.
+    train_subset: Literal["fixed", "by_seed"] = added("fixed")
 
     # Test images used, a fixed random subset that depends on no seed; null = all.
     test_images: int | None = Field(default=None, ge=1)

@@ -34,8 +34,9 @@ class Files:
     places: tuple[Path, ...]
     # Whether the data set, or a part of it, is at a place.
     holds: Callable[[Path], bool]
-    # Raises InputError, by name, where a file at the place is missing or not what it should be.
-    check: Callable[[Path], None]
+    # Raises InputError, by name, where a file at the place is missing or not what it should be. A line on what is there
+    # for the user to see, or None.
+    check: Callable[[Path], str | None]
     # What the user can do where it is not found.
     advice: str
     # Where it goes once fetched: one of `places`. Used only with `fetch_steps`.

@@ -10,6 +10,7 @@ from torch.nn import functional
 from nfrepro.data.batches import Normalisation
 from nfrepro.data.evaluation_images import FractionCrop, read_image
 from nfrepro.data.image_files import ImageFiles
+from nfrepro.data.image_reader import is_image_name
 from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.seeding import stream_seed
@@ -50,16 +51,15 @@ def labelled_batch(dataset: Dataset, batch: int, pixels: int, seed: int) -> tupl
     return images, labels
 
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-
-
 def folder_batch(folder: Path, batch: int, pixels: int, seed: int) -> Tensor:
     """`batch` of the image files anywhere below `folder`, that `seed` chooses, resized, their centre cut out and
     normalised as ImageNet is; float32 [B, 3, pixels, pixels]. Raises InputError where there are fewer, or a broken one.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    found = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    paths = [path for path in found if is_image_name(path.name)]
     if batch > len(paths):
-        raise InputError(f"{folder}: {len(paths):,} image files below it, {batch:,} wanted")
+        others = f"; {len(found) - len(paths):,} other files are left out" if len(found) > len(paths) else ""
+        raise InputError(f"{folder}: {len(paths):,} image files below it, {batch:,} wanted{others}")
     generator = torch.Generator().manual_seed(stream_seed("probe", seed))
     chosen = torch.randperm(len(paths), generator=generator)[:batch].tolist()
     return torch.stack([torch.from_numpy(read_image(paths[index], pixels, FractionCrop(1.0))) for index in chosen])

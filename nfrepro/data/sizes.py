@@ -30,6 +30,7 @@ class ImageSizes:
     classes: int
     train_images: int
     test_images: int
+    listing: str | None = None  # of a folder that is here: which of its files are used and left out
 
 
 def image_sizes(options: DataOptions) -> ImageSizes:
@@ -44,13 +45,14 @@ def image_sizes(options: DataOptions) -> ImageSizes:
 
 def _image_folder(options: ImageFolderOptions) -> ImageSizes:
     tree = list_tree(find(image_folder.files(options)))
-    counts = (sum(map(len, split.values())) for split in (tree.train, tree.test))
-    return ImageSizes(3, options.pixels, options.test_pixels or options.pixels, len(tree.classes), *counts)
+    train, test = (sum(map(len, split.values())) for split in (tree.train, tree.test))
+    pixels, line = options.pixels, f"image folder {options.folder}: {tree}"
+    return ImageSizes(3, pixels, options.test_pixels or pixels, len(tree.classes), train, test, line)
 
 
 def _imagenet(options: ImageNetOptions) -> ImageSizes:
-    counts = (round(n * options.classes / IMAGENET_CLASSES) for n in (IMAGENET_TRAIN_IMAGES, IMAGENET_TEST_IMAGES))
-    return ImageSizes(3, options.pixels, options.test_pixels or options.pixels, options.classes, *counts)
+    train, test = (round(n * options.classes / IMAGENET_CLASSES) for n in (IMAGENET_TRAIN_IMAGES, IMAGENET_TEST_IMAGES))
+    return ImageSizes(3, options.pixels, options.test_pixels or options.pixels, options.classes, train, test)
 
 
 def _synthetic(options: SyntheticOptions) -> ImageSizes:

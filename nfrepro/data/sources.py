@@ -69,6 +69,7 @@ class Dataset:
     std: tuple[float, ...]
     label: str
     fingerprint: str
+    left_out: int = 0  # files in its folders that are no images of it
 
     @property
     def num_classes(self) -> int:
@@ -93,29 +94,45 @@ class Dataset:
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
-@lru_cache(maxsize=1)
-def load_once(options: DataOptions) -> Dataset:
+def load_once(options: DataOptions, seed: int = 0) -> Dataset:
     """As `load`; a worker that executes many runs on the same data reads them once."""
-    return load(options)
+    return _load_once(options, seed if _is_drawn_by_seed(options) else 0)
 
 
-def load(options: DataOptions) -> Dataset:
+@lru_cache(maxsize=1)
+def _load_once(options: DataOptions, seed: int) -> Dataset:
+    return load(options, seed)
+
+
+def load(options: DataOptions, seed: int = 0) -> Dataset:
     """Reads a data set that `locate` found or fetched; its files are checked while they are read.
 
-    Of ImageNet only the names and sizes of the files are read. Raises InputError where it is not found, a file is
+    `seed`, that of the run, draws the training images where `train_subset` says so. Of ImageNet only the names and
+    sizes of the files are read. Raises InputError where it is not found, a file is
     altered, or more images are asked for than there are.
     """
     source = SOURCES[type(options)]
     found = (
         source.make(options) if isinstance(source, MadeSource) else source.read(options, find(source.files(options)))
     )
-    return _in_memory(found, options) if isinstance(found, Arrays) else _in_files(found, options)
+    return _in_memory(found, options, seed) if isinstance(found, Arrays) else _in_files(found, options, seed)
 
 
-def _in_memory(arrays: Arrays, options: DataOptions) -> Dataset:
+def _is_drawn_by_seed(options: DataOptions) -> bool:
+    return getattr(options, "train_subset", "fixed") == "by_seed" and options.train_images is not None
+
+
+def _train_subset(options: DataOptions, seed: int) -> int:
+    """The seed of the stream that draws the training images."""
+    return stream_seed("train-subset", seed) if _is_drawn_by_seed(options) else stream_seed("train-subset")
+
+
+def _in_memory(arrays: Arrays, options: DataOptions, seed: int) -> Dataset:
     mean, std = (arrays.mean, arrays.std) if arrays.mean and arrays.std else _statistics(arrays.train.images)
-    train = _part(arrays.train, options.train_images, "train", arrays.label)
-    test = _part(arrays.test, options.test_images, "test", arrays.label)
+    train = _part(arrays.train, options.train_images, "train", arrays.label, _train_subset(options, seed))
+    test = _part(arrays.test, options.test_images, "test", arrays.label, stream_seed("test-subset"))
+    # Runs on images drawn by their seeds are on the same data: those that they are drawn from.
+    identified = arrays.train if _is_drawn_by_seed(options) else train
     return Dataset(
         train=_tensors(train),
         test=_tensors(test),
@@ -123,14 +140,16 @@ def _in_memory(arrays: Arrays, options: DataOptions) -> Dataset:
         mean=mean,
         std=std,
         label=arrays.label,
-        fingerprint=_fingerprint(train, test),
+        fingerprint=_fingerprint(identified, test),
+        left_out=arrays.left_out,
     )
 
 
-def _in_files(listing: Listing, options: DataOptions) -> Dataset:
+def _in_files(listing: Listing, options: DataOptions, seed: int) -> Dataset:
     assert isinstance(options, ImageNetOptions)
-    train = _named_part(listing.train, options.train_images, "train", listing.label)
-    test = _named_part(listing.test, options.test_images, "test", listing.label)
+    train = _named_part(listing.train, options.train_images, "train", listing.label, _train_subset(options, seed))
+    test = _named_part(listing.test, options.test_images, "test", listing.label, stream_seed("test-subset"))
+    identified = listing.train if _is_drawn_by_seed(options) else train
     return Dataset(
         train=_image_files(listing, train, options.pixels),
         test=_image_files(listing, test, options.test_pixels or options.pixels),
@@ -138,22 +157,23 @@ def _in_files(listing: Listing, options: DataOptions) -> Dataset:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         label=listing.label,
-        fingerprint=_listing_fingerprint(listing, train, test),
+        fingerprint=_listing_fingerprint(listing, identified, test),
+        left_out=listing.left_out,
     )
 
 
-def _part(split: Split, count: int | None, name: str, label: str) -> Split:
-    chosen = _subset(len(split.labels), count, name, label)
+def _part(split: Split, count: int | None, name: str, label: str, seed: int) -> Split:
+    chosen = _subset(len(split.labels), count, name, label, seed)
     return split if chosen is None else Split(split.images[chosen], split.labels[chosen])
 
 
-def _named_part(split: NamedFiles, count: int | None, name: str, label: str) -> NamedFiles:
-    chosen = _subset(len(split.labels), count, name, label)
+def _named_part(split: NamedFiles, count: int | None, name: str, label: str, seed: int) -> NamedFiles:
+    chosen = _subset(len(split.labels), count, name, label, seed)
     return split if chosen is None else NamedFiles(split.names[chosen], split.labels[chosen])
 
 
-def _subset(available: int, count: int | None, name: str, label: str) -> NDArray[np.int64] | None:
-    """A fixed random choice of `count` images, in their original order; a smaller one is part of a larger one.
+def _subset(available: int, count: int | None, name: str, label: str, seed: int) -> NDArray[np.int64] | None:
+    """A random choice of `count` images, by `seed`, in their original order; a smaller one is part of a larger one.
 
     None for all of them.
     """
@@ -164,7 +184,7 @@ def _subset(available: int, count: int | None, name: str, label: str) -> NDArray
             f"{label}: {name}_images {count:,} is more than the {available:,} {name} images there are: "
             f"ask for {available:,} at most"
         )
-    generator = torch.Generator().manual_seed(stream_seed(f"{name}-subset"))
+    generator = torch.Generator().manual_seed(seed)
     chosen: NDArray[np.int64] = torch.randperm(available, generator=generator)[:count].sort().values.numpy()
     return chosen
 

@@ -66,4 +66,4 @@ def _inputs(task: GradientCorrelationTask, seed: int) -> Tensor:
     """[2 + batch, C, pixels, pixels]: those that span the circle, and the others."""
     if isinstance(task.data, GaussianOptions):
         return gaussian_batch(2 + task.batch, task.data.channels, task.pixels, seed)
-    return image_batch(load_once(task.data), 2 + task.batch, task.pixels, seed)
+    return image_batch(load_once(task.data, task.seed), 2 + task.batch, task.pixels, seed)

@@ -39,7 +39,7 @@ def run(task: ProbeTask, around: Surroundings) -> Outcome:
 def _batch(task: ProbeTask) -> Tensor:
     if isinstance(task.data, GaussianOptions):
         return gaussian_batch(task.batch, task.data.channels, task.pixels, task.seed)
-    return image_batch(load_once(task.data), task.batch, task.pixels, task.seed)
+    return image_batch(load_once(task.data, task.seed), task.batch, task.pixels, task.seed)
 
 
 def prediction(task: ProbeTask, in_channels: int) -> pd.DataFrame | None:

@@ -43,7 +43,7 @@ def run(task: TrainTask, around: Surroundings) -> Outcome:
 def prepare(task: TrainTask, around: Surroundings) -> tuple[Dataset, nn.Module]:
     """Data and initial network, on the device."""
     device = training_device(around.device)
-    dataset = load_once(task.data).to(device)
+    dataset = load_once(task.data, task.seed).to(device)
     return dataset, initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
 
 
@@ -171,6 +171,11 @@ def _provenance(dataset: Dataset, task: TrainTask, device: torch.device) -> dict
     return {
         "data": dataset.label,
         "data_fingerprint": dataset.fingerprint,
+        "data_mean": list(dataset.mean),
+        "data_std": list(dataset.std),
+        "train_images": len(dataset.train),
+        "test_images": len(dataset.test),
+        "files_left_out": dataset.left_out,
         "precision": task.train.precision,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

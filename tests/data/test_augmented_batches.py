@@ -17,7 +17,7 @@ from nfrepro.tasks.options import TrainTask
 
 PLAIN = SyntheticOptions(classes=3, channels=3, pixels=12, train_images=80, test_images=4, crop_padding=2)
 DATASET = load(PLAIN)
-STRONG = {"crop": "inception", "randaugment_layers": 2, "mixing": "half"}
+STRONG = {"crop": "inception", "randaugment_layers": 2, "mixing": "mixup_cutmix"}
 Batch = tuple[Tensor, Tensor]
 
 
@@ -116,8 +116,8 @@ def test_copies_are_mixed_with_another_image() -> None:
     ("update", "batch_size", "rows", "message"),
     [
         ({"mixing": "mixup"}, 9, None, "batch size 9 does not divide by 2"),
-        ({"mixing": "half"}, 18, None, "batch size 18 does not divide by 4"),
-        ({"mixing": "half", "copies": 3}, 16, None, "batch size 16 does not divide by 12"),
+        ({"mixing": "mixup_cutmix"}, 18, None, "batch size 18 does not divide by 4"),
+        ({"mixing": "mixup_cutmix", "copies": 3}, 16, None, "batch size 16 does not divide by 12"),
         ({"copies": 3}, 16, None, "batch size 16 does not divide by 3"),
         ({}, 8, range(0, 9), "are no consecutive rows of a batch of 8"),
         ({}, 8, range(4, 4), "are no consecutive rows of a batch of 8"),
@@ -131,7 +131,7 @@ def test_refused_before_the_first_batch(update, batch_size, rows, message) -> No
 
 def test_a_run_whose_batches_do_not_divide_is_refused_as_it_is_read() -> None:
     model = {"name": "nf_resnet", "blocks": [1]}
-    config = {"data": {"name": "synthetic", "mixing": "half"}, "model": model, "train": {"batch_size": 18}}
+    config = {"data": {"name": "synthetic", "mixing": "mixup_cutmix"}, "model": model, "train": {"batch_size": 18}}
     with pytest.raises(ValueError, match=r"train\.batch_size: 18 does not divide by 4"):
         TrainTask.model_validate(config)
     config["data"]["mixing"] = "mixup"

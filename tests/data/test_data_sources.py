@@ -7,6 +7,7 @@ import torch
 from nfrepro.data.options import FashionMNISTOptions, SyntheticOptions
 from nfrepro.data.sources import load
 from nfrepro.errors import InputError
+from nfrepro.seeding import stream_seed
 
 SYNTHETIC = SyntheticOptions(classes=5, channels=3, pixels=12, train_images=103, test_images=21)
 # The first of 100 images chosen of 1,000.
@@ -107,10 +108,11 @@ def test_a_subset_is_fixed_and_part_of_a_larger_one(tiny):
 def test_the_choice_is_random_and_never_changes(monkeypatch):
     from nfrepro.data import sources
 
-    chosen = sources._subset(1000, 100, "train", "x")
+    train, test = stream_seed("train-subset"), stream_seed("test-subset")
+    chosen = sources._subset(1000, 100, "train", "x", train)
     assert chosen[:8].tolist() == GOLDEN_SUBSET
     assert 400 < chosen.mean() < 600
-    assert sources._subset(1000, 100, "test", "x").tolist() != chosen.tolist()
+    assert sources._subset(1000, 100, "test", "x", test).tolist() != chosen.tolist()
 
 
 @pytest.mark.parametrize(("split", "available"), [("train", 5), ("test", 3)])
@@ -125,3 +127,17 @@ def test_to_moves_every_tensor():
     for images in (dataset.train, dataset.test):
         assert images.images.device.type == images.labels.device.type == "meta"
     assert dataset.label == "synthetic"
+
+
+def test_a_subset_by_seed_is_the_seeds_and_the_test_images_stay(tiny):
+    """The fingerprint is that of all images: runs of several seeds are on the same data."""
+    options = FashionMNISTOptions(train_images=2, train_subset="by_seed")
+    drawn = [load(options, seed) for seed in range(8)]
+    again = load(options, 3)
+    assert torch.equal(drawn[3].train.images, again.train.images)
+    assert len({found.train.images.numpy().tobytes() for found in drawn}) > 1
+    assert all(torch.equal(found.test.images, again.test.images) for found in drawn)
+    assert {found.fingerprint for found in drawn} == {load(FashionMNISTOptions()).fingerprint}
+    fixed = FashionMNISTOptions(train_images=2)
+    assert torch.equal(load(fixed, 0).train.images, load(fixed, 1).train.images)
+    assert load(fixed).fingerprint != load(FashionMNISTOptions()).fingerprint

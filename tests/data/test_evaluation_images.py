@@ -197,7 +197,7 @@ def test_batches_are_all_images_in_order(tmp_path: Path) -> None:
 
 
 def test_only_a_few_batches_are_decoded_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = list_test_images(tree(tmp_path, {"a": 40}))
+    images = list_test_images(tree(tmp_path, {"a": 20, "b": 20}))
     read: list[Path] = []
     original = evaluation_images.read_image
     monkeypatch.setattr(evaluation_images, "read_image", lambda path, *rest: read.append(path) or original(path, *rest))
