@@ -20,7 +20,7 @@ ON_CLUSTER = $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)' $(if $(DRY_
 OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm soak lint sweep plan dry-run status watch logs cancel figures claims report bench slurm-up slurm-down clean
+.PHONY: help setup test test-all test-numeric test-slurm soak lint sweep plan dry-run status watch logs cancel figures claims report bench slurm-up slurm-down clean
 
 # The cluster of `make slurm-up`, if it is there and this machine has no other.
 NFREPRO_SLURM ?= /tmp/nfrepro-slurm-$(shell id -un)
@@ -89,8 +89,16 @@ report: figures  ## every figure, results/claims.json, results/REPORT.md and res
 bench: $(INSTALLED)  ## measure speed on this machine
 	@$(NFREPRO) bench
 
-test: $(INSTALLED)  ## the whole test suite, but for test-slurm
-	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -m 'not slurm' -n $(shell expr $$(nproc) + 1) --maxprocesses 8 --dist worksteal
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n $(shell expr $$(nproc) + 1) --maxprocesses 8 --dist worksteal
+
+test: $(INSTALLED)  ## the tests that take seconds each: a few minutes in all
+	@$(PYTEST) -m 'not slurm and not slow'
+
+test-all: test  ## those, and then the slow rest: sweeps that are killed, compilers, large networks (test-slurm is apart)
+	@$(PYTEST) -m 'slow and not slurm'
+
+test-numeric: $(INSTALLED)  ## the numeric tests once more, with the kernels of a processor without vector instructions
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -m 'not slurm and not slow' tests/signal tests/models tests/training tests/tasks tests/stats
 
 test-slurm: $(INSTALLED)  ## the tests on a real SLURM, which they bring up and end (Debian, as root; minutes)
 	@$(VENV)/bin/python -m pytest -m slurm tests/slurm $(if $(ONLY),-k '$(ONLY)')

@@ -14,6 +14,24 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # one process tells of all tests
+        config.pluginmanager.register(FailuresAsTheyCome(config), "failures-as-they-come")
+
+
+class FailuresAsTheyCome:
+    """Names a test that fails at once, not after the last one."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            reason = str(report.longrepr).strip().splitlines()
+            terminal.write_line(f"\n{report.nodeid} failed in {report.when}: {reason[-1] if reason else ''}", red=True)
+
+
 @pytest.fixture(autouse=True)
 def no_figure_stays_open() -> Iterator[None]:
     yield

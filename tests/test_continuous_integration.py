@@ -29,13 +29,15 @@ def answer(folder: Path, failing: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.parametrize("failing", ["nothing", "lint", "sweep", "test", "test-slurm"])
+@pytest.mark.parametrize("failing", ["nothing", "lint", "sweep", "test-all", "test-numeric", "test-slurm"])
 def test_it_fails_where_one_of_its_parts_does_and_only_there(tmp_path: Path, failing: str) -> None:
     said = answer(tmp_path, failing)
     assert (said.returncode == 0) == (failing == "nothing"), said
     assert not list((tmp_path / "temporary").iterdir())
 
 
-@pytest.mark.parametrize("failing", ["nothing", "test"])
+@pytest.mark.parametrize("failing", ["nothing", "test-all"])
 def test_what_the_tests_on_slurm_said_is_printed_after_the_others(tmp_path: Path, failing: str) -> None:
-    assert answer(tmp_path, failing).stdout == "made lint\nmade sweep\nmade test\nmade test-slurm\n"
+    assert (
+        answer(tmp_path, failing).stdout == "made lint\nmade sweep\nmade test-all\nmade test-numeric\nmade test-slurm\n"
+    )

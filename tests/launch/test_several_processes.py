@@ -19,6 +19,8 @@ from nfrepro.runs import store
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
+pytestmark = pytest.mark.slow
+
 # 120 steps, at each of which processes wait for one another: long enough to be hit in the middle.
 LONG = TINY.replace("train_images: 96", "train_images: 960").replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]")
 

@@ -16,6 +16,8 @@ from nfrepro.signal import propagation
 from nfrepro.training.clipping import clipped_parameters
 from nfrepro.training.recipe import parameter_groups
 
+pytestmark = pytest.mark.slow
+
 # torchvision's documentation: parameters, billions of multiply-adds, side of the test images.
 DOCUMENTED = {
     "b0": (5_288_548, 0.386, 224),

@@ -14,6 +14,8 @@ from nfrepro.models import create
 from nfrepro.models.options import DEPTHS, FAMILIES, ResNetOptions
 from nfrepro.models.regnet_options import VARIANTS
 
+pytestmark = pytest.mark.slow
+
 RESNETS = [family for family, options in FAMILIES.items() if issubclass(options, ResNetOptions)]
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from nfrepro.models import create, load_timm
 from nfrepro.models.timm_weights import TIMM_SWITCHES, timm_switches
 
+pytestmark = pytest.mark.slow
+
 
 def ours_like(name: str, num_classes: int = 7) -> nn.Module:
     """Our network that is timm's `name`."""

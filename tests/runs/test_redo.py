@@ -23,6 +23,8 @@ import os, signal, sys
 from pathlib import Path
 from nfrepro.runs import redo
 from nfrepro.runs.lock import claim
+
+pytestmark = pytest.mark.slow
 calls = int(sys.argv[2])
 def counted(function):
     def call(*arguments, **options):

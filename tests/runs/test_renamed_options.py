@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from test_lasting_ids import RECORDS
 from tiny_experiment import Call
 
 from nfrepro.errors import InputError
@@ -13,7 +14,6 @@ from nfrepro.specs import expand, load_experiment, old_name_notes
 from nfrepro.specs.identity import resolve
 from nfrepro.tasks.registry import SCHEMAS
 
-RECORDS = sorted((Path(__file__).parents[2] / "results").rglob("run.json"))
 EXPERIMENT = """\
 title: Old names
 task: train

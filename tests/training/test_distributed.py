@@ -20,6 +20,8 @@ from nfrepro.training.distributed import ALONE, Processes, joined
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.step import check_division
 
+pytestmark = pytest.mark.slow
+
 REGULARISED = {"name": "nf_resnet", "dropout": 0.3, "stochastic_depth": 0.3, "skipinit_gain": 1.0}
 EVERYTHING = {"clip_factor": 0.05, "ema_decay": 0.9, "weight_decay": 1e-3, "epochs": 6}
 
