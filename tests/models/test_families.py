@@ -128,7 +128,7 @@ def test_fixup_initialisation_and_block() -> None:
     out = torch.relu(functional.conv2d(x + block.bias1a, block.conv0.weight) + block.bias1b)
     out = torch.relu(functional.conv2d(out + block.bias2a, block.conv1.weight, padding=1) + block.bias2b)
     out = functional.conv2d(out + block.bias3a, block.conv2.weight) * block.multiplier + block.bias3b
-    torch.testing.assert_close(block(x), torch.relu(x + out), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(block(x), torch.relu(x + block.bias1a + out), rtol=1e-9, atol=1e-9)
 
 
 def residual_variances(model: Any, pixels: int = 64) -> list[float]:
@@ -279,7 +279,7 @@ def test_squeeze_excite_needs_its_gain_of_two() -> None:
     x = torch.randn(64, 64, 8, 8)
     variances = []
     for gain in (1.0, 2.0):
-        gates = SqueezeExcite(64, 16, gain)
+        gates = SqueezeExcite(64, 16, gain, "lecun")
         variances.append(gates(x).var().item())
     assert variances[1] == pytest.approx(1.0, rel=0.1)
     assert variances[1] / variances[0] == pytest.approx(4.0, rel=0.1)

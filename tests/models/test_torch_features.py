@@ -333,7 +333,7 @@ def test_channels_last_gives_the_same_and_stays_so_forwards_and_backwards(case: 
         note(f"output of stage {number}", feature)
         if number < len(features) - 1:  # torch makes the gradient of the mean over pixels contiguous
             feature.register_hook(lambda gradient, number=number: note(f"gradient of stage {number}", gradient))
-    logits = model.linear(model.forward_head(features[-1]))
+    logits = model.classify(model.forward_head(features[-1]))
     loss(logits).backward()
     assert y.grad is not None
     note("gradient of the images", y.grad)
