@@ -29,8 +29,8 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """`write_bytes` for UTF-8 text."""
-    write_bytes(path, text.encode(), durable)
+    """`write_bytes` for UTF-8 text; what cannot be encoded, as of file names that are not UTF-8, is escaped."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), durable)
 
 
 def _umask() -> int:

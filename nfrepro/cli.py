@@ -5,6 +5,7 @@ or call; 130: stopped.
 """
 
 import fnmatch
+import io
 import json
 import re
 import shutil
@@ -249,6 +250,7 @@ def sweep(
     _ask_for_redo(runs, results, force, processes)
     plan = make_plan(runs, results, retry)
     _print_lines(_stored_lines(plan, runs, results))
+    _tidy(plan.done, results)
     _prepare(plan.execute, processes)
     _lift_cancellations(plan.execute, results)
     if plan.execute and executor == "debug":
@@ -653,6 +655,9 @@ def spp(
 def main() -> NoReturn:
     """Entry point: turns whatever is wrong with the input into one line and exit status 2."""
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         code = app(standalone_mode=False)
     except InputError as error:
@@ -722,6 +727,14 @@ def _report_line(value: Any) -> str:
     if isinstance(value, dict):
         return f"{value['percent']:.2f} %  [{value['low']:.2f}, {value['high']:.2f}]"
     return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _tidy(runs: Sequence[Run], results: Path) -> None:
+    from nfrepro.runs import store
+    from nfrepro.runs.tidying import tidy
+
+    for run in runs:
+        tidy(store.run_folder(results, run))
 
 
 def _select(runs: Sequence[Run], run_id: str) -> Run:

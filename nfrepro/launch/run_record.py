@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nfrepro.runs import store
+from nfrepro.runs.integrity import seal
 from nfrepro.runs.provenance import provenance
 from nfrepro.specs import Run
 from nfrepro.tasks.job import Outcome
@@ -27,7 +28,8 @@ class Failure:
     @staticmethod
     def of(error: Exception) -> "Failure":
         """Of the exception that is being handled."""
-        reason = (str(error).splitlines() or [""])[0]
+        # A file name that is not UTF-8 is shown escaped: it could be neither stored nor printed.
+        reason = (str(error).encode("utf-8", "backslashreplace").decode().splitlines() or [""])[0]
         text = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
         return Failure(text, traceback.format_exc(), is_of_machine(error))
 
@@ -65,7 +67,7 @@ def complete(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
         "final": outcome.final,
         "provenance": {**record["provenance"], **outcome.provenance},
     }
-    store.write_record(folder, record | finished)
+    store.write_record(folder, seal(folder, record | finished))
 
 
 def fail(folder: Path, record: dict[str, Any], failure: Failure) -> str:

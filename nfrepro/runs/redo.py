@@ -15,16 +15,16 @@ from pathlib import Path
 from nfrepro.errors import InputError
 from nfrepro.runs import progress, store
 from nfrepro.runs.cancellation import CANCEL
+from nfrepro.runs.files import REDO
 from nfrepro.runs.lock import CLAIM, Claimed, claim, is_claimed
 from nfrepro.specs import Run
 
-FOLDER = ".redo"
 ASKED = ".asked"
 
 
 def redo_folder(folder: Path) -> Path:
     """Where the run of `folder` executes anew, if it is asked for."""
-    return folder.parent / FOLDER / folder.name
+    return folder.parent / REDO / folder.name
 
 
 def is_requested(folder: Path) -> bool:
@@ -117,7 +117,7 @@ def _begin(folder: Path) -> None:
 
 
 def _asked(folder: Path) -> Path:
-    return folder.parent / FOLDER / f"{folder.name}{ASKED}"
+    return folder.parent / REDO / f"{folder.name}{ASKED}"
 
 
 def _state(redo: Path) -> store.State:

@@ -16,13 +16,15 @@ from typing import Any, Literal
 from nfrepro import atomic, specs
 from nfrepro.errors import InputError
 from nfrepro.runs import cancellation
+from nfrepro.runs.files import ERROR as ERROR
+from nfrepro.runs.files import METRICS as METRICS
+from nfrepro.runs.files import RECORD as RECORD
+from nfrepro.runs.files import REDO
+from nfrepro.runs.integrity import check_result
 from nfrepro.runs.lock import CLAIM, is_claimed
 from nfrepro.specs import SCHEMA_VERSION, Run, config_difference, identity, other_schema_version
 
 RUNS = "runs"
-RECORD = "run.json"
-METRICS = "metrics.jsonl"
-ERROR = "error.txt"
 RECORD_VERSION = 1
 DONE = ("completed", "diverged")
 # Its runs say that things work, not what is true: git does not see them.
@@ -83,6 +85,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         raise InputError(f"{path}: not a valid record: move its folder away, or redo the run with --force") from None
     if wrong is not None:
         raise InputError(f"{path}: {wrong}")
+    if record["status"] in DONE:
+        # Of a complete redo the files move to the run's folder one by one, run.json last.
+        check_result(folder, record, with_files=folder.parent.name != REDO)
     return dict(record)
 
 

@@ -16,13 +16,15 @@ import torch
 from nfrepro import atomic
 
 KEPT = 2
+RUN = "run"  # in a state: the name of the folder, which is the id of the run
 _NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.pt")
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Writes `state` (tensors, numbers, strings and containers of them) and removes all but the newest two."""
+    """Writes `state` (tensors, numbers, strings and containers of them), and which run it is of; removes all but the
+    newest two."""
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save({**state, RUN: folder.name}, buffer)
     content = buffer.getvalue()
     path = folder / f"checkpoint-{step:09d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
     atomic.write_bytes(path, content)
@@ -33,7 +35,8 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def load_newest(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest state that is whole, on the CPU; None where there is none. A damaged file is reported and left out."""
+    """The newest state of the run in `folder` that is whole, on the CPU; None where there is none. Others are reported
+    and left out."""
     content = read_newest(folder, report)
     return None if content is None else parse(content)
 
@@ -42,11 +45,23 @@ def read_newest(folder: Path, report: Callable[[str], None]) -> bytes | None:
     """What `load_newest` makes a state of."""
     for path in _newest_first(folder):
         content = path.read_bytes()
-        match = _NAME.fullmatch(path.name)
-        if match is not None and hashlib.sha256(content).hexdigest()[:16] == match[2]:
+        wrong = _what_is_wrong(path, content)
+        if wrong is None:
             return content
-        report(f"{path}: checksum does not match, falling back to the checkpoint before it")
+        report(f"{path}: {wrong}, falling back to the checkpoint before it")
     return None
+
+
+def _what_is_wrong(path: Path, content: bytes) -> str | None:
+    """With the content of a checkpoint; None for a whole one of the run whose folder it is in."""
+    match = _NAME.fullmatch(path.name)
+    if match is None or hashlib.sha256(content).hexdigest()[:16] != match[2]:
+        return "checksum does not match"
+    try:
+        run = parse(content).get(RUN)
+    except Exception as error:  # torch.load raises errors of many classes
+        return f"cannot be parsed ({type(error).__name__})"
+    return None if run in (None, path.parent.name) else f"it is of another run, {run}"
 
 
 def parse(content: bytes) -> dict[str, Any]:

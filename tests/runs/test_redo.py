@@ -14,8 +14,10 @@ from nfrepro.runs.lock import claim
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
-OLD = {"metrics.jsonl": b"old metrics", "old.csv": b"of a former version"}
-NEW = {"metrics.jsonl": b"new metrics", "propagation.csv": b"new curves"}
+pytestmark = pytest.mark.slow
+
+OLD = {"metrics.jsonl": b'{"test_top1": 1.0}', "old.csv": b"of a former version"}
+NEW = {"metrics.jsonl": b'{"test_top1": 2.0}', "propagation.csv": b"new curves"}
 
 # Dies at the call of that number of those that change the disk.
 KILLED = """\
@@ -24,7 +26,6 @@ from pathlib import Path
 from nfrepro.runs import redo
 from nfrepro.runs.lock import claim
 
-pytestmark = pytest.mark.slow
 calls = int(sys.argv[2])
 def counted(function):
     def call(*arguments, **options):

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import pickle
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path: Path, damage: s
     newest.write_bytes({"truncated": content[:-7], "altered": content, "empty": b""}[damage])
     complaints: list[str] = []
     state = checkpoint.load_newest(tmp_path, complaints.append)
-    assert state == {"step": 1}
+    assert state == {"step": 1, "run": tmp_path.name}
     assert complaints == [f"{newest}: checksum does not match, falling back to the checkpoint before it"]
 
 
@@ -50,6 +49,30 @@ def test_a_hostile_checkpoint_executes_nothing(tmp_path: Path) -> None:
     content = buffer.getvalue()
     name = f"checkpoint-{1:09d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(pickle.UnpicklingError):
-        checkpoint.load_newest(tmp_path, pytest.fail)
+    complaints: list[str] = []
+    assert checkpoint.load_newest(tmp_path, complaints.append) is None
+    assert complaints == [
+        f"{tmp_path / name}: cannot be parsed (UnpicklingError), falling back to the checkpoint before it"
+    ]
     assert not (tmp_path / "owned").exists()
+
+
+def test_one_of_another_run_is_left_out_by_name(tmp_path: Path) -> None:
+    mine, other = tmp_path / "seed1", tmp_path / "seed0"
+    for folder, step in ((mine, 3), (other, 9)):
+        folder.mkdir()
+        checkpoint.save(folder, step, {"step": step})
+    foreign = next(other.iterdir()).rename(mine / next(other.iterdir()).name)
+    complaints: list[str] = []
+    state = checkpoint.load_newest(mine, complaints.append)
+    assert state is not None
+    assert state["step"] == 3
+    assert complaints == [f"{foreign}: it is of another run, seed0, falling back to the checkpoint before it"]
+
+
+def test_one_from_before_runs_were_named_is_taken(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save({"step": 4}, buffer)
+    content = buffer.getvalue()
+    (tmp_path / f"checkpoint-{4:09d}-{hashlib.sha256(content).hexdigest()[:16]}.pt").write_bytes(content)
+    assert checkpoint.load_newest(tmp_path, pytest.fail) == {"step": 4}

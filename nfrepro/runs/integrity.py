@@ -1,0 +1,108 @@
+"""Whether a stored result is what the run wrote: its numbers against a schema, against its metrics, and by its hash."""
+
+import hashlib
+import json
+import math
+import stat
+from pathlib import Path
+from typing import Any
+
+from nfrepro.errors import InputError
+from nfrepro.runs.files import ERROR, METRICS, RECORD
+from nfrepro.runs.lock import CLAIM
+from nfrepro.runs.progress import PROGRESS
+
+SEAL = "seal"
+# What may lie in the folder of a run that is done, and is no part of its result.
+_NO_RESULT = (RECORD, ERROR, PROGRESS, CLAIM)
+# Columns of runs.csv that say which run a row is of, and so are no names for numbers.
+RESERVED = frozenset({"id", "state", "in_experiment", "seed"})
+_PERCENT = ("top1", "top5")
+_REMEDY = "restore it, or redo the run with --force"
+
+
+def seal(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """`record` with the SHA-256 of itself and of every result file of its run in `folder`."""
+    bare = {key: value for key, value in record.items() if key != SEAL}
+    files = {path.name: _hash(path.read_bytes()) for path in result_files(folder)}
+    return {**bare, SEAL: {"record": _hash_of(bare), "files": files}}
+
+
+def check_result(folder: Path, record: dict[str, Any], with_files: bool = True) -> None:
+    """Raises `InputError`, by file, where the record of a run that is done was edited, or a file of it changed.
+
+    Records from before there were seals are checked by their numbers alone. Without `with_files` so is the record of a
+    run whose other files are on their way to another folder.
+    """
+    path = folder / RECORD
+    _check_numbers(path, record)
+    if with_files:
+        _check_metrics(folder, record)
+    kept = record.get(SEAL)
+    if kept is None:
+        return
+    bare = {key: value for key, value in record.items() if key != SEAL}
+    if not isinstance(kept, dict) or kept.get("record") != _hash_of(bare):
+        raise InputError(f"{path}: it was edited after the run: {_REMEDY}")
+    for name, expected in sorted(kept["files"].items()) if with_files else ():
+        try:
+            found = _hash((folder / name).read_bytes())
+        except OSError as error:
+            raise InputError(f"{folder / name}: cannot be read ({error.strerror or error}): {_REMEDY}") from None
+        if found != expected:
+            raise InputError(f"{folder / name}: it was changed after the run: {_REMEDY}")
+
+
+def result_files(folder: Path) -> list[Path]:
+    """The files of a run's result beside run.json, sorted by name: not what only an unfinished run needs."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if not path.name.startswith((".", "checkpoint-", "cancel"))
+        and path.name not in _NO_RESULT
+        and stat.S_ISREG(path.lstat().st_mode)
+    )
+
+
+def _check_numbers(path: Path, record: dict[str, Any]) -> None:
+    """Names and types of the final numbers, and the ranges of accuracies."""
+    final = record.get("final")
+    if not isinstance(final, dict):
+        raise InputError(f"{path}: final: expected a mapping, found {final!r:.40}: {_REMEDY}")
+    if not isinstance(record.get("provenance", {}), dict):
+        raise InputError(f"{path}: provenance: expected a mapping: {_REMEDY}")
+    for name, value in final.items():
+        if name in RESERVED or "." in name:
+            raise InputError(f"{path}: final.{name}: the name is that of another column of runs.csv: {_REMEDY}")
+        if not isinstance(value, str | bool | int | float | None):
+            raise InputError(f"{path}: final.{name}: expected a number, text or null: {_REMEDY}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{path}: final.{name}: {value} is not finite: {_REMEDY}")
+        is_percent = any(part in name for part in _PERCENT)
+        if is_percent and isinstance(value, int | float) and not 0.0 <= value <= 100.0:
+            raise InputError(f"{path}: final.{name}: {value:g} is no percentage: {_REMEDY}")
+
+
+def _check_metrics(folder: Path, record: dict[str, Any]) -> None:
+    """The final numbers of a completed run against the last row of its metrics, where it has any."""
+    path = folder / METRICS
+    if record["status"] != "completed" or not path.exists():
+        return
+    try:
+        lines = path.read_bytes().splitlines()
+        last = dict(json.loads(lines[-1])) if lines else {}
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    expected = {**last, "top1": last.get("test_top1")}
+    for name, value in record["final"].items():
+        if name in expected and expected[name] != value and not (name == "top1" and expected[name] is None):
+            found = f"final.{name} is {value!r:.40}, but {expected[name]!r:.40} in the last row of {METRICS}"
+            raise InputError(f"{folder / RECORD}: {found}: {_REMEDY}")
+
+
+def _hash_of(record: dict[str, Any]) -> str:
+    return _hash(json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii"))
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

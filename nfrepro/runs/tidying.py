@@ -1,0 +1,23 @@
+"""What a process that was killed after its run had completed left behind."""
+
+from pathlib import Path
+
+from nfrepro.runs.lock import CLAIM, Claimed, claim
+from nfrepro.runs.progress import PROGRESS
+
+# Checkpoints, reports of progress, and files that were not written to the end.
+LEFT_BEHIND = ("checkpoint-*.pt", PROGRESS, ".*.tmp")
+
+
+def tidy(folder: Path) -> None:
+    """Removes what is left behind in the folder of a run that is done, unless somebody is at it."""
+    if not any(path for pattern in LEFT_BEHIND for path in folder.glob(pattern)) and not (folder / CLAIM).exists():
+        return
+    try:
+        with claim(folder):
+            for pattern in LEFT_BEHIND:
+                for path in folder.glob(pattern):
+                    if not path.name.startswith(f".{CLAIM}."):
+                        path.unlink(missing_ok=True)
+    except Claimed:
+        return
