@@ -70,7 +70,7 @@ def train(
 ) -> dict[str, Any] | None:
     """Trains in `folder`; the second process is asked to stop at its look `stop_at`. None: stopped."""
     from nfrepro.tasks.job import Interrupted, Surroundings
-    from nfrepro.tasks.train import run
+    from nfrepro.tasks.watched_training import run
 
     looks = 0
 

@@ -19,7 +19,7 @@ from nfrepro.errors import InputError
 from nfrepro.signal import layer_inputs, moment_shift
 from nfrepro.tasks.batch_norm_noise import BatchNormNoise
 from nfrepro.tasks.job import Outcome, Surroundings
-from nfrepro.tasks.options import CovariateShiftTask
+from nfrepro.tasks.options import CovariateShiftTask, ProbeSchedule
 from nfrepro.tasks.train import last_step, prepare, train
 from nfrepro.tasks.training_probe import training_probe
 from nfrepro.training.batch_norm import reestimate_averages
@@ -38,24 +38,35 @@ def run(task: CovariateShiftTask, around: Surroundings) -> Outcome:
     Raises `InputError` for fewer than two measurements, and for noise in a network without BatchNorm.
     """
     dataset, model = prepare(task, around)
-    _check_steps(task, dataset)
+    check_steps("probe", task.probe, last_step(task, dataset))
     probe = training_probe(task.probe, dataset, task.seed, around, layer_inputs, MOMENTS)
     noise = BatchNormNoise(model, task.noise, task.seed) if task.noise else None
     outcome = train(task, around, dataset, model, probe, None if noise is None else noise.before_step)
-    path = around.folder / MOMENTS
-    table = shift_table(pd.read_csv(path) if path.exists() else pd.DataFrame())
-    atomic.write_text(around.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
-    completed = outcome.status == "completed"
-    numbers: dict[str, float | None] = {**(final_numbers(table) if completed else dict.fromkeys(SHIFTS))}
+    numbers = write_shifts(around.folder, outcome)
     if task.reestimate_batch_norm:
         if noise is not None:
             noise.strength = 0.0
+        completed = outcome.status == "completed"
         numbers |= _reestimated(task, dataset, model) if completed else dict.fromkeys(REESTIMATED)
     return replace(
         outcome,
         final=outcome.final | numbers,
-        discard_unfinished=partial(_discard, outcome, path),
+        discard_unfinished=partial(discard_moments, outcome, around.folder),
     )
+
+
+def write_shifts(folder: Path, outcome: Outcome) -> dict[str, float | None]:
+    """Makes the table of a run's moments; returns its shifts, which a diverged run does not have."""
+    moments = folder / MOMENTS
+    table = shift_table(pd.read_csv(moments) if moments.exists() else pd.DataFrame())
+    atomic.write_text(folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    return final_numbers(table) if outcome.status == "completed" else dict.fromkeys(SHIFTS)
+
+
+def discard_moments(outcome: Outcome, folder: Path) -> None:
+    """Removes what the outcome itself leaves to be removed, and the moments, once the table is stored."""
+    outcome.discard_unfinished()
+    (folder / MOMENTS).unlink(missing_ok=True)
 
 
 def shift_table(moments: pd.DataFrame) -> pd.DataFrame:
@@ -95,12 +106,7 @@ def final_numbers(table: pd.DataFrame) -> dict[str, float | None]:
     return {name: None if math.isnan(mean) else mean for name, mean in means.items()}
 
 
-def _check_steps(task: CovariateShiftTask, dataset: Dataset) -> None:
-    last = last_step(task, dataset)
-    if sum(step <= last for step in set(task.probe.steps)) < 2:
-        raise InputError(f"probe.steps: a shift needs two measurements, and training ends after step {last}")
-
-
-def _discard(outcome: Outcome, moments: Path) -> None:
-    outcome.discard_unfinished()
-    moments.unlink(missing_ok=True)
+def check_steps(key: str, schedule: ProbeSchedule, last: int) -> None:
+    """Raises `InputError` where a training of `last` steps reaches fewer than two of the schedule's."""
+    if sum(step <= last for step in set(schedule.steps)) < 2:
+        raise InputError(f"{key}.steps: a shift needs two measurements, and training ends after step {last}")

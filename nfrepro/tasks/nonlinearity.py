@@ -4,15 +4,18 @@ activation_use.csv has the shares of active, always-on and dead units of every a
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import nn
 
+from nfrepro.data.sources import Dataset
 from nfrepro.signal import activation_use
 from nfrepro.tasks.job import Outcome, Surroundings
-from nfrepro.tasks.options import NonlinearityTask
+from nfrepro.tasks.options import NonlinearityTask, ProbeSchedule
 from nfrepro.tasks.train import prepare, train
-from nfrepro.tasks.training_probe import training_probe
+from nfrepro.tasks.training_probe import TrainingProbe, training_probe
 
 TABLE = "activation_use.csv"
 SHARES = ("active", "coactive", "always_on", "dead")
@@ -21,15 +24,27 @@ SHARES = ("active", "coactive", "always_on", "dead")
 def run(task: NonlinearityTask, around: Surroundings) -> Outcome:
     """Trains as task `train` does, to the same bits. Raises `InputError` for a network without rectifiers."""
     dataset, model = prepare(task, around)
-    probe = training_probe(task.probe, dataset, task.seed, around, activation_use, TABLE)
-    # Refuses a network without rectifiers before it is trained; nothing explodes on zeros.
-    activation_use(model, torch.zeros_like(probe.x[:2]))
+    probe = units_probe(task.probe, dataset, model, task.seed, around)
     outcome = train(task, around, dataset, model, probe)
-    path = around.folder / TABLE
+    return replace(outcome, final=outcome.final | shares(around.folder, outcome))
+
+
+def units_probe(
+    schedule: ProbeSchedule, dataset: Dataset, model: nn.Module, seed: int, around: Surroundings
+) -> TrainingProbe:
+    """Counts the units that training images switch. Raises `InputError` for a network without rectifiers."""
+    probe = training_probe(schedule, dataset, seed, around, activation_use, TABLE)
+    activation_use(model, torch.zeros_like(probe.x[:2]))  # nothing explodes on zeros
+    return probe
+
+
+def shares(folder: Path, outcome: Outcome) -> dict[str, float | None]:
+    """The numbers of a run's table; a diverged run has none at the end."""
+    path = folder / TABLE
     found = final_numbers(pd.read_csv(path) if path.exists() else None)
     if outcome.status == "diverged":
         found |= {name: None for name in found if name.startswith("last_")}
-    return replace(outcome, final=outcome.final | found)
+    return found
 
 
 def final_numbers(table: pd.DataFrame | None) -> dict[str, float | None]:

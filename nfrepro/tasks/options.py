@@ -1,7 +1,7 @@
 """The complete config of a run, task by task. No torch."""
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -29,17 +29,15 @@ class ProbeSchedule(Options):
     images: int = Field(default=64, ge=1, le=4096)
 
 
-class TrainTask(TaskOptions):
-    """Train one network on one data set and evaluate it on the test split."""
+class TrainedNetworkTask(TaskOptions):
+    """What all tasks that train a network have in common."""
 
     data: DataOptions
     model: ModelOptions
     train: TrainOptions = TrainOptions()
-    # Signal propagation while training, into propagation.csv; null: not measured. It changes no result.
-    probe: ProbeSchedule | None = None
 
     @model_validator(mode="after")
-    def _batches_divide(self) -> "TrainTask":
+    def _batches_divide(self) -> Self:
         multiple = batch_multiple(self.data)
         if self.train.batch_size % multiple:
             raise ValueError(
@@ -50,6 +48,77 @@ class TrainTask(TaskOptions):
 
     def label(self) -> str:
         return f"{self.model.label}-{self.data.name}-batch{self.train.batch_size}-{super().label()}"
+
+
+class SmoothnessSchedule(Options):
+    """When to look at how smooth the loss is, and how far around the weights (arXiv 1805.11604, figure 4)."""
+
+    # Optimiser steps after which it is measured; 0 is before training. Steps beyond the last are never reached.
+    steps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=2, max_length=1000)]
+    # Training images in the batch, which stays the same, without augmentation.
+    images: int = Field(default=128, ge=2, le=65536)
+    # Steps along the gradient as multiples of the peak learning rate, as in the source; which multiples is ours.
+    step_lengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2)] = (
+        0.5,
+        1.0,
+        2.0,
+        4.0,
+    )
+    # Steps in the same direction as shares of the norm of all weights (ours), so that networks compare whose gradients
+    # or weights are of different size.
+    relative_lengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2)] = (
+        0.00125,
+        0.0025,
+        0.005,
+        0.01,
+    )
+
+    @field_validator("step_lengths", "relative_lengths")
+    @classmethod
+    def _increase(cls, lengths: tuple[float, ...]) -> tuple[float, ...]:
+        if any(one >= other for one, other in pairwise(lengths)):
+            raise ValueError(f"{list(lengths)} must increase")
+        return lengths
+
+
+class TrainTask(TrainedNetworkTask):
+    """Train one network on one data set and evaluate it on the test split. Whatever it is watched by changes no result,
+    but for the noise."""
+
+    # Signal propagation while training, into propagation.csv; null: not measured.
+    probe: ProbeSchedule | None = None
+    # Units that the images switch on and off, into activation_use.csv, as task `nonlinearity` counts them; null: not.
+    units: ProbeSchedule | None = added(None)
+    # Moments of what layers are fed with, into covariate_shift.csv, as task `covariate_shift` follows them; null: not.
+    layer_inputs: ProbeSchedule | None = added(None)
+    # Smoothness of the loss along its gradient, into smoothness.csv, as task `smoothness` measures it; null: not.
+    smoothness: SmoothnessSchedule | None = added(None)
+    # Strength of the noise after every BatchNorm layer in training, as of task `covariate_shift`; 0: none.
+    noise: float = added(0.0, ge=0, le=4)
+
+    @model_validator(mode="after")
+    def _shift_has_two_measurements(self) -> Self:
+        if self.layer_inputs is not None:
+            _require_two_measurements("layer_inputs", self.layer_inputs)
+        return self
+
+    @model_validator(mode="after")
+    def _noise_knows_whole_batches(self) -> Self:
+        _require_whole_batches(self.noise, self.train)
+        return self
+
+    def label(self) -> str:
+        return f"noise{self.noise:g}-{super().label()}" if self.noise else super().label()
+
+
+def _require_two_measurements(key: str, schedule: ProbeSchedule) -> None:
+    if len(set(schedule.steps)) < 2:
+        raise ValueError(f"{key}.steps: a shift needs two measurements: give two steps or more")
+
+
+def _require_whole_batches(noise: float, train: TrainOptions) -> None:
+    if noise and train.grad_accum_steps > 1:
+        raise ValueError("noise is drawn for whole batches: set train.grad_accum_steps to 1")
 
 
 class GaussianOptions(Options):
@@ -130,37 +199,6 @@ class NetworkPropertiesTask(TaskOptions):
         return f"{self.model.label}-{super().label()}"
 
 
-class SmoothnessSchedule(Options):
-    """When to look at how smooth the loss is, and how far around the weights (arXiv 1805.11604, figure 4)."""
-
-    # Optimiser steps after which it is measured; 0 is before training. Steps beyond the last are never reached.
-    steps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=2, max_length=1000)]
-    # Training images in the batch, which stays the same, without augmentation.
-    images: int = Field(default=128, ge=2, le=65536)
-    # Steps along the gradient as multiples of the peak learning rate, as in the source; which multiples is ours.
-    step_lengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2)] = (
-        0.5,
-        1.0,
-        2.0,
-        4.0,
-    )
-    # Steps in the same direction as shares of the norm of all weights (ours), so that networks compare whose gradients
-    # or weights are of different size.
-    relative_lengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2)] = (
-        0.00125,
-        0.0025,
-        0.005,
-        0.01,
-    )
-
-    @field_validator("step_lengths", "relative_lengths")
-    @classmethod
-    def _increase(cls, lengths: tuple[float, ...]) -> tuple[float, ...]:
-        if any(one >= other for one, other in pairwise(lengths)):
-            raise ValueError(f"{list(lengths)} must increase")
-        return lengths
-
-
 class LandscapeGrid(Options):
     """The loss surface on a random plane through the trained weights (arXiv 1712.09913)."""
 
@@ -179,7 +217,7 @@ class LandscapeGrid(Options):
         return side
 
 
-class SmoothnessTask(TrainTask):
+class SmoothnessTask(TrainedNetworkTask):
     """Train as task `train` does, and look how smooth the loss is on the way: along its gradient into smoothness.csv,
     at the end on a plane into landscape.csv."""
 
@@ -189,7 +227,7 @@ class SmoothnessTask(TrainTask):
     landscape: LandscapeGrid = LandscapeGrid()
 
 
-class CovariateShiftTask(TrainTask):
+class CovariateShiftTask(TrainedNetworkTask):
     """Train one network and follow the moments of what its layers are fed with (arXiv 1502.03167; 1805.11604)."""
 
     # Optimiser steps, two or more, after which moments are measured on a batch that stays the same; 0: before training.
@@ -202,22 +240,20 @@ class CovariateShiftTask(TrainTask):
     reestimate_batch_norm: bool = added(False)
 
     @model_validator(mode="after")
-    def _two_measurements(self) -> "CovariateShiftTask":
-        if len(set(self.probe.steps)) < 2:
-            raise ValueError("probe.steps: a shift needs two measurements: give two steps or more")
+    def _shift_has_two_measurements(self) -> Self:
+        _require_two_measurements("probe", self.probe)
         return self
 
     @model_validator(mode="after")
-    def _noise_knows_whole_batches(self) -> "CovariateShiftTask":
-        if self.noise and self.train.grad_accum_steps > 1:
-            raise ValueError("noise is drawn for whole batches: set train.grad_accum_steps to 1")
+    def _noise_knows_whole_batches(self) -> Self:
+        _require_whole_batches(self.noise, self.train)
         return self
 
     def label(self) -> str:
         return f"noise{self.noise:g}-{super().label()}" if self.noise else super().label()
 
 
-class NonlinearityTask(TrainTask):
+class NonlinearityTask(TrainedNetworkTask):
     """Train one network and follow which of its units the images switch on and off."""
 
     # Optimiser steps after which units are counted on a batch that stays the same; 0: before training.

@@ -58,7 +58,7 @@ def _needs_nothing(options: Any, report: Callable[[str], None]) -> None:
 
 
 TASKS: dict[str, Task] = {
-    "train": Task(TrainTask, "nfrepro.tasks.train", _find_data, divides=True),
+    "train": Task(TrainTask, "nfrepro.tasks.watched_training", _find_data, divides=True),
     "probe": Task(ProbeTask, "nfrepro.tasks.probe", _find_data),
     "gain": Task(GainTask, "nfrepro.tasks.gain", _needs_nothing),
     "layer_moments": Task(LayerMomentsTask, "nfrepro.tasks.layer_moments", _needs_nothing),

@@ -23,7 +23,7 @@ from nfrepro.errors import InputError
 from nfrepro.signal import Landscape, Smoothness, landscape, smoothness
 from nfrepro.signal.weight_space import Loss
 from nfrepro.tasks.job import Outcome, Progress, Surroundings
-from nfrepro.tasks.options import SmoothnessSchedule, SmoothnessTask
+from nfrepro.tasks.options import SmoothnessSchedule, SmoothnessTask, TrainedNetworkTask
 from nfrepro.tasks.train import last_step, prepare, train
 from nfrepro.tasks.training_probe import replace_step
 
@@ -53,7 +53,7 @@ class SmoothnessProbe:
     peak_lr: float
     loss: Loss
     batch: tuple[Tensor, Tensor]
-    folder: Path
+    folder: Path | None  # None: another process writes
     complain: Callable[[str], None]
 
     @property
@@ -62,6 +62,8 @@ class SmoothnessProbe:
 
     def measure(self, model: nn.Module, step: int) -> None:
         """Adds the rows of `step`, or replaces those that an interrupted execution of the run left."""
+        if self.folder is None:
+            return
         multiples, shares = self.schedule.step_lengths, self.schedule.relative_lengths
         measured = partial(smoothness, model, self.loss, self.batch)
         try:
@@ -82,33 +84,41 @@ class SmoothnessProbe:
 def run(task: SmoothnessTask, around: Surroundings) -> Outcome:
     """Trains, measuring on the way, and then computes the surface. A diverged run has rows up to there, no numbers."""
     dataset, model = prepare(task, around)
-    _check_steps(task, dataset)
-    loss = partial(F.cross_entropy, label_smoothing=task.train.label_smoothing)
-    batch = _batch(task, dataset, task.smoothness.images)
+    check_steps(task.smoothness, last_step(task, dataset))
+    probe = smoothness_probe(task.smoothness, task, dataset, around)
     on_plane = _batch(task, dataset, task.landscape.images)
-    probe = SmoothnessProbe(task.smoothness, task.train.peak_lr, loss, batch, around.folder, around.complain)
     outcome = train(task, around, dataset, model, probe)
+    numbers = numbers_of(around.folder, outcome)
     if outcome.status == "diverged":
-        return replace(outcome, final={**outcome.final, **dict.fromkeys(NUMBERS), "landscape_rise": None})
+        return replace(outcome, final={**outcome.final, **numbers, "landscape_rise": None})
     steps, grid = outcome.final["steps"], task.landscape
     around.report(Progress(steps, steps, "loss surface"))
-    surface = landscape(model, loss, on_plane, side=grid.side, extent=grid.extent, seed=task.seed)
+    surface = landscape(model, probe.loss, on_plane, side=grid.side, extent=grid.extent, seed=task.seed)
     _write_surface(around.folder / SURFACE, surface)
     rise = surface.rise if np.isfinite(surface.rise) else None
-    return replace(outcome, final={**outcome.final, **_numbers(around.folder / TABLE), "landscape_rise": rise})
+    return replace(outcome, final={**outcome.final, **numbers, "landscape_rise": rise})
 
 
-def _check_steps(task: SmoothnessTask, dataset: Dataset) -> None:
-    """Raises `InputError` where training is too short for the schedule."""
-    last = last_step(task, dataset)
-    if sum(step <= last for step in set(task.smoothness.steps)) < 2:
+def smoothness_probe(
+    schedule: SmoothnessSchedule, task: TrainedNetworkTask, dataset: Dataset, around: Surroundings
+) -> SmoothnessProbe:
+    """Of the loss that `task` trains, on training images that its seed chooses."""
+    loss = partial(F.cross_entropy, label_smoothing=task.train.label_smoothing)
+    folder = around.folder if around.processes.rank == 0 else None
+    batch = _batch(task, dataset, schedule.images)
+    return SmoothnessProbe(schedule, task.train.peak_lr, loss, batch, folder, around.complain)
+
+
+def check_steps(schedule: SmoothnessSchedule, last: int) -> None:
+    """Raises `InputError` where a training of `last` steps is too short for the schedule."""
+    if sum(step <= last for step in set(schedule.steps)) < 2:
         raise InputError(
-            f"smoothness.steps: of {list(task.smoothness.steps)} fewer than two lie within the {last:,} steps of the "
+            f"smoothness.steps: of {list(schedule.steps)} fewer than two lie within the {last:,} steps of the "
             "run: choose earlier ones, or train longer"
         )
 
 
-def _batch(task: SmoothnessTask, dataset: Dataset, images: int) -> tuple[Tensor, Tensor]:
+def _batch(task: TrainedNetworkTask, dataset: Dataset, images: int) -> tuple[Tensor, Tensor]:
     x, labels = labelled_batch(dataset, images, dataset.pixels, task.seed)
     return x.to(dataset.device).to(memory_format=torch.channels_last), labels
 
@@ -137,8 +147,14 @@ def _write_surface(path: Path, surface: Landscape) -> None:
     atomic.write_text(path, table.to_csv(index=False, lineterminator="\n", float_format=FLOAT_FORMAT))
 
 
-def _numbers(path: Path) -> dict[str, float | None]:
-    """`NUMBERS` of the table `path`; None for one that is 0 or not finite, and where nothing could be measured."""
+def numbers_of(folder: Path, outcome: Outcome) -> dict[str, float | None]:
+    """`NUMBERS` of a run; None for all of a diverged one."""
+    return final_numbers(folder) if outcome.status == "completed" else dict.fromkeys(NUMBERS)
+
+
+def final_numbers(folder: Path) -> dict[str, float | None]:
+    """`NUMBERS` of a run's table; None for one that is 0 or not finite, and where nothing could be measured."""
+    path = folder / TABLE
     if not path.exists():
         return dict.fromkeys(NUMBERS)
     table = pd.read_csv(path)

@@ -1,7 +1,8 @@
-"""Task `train`: build the network, train it, evaluate it; metrics.jsonl gets a row per evaluation."""
+"""Build a network, train it, evaluate it, whatever the task; metrics.jsonl gets a row per evaluation."""
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,8 @@ from nfrepro.data.sources import Dataset, load_once
 from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
-from nfrepro.tasks.options import TrainTask
-from nfrepro.tasks.training_probe import training_probe
+from nfrepro.tasks.options import TrainedNetworkTask
 from nfrepro.training import checkpoint, loop, observer
-from nfrepro.training.step import check_division
 
 
 class Probe(Protocol):
@@ -33,35 +32,29 @@ class Probe(Protocol):
         """Called once for each of `steps` that is reached; again where an interrupted run repeats it."""
 
 
-def run(task: TrainTask, around: Surroundings) -> Outcome:
-    """Trains to the end, or on from where it was stopped. The headline is the last evaluation, never the best."""
-    dataset, model = prepare(task, around)
-    probe = None if task.probe is None else training_probe(task.probe, dataset, task.seed, around)
-    return train(task, around, dataset, model, probe)
-
-
-def prepare(task: TrainTask, around: Surroundings) -> tuple[Dataset, nn.Module]:
+def prepare(task: TrainedNetworkTask, around: Surroundings) -> tuple[Dataset, nn.Module]:
     """Data and initial network, on the device."""
     device = training_device(around.device)
     dataset = load_once(task.data, task.seed).to(device)
     return dataset, initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
 
 
-def last_step(task: TrainTask, dataset: Dataset) -> int:
+def last_step(task: TrainedNetworkTask, dataset: Dataset) -> int:
     """How many optimiser steps the whole training has."""
     return task.train.epochs * steps_per_epoch(len(dataset.train), task.train.batch_size)
 
 
 def train(
-    task: TrainTask,
+    task: TrainedNetworkTask,
     around: Surroundings,
     dataset: Dataset,
     model: nn.Module,
     probe: Probe | None = None,
     before_step: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Trains `model`, which `prepare` made, in place. Raises `Interrupted` when asked to stop.
+    """Trains `model`, which `prepare` made, in place, to the end or on from where it was stopped.
 
+    The headline is the last evaluation, never the best. Raises `Interrupted` when asked to stop.
     `before_step` hears the number of each optimiser step, from 0, before the step is made.
     """
     device = torch.device(around.device)
@@ -79,13 +72,6 @@ def train(
     )
 
 
-def check_processes(task: TrainTask, count: int) -> None:
-    """Raises `InputError` where a run cannot be divided among so many processes."""
-    with torch.device("meta"):
-        model = build(task.model, num_classes=2, in_channels=3)
-    check_division(model, task.train, count)
-
-
 def training_device(name: str) -> torch.device:
     """The device of that name, set up to repeat its results."""
     device = torch.device(name)
@@ -95,7 +81,7 @@ def training_device(name: str) -> torch.device:
     return device
 
 
-def initial_model(task: TrainTask, dataset: Dataset) -> nn.Module:
+def initial_model(task: TrainedNetworkTask, dataset: Dataset) -> nn.Module:
     """The network with weights that depend on the seed alone: arms of an experiment share what they can."""
     torch.manual_seed(stream_seed("weights", task.seed))
     model = build(task.model, dataset.num_classes, dataset.channels)
@@ -148,6 +134,8 @@ def _final_numbers(result: loop.Outcome, model: nn.Module) -> dict[str, Any]:
     return {
         "top1": last.get("test_top1"),
         **kept,
+        "final_train_top1": result.final_train_top1,
+        **_scalars(result),
         "steps": result.step,
         "diverged_at_step": result.step if result.status == "diverged" else None,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -156,6 +144,15 @@ def _final_numbers(result: loop.Outcome, model: nn.Module) -> dict[str, Any]:
         "images_per_second": round(result.images_per_second, 1),
         "weights_sha256": _weights_digest(model),
     }
+
+
+def _scalars(result: loop.Outcome) -> dict[str, float | None]:
+    """Of networks that have SkipInit scalars; of a diverged run there is none at the end."""
+    if result.skipinit_gain is None:
+        return {}
+    at_the_end = result.skipinit_gain if result.status == "completed" else None
+    found = {"early_skipinit_gain": result.early_skipinit_gain, "skipinit_gain": at_the_end}
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in found.items()}
 
 
 def _weights_digest(model: nn.Module) -> str:
@@ -167,7 +164,7 @@ def _weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _provenance(dataset: Dataset, task: TrainTask, device: torch.device) -> dict[str, Any]:
+def _provenance(dataset: Dataset, task: TrainedNetworkTask, device: torch.device) -> dict[str, Any]:
     return {
         "data": dataset.label,
         "data_fingerprint": dataset.fingerprint,

@@ -1,7 +1,7 @@
 """The training loop. Interrupted and resumed, it ends with the same bits as undisturbed (on a CPU)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 from nfrepro.data.batches import steps_per_epoch, test_batches, train_batches
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sources import Dataset
+from nfrepro.data.training_sample import training_sample
 from nfrepro.errors import InputError
 from nfrepro.training import checkpoint
 from nfrepro.training.averaging import WeightAverage
@@ -17,10 +18,13 @@ from nfrepro.training.evaluation import Evaluation, evaluate
 from nfrepro.training.observer import Diverged, Observer, Surroundings, images_per_second
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.recipe import learning_rate, make_optimizer
+from nfrepro.training.skipinit import mean_abs_skipinit_gain
 from nfrepro.training.state import Sums, TrainingState
 from nfrepro.training.step import Trainer
 
 EVALUATION_BATCH = 500
+# Training images on which the trained network is evaluated: enough for half a point, and cheap.
+TRAINING_SAMPLE = 5000
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,10 @@ class TrainingSetup:
     @property
     def steps_per_epoch(self) -> int:
         return steps_per_epoch(len(self.dataset.train), self.options.batch_size)
+
+    @property
+    def steps(self) -> int:
+        return self.options.epochs * self.steps_per_epoch
 
     @property
     def autocast(self) -> torch.autocast:
@@ -54,6 +62,9 @@ class Outcome:
     train_seconds: float
     data_seconds: float  # of these, waiting for batches
     images_per_second: float
+    final_train_top1: float | None  # of the trained network on training images without augmentation, percent
+    early_skipinit_gain: float | None  # mean |SkipInit scalar| after a quarter of the steps
+    skipinit_gain: float | None  # the same at the end
 
 
 def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome:
@@ -79,7 +90,8 @@ def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome
             observer.after_epoch()
     except Diverged as diverged:
         return _outcome("diverged", diverged.step, state, setup)
-    return _outcome("completed", state.step, state, setup)
+    sample = replace(setup, dataset=training_sample(setup.dataset, TRAINING_SAMPLE))
+    return _outcome("completed", state.step, state, setup, _evaluated(state.model, sample, around).top1)
 
 
 def _start_or_continue(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> TrainingState:
@@ -116,27 +128,30 @@ def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: O
         for group in state.optimizer.param_groups:
             group["lr"] = setup.learning_rate(state.step)
         observer.around.before_step(state.step)
-        observer.after_step(trainer.step(x, targets, setup.autocast))
+        found = trainer.step(x, targets, setup.autocast)
+        if state.step == setup.steps // 4:
+            state.early_skipinit_gain = mean_abs_skipinit_gain(state.model)
+        observer.after_step(found)
 
 
 def _evaluate(state: TrainingState, setup: TrainingSetup, around: Surroundings) -> None:
     """Adds a row of metrics and starts new sums. Raises `Diverged` where the test loss is not finite."""
-    rows = around.processes.share(len(setup.dataset.test))
-
-    def evaluated(model: nn.Module) -> Evaluation:
-        batches = test_batches(setup.dataset, EVALUATION_BATCH, around.workers, rows)
-        return evaluate(model, batches, setup.autocast, around.processes)
-
-    result = evaluated(state.model)
+    result = _evaluated(state.model, setup, around)
     if not math.isfinite(result.loss):
         raise Diverged(state.step)
     row = _metrics_row(state, result, setup)
     if state.ema is not None:
-        average = evaluated(state.ema.model)
+        average = _evaluated(state.ema.model, setup, around)
         finite = average.loss if math.isfinite(average.loss) else None
         row |= {"ema_test_loss": finite, "ema_test_top1": average.top1, "ema_test_top5": average.top5}
     state.metrics.append(row)
     state.sums = Sums()
+
+
+def _evaluated(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Evaluation:
+    rows = around.processes.share(len(setup.dataset.test))
+    batches = test_batches(setup.dataset, EVALUATION_BATCH, around.workers, rows)
+    return evaluate(model, batches, setup.autocast, around.processes)
 
 
 def _metrics_row(state: TrainingState, result: Evaluation, setup: TrainingSetup) -> dict[str, Any]:
@@ -160,7 +175,20 @@ def _metrics_row(state: TrainingState, result: Evaluation, setup: TrainingSetup)
 
 
 def _outcome(
-    status: Literal["completed", "diverged"], step: int, state: TrainingState, setup: TrainingSetup
+    status: Literal["completed", "diverged"],
+    step: int,
+    state: TrainingState,
+    setup: TrainingSetup,
+    final_train_top1: float | None = None,
 ) -> Outcome:
-    rate = images_per_second(state, setup.options)
-    return Outcome(status, step, state.metrics, state.train_seconds, state.data_seconds, rate)
+    return Outcome(
+        status,
+        step,
+        state.metrics,
+        state.train_seconds,
+        state.data_seconds,
+        images_per_second(state, setup.options),
+        final_train_top1,
+        state.early_skipinit_gain,
+        mean_abs_skipinit_gain(state.model),
+    )

@@ -31,6 +31,7 @@ class TrainingState:
     train_seconds: float = 0.0
     data_seconds: float = 0.0  # of these, waiting for batches
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    early_skipinit_gain: float | None = None  # mean |scalar| after a quarter of the steps; None before, or without
 
     @property
     def device(self) -> torch.device:
@@ -50,6 +51,7 @@ class TrainingState:
             "train_seconds": self.train_seconds,
             "data_seconds": self.data_seconds,
             "metrics": self.metrics,
+            "early_skipinit_gain": self.early_skipinit_gain,
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -65,6 +67,7 @@ class TrainingState:
         self.step = saved["step"]
         self.train_seconds, self.data_seconds = saved["train_seconds"], saved["data_seconds"]
         self.metrics = saved["metrics"]
+        self.early_skipinit_gain = saved.get("early_skipinit_gain")  # absent from checkpoints of earlier versions
         # The order of a sum, and so its last bit, depends on the number of threads.
         if saved["processes"] == processes:
             torch.set_num_threads(saved["threads"])

@@ -15,7 +15,7 @@ from nfrepro.data.sources import load
 from nfrepro.errors import InputError
 from nfrepro.models import create
 from nfrepro.signal import layer_inputs
-from nfrepro.tasks import covariate_shift, train
+from nfrepro.tasks import covariate_shift, train, watched_training
 from nfrepro.tasks.batch_norm_noise import BatchNormNoise
 from nfrepro.tasks.covariate_shift import shift_table
 from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
@@ -62,7 +62,7 @@ def test_without_noise_it_is_task_train_to_the_bit(tmp_path: Path) -> None:
         found = execute(task(model=model), tmp_path / name)
         plain = TrainTask.model_validate({**CONFIG, "model": model, "probe": None})
         (tmp_path / f"{name}-plain").mkdir()
-        expected = train.run(plain, Surroundings(tmp_path / f"{name}-plain", "cpu"))
+        expected = watched_training.run(plain, Surroundings(tmp_path / f"{name}-plain", "cpu"))
         assert without_times(expected.final).items() <= found.final.items()
         assert {path.name for path in (tmp_path / name).iterdir()} == {"metrics.jsonl", "covariate_shift.csv"}
 

@@ -12,7 +12,7 @@ from nfrepro.data.probe_batch import image_batch
 from nfrepro.data.sources import load
 from nfrepro.errors import InputError
 from nfrepro.signal import activation_use
-from nfrepro.tasks import nonlinearity, train
+from nfrepro.tasks import nonlinearity, train, watched_training
 from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
 from nfrepro.tasks.options import NonlinearityTask, TrainTask
 
@@ -47,7 +47,9 @@ def without_times(values: dict[str, Any]) -> dict[str, Any]:
 def test_it_is_task_train_to_the_bit_and_a_table(tmp_path: Path) -> None:
     found = execute(task(), tmp_path / "counted")
     (tmp_path / "plain").mkdir()
-    plain = train.run(TrainTask.model_validate({**CONFIG, "probe": None}), Surroundings(tmp_path / "plain", "cpu"))
+    plain = watched_training.run(
+        TrainTask.model_validate({**CONFIG, "probe": None}), Surroundings(tmp_path / "plain", "cpu")
+    )
     assert without_times(plain.final).items() <= found.final.items()
     table = pd.read_csv(tmp_path / "counted" / "activation_use.csv")
     assert table["step"].tolist() == [0] * 7 + [4] * 7 + [12] * 7  # never 100

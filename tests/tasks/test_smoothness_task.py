@@ -20,7 +20,7 @@ from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.signal import landscape
 from nfrepro.tasks import smoothness as smoothness_task
-from nfrepro.tasks import train
+from nfrepro.tasks import watched_training
 from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
 from nfrepro.tasks.options import SmoothnessTask, TrainTask
 from nfrepro.training import checkpoint
@@ -102,7 +102,7 @@ def stepped(model: nn.Module, batch: tuple[Tensor, Tensor], length: float) -> tu
 def test_it_trains_as_task_train_does_to_the_bit(tmp_path: Path, model: dict[str, Any]) -> None:
     measured = execute(task(model=model), tmp_path / "measured")
     (tmp_path / "plain").mkdir()
-    plain = train.run(TrainTask.model_validate(config(model=model)), Surroundings(tmp_path / "plain", "cpu"))
+    plain = watched_training.run(TrainTask.model_validate(config(model=model)), Surroundings(tmp_path / "plain", "cpu"))
     shared = {key: value for key, value in measured.final.items() if key not in NUMBERS}
     assert without_times(shared) == without_times(plain.final)
     assert measured.final["weights_sha256"] == plain.final["weights_sha256"]

@@ -18,7 +18,7 @@ from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
 from nfrepro.tasks.options import TrainTask
-from nfrepro.tasks.train import run
+from nfrepro.tasks.watched_training import run
 from nfrepro.training.recipe import learning_rate
 
 TIMES = ("train_seconds", "data_seconds", "images_per_second")

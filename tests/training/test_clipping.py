@@ -18,7 +18,8 @@ from nfrepro.data.sources import load
 from nfrepro.models import create
 from nfrepro.tasks.job import Surroundings
 from nfrepro.tasks.options import TrainTask
-from nfrepro.tasks.train import initial_model, run
+from nfrepro.tasks.train import initial_model
+from nfrepro.tasks.watched_training import run
 from nfrepro.training.clipping import clip_gradients, clipped_parameters
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.recipe import learning_rate, make_optimizer

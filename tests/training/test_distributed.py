@@ -14,7 +14,7 @@ from nfrepro.errors import InputError
 from nfrepro.models import create
 from nfrepro.tasks.job import Interrupted, Surroundings
 from nfrepro.tasks.options import ProbeSchedule, TrainTask
-from nfrepro.tasks.train import run
+from nfrepro.tasks.watched_training import run
 from nfrepro.training import checkpoint
 from nfrepro.training.distributed import ALONE, Processes, joined
 from nfrepro.training.options import TrainOptions

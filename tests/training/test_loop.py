@@ -17,7 +17,8 @@ from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
 from nfrepro.tasks.options import TrainTask
-from nfrepro.tasks.train import initial_model, run
+from nfrepro.tasks.train import initial_model
+from nfrepro.tasks.watched_training import run
 from nfrepro.training import loop
 from nfrepro.training.recipe import learning_rate
 

@@ -1,0 +1,89 @@
+"""Task `train`: train one network, and watch it in the ways that the run asks for.
+
+Each way of watching has a table of its own and adds numbers to the outcome. None changes what is trained, so that one
+training answers the questions of tasks `nonlinearity`, `covariate_shift` and `smoothness` at once.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from nfrepro.data.sources import Dataset
+from nfrepro.errors import InputError
+from nfrepro.models.registry import build
+from nfrepro.signal import layer_inputs
+from nfrepro.tasks import covariate_shift, nonlinearity, smoothness
+from nfrepro.tasks.batch_norm_noise import BatchNormNoise
+from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.options import TrainTask
+from nfrepro.tasks.train import Probe, last_step, prepare, train
+from nfrepro.tasks.training_probe import training_probe
+from nfrepro.training.step import check_division
+
+
+@dataclass(frozen=True)
+class Watch:
+    """One way of watching: the probe, and the numbers that the outcome gets from its table."""
+
+    probe: Probe
+    numbers: Callable[[Outcome], Mapping[str, Any]] = lambda outcome: {}
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Several probes as one; at a step that several ask for they look in order."""
+
+    probes: tuple[Probe, ...]
+
+    @property
+    def steps(self) -> frozenset[int]:
+        return frozenset[int]().union(*(probe.steps for probe in self.probes))
+
+    def measure(self, model: nn.Module, step: int) -> None:
+        for probe in self.probes:
+            if step in probe.steps:
+                probe.measure(model, step)
+
+
+def run(task: TrainTask, around: Surroundings) -> Outcome:
+    """Trains to the end, or on from where it was stopped. A diverged run has no numbers of its end."""
+    dataset, model = prepare(task, around)
+    watches = list(_watches(task, dataset, model, around))
+    noise = BatchNormNoise(model, task.noise, task.seed).before_step if task.noise else None
+    outcome = train(task, around, dataset, model, Probes(tuple(watch.probe for watch in watches)), noise)
+    if around.processes.rank > 0:
+        return outcome
+    numbers = {name: value for watch in watches for name, value in watch.numbers(outcome).items()}
+    discard = partial(covariate_shift.discard_moments, outcome, around.folder)
+    return replace(outcome, final=outcome.final | numbers, discard_unfinished=discard)
+
+
+def check_processes(task: TrainTask, count: int) -> None:
+    """Raises `InputError` where a run cannot be divided among so many processes."""
+    with torch.device("meta"):
+        model = build(task.model, num_classes=2, in_channels=3)
+    check_division(model, task.train, count)
+    if task.noise:
+        raise InputError("noise is drawn for whole batches: execute the run in one process")
+
+
+def _watches(task: TrainTask, dataset: Dataset, model: nn.Module, around: Surroundings) -> Iterator[Watch]:
+    """Raises `InputError` for a schedule that the run is too short for, and for a network that has nothing to see."""
+    folder, last = around.folder, last_step(task, dataset)
+    if task.probe is not None:
+        yield Watch(training_probe(task.probe, dataset, task.seed, around))
+    if task.units is not None:
+        units = nonlinearity.units_probe(task.units, dataset, model, task.seed, around)
+        yield Watch(units, partial(nonlinearity.shares, folder))
+    if task.layer_inputs is not None:
+        covariate_shift.check_steps("layer_inputs", task.layer_inputs, last)
+        moments = training_probe(task.layer_inputs, dataset, task.seed, around, layer_inputs, covariate_shift.MOMENTS)
+        yield Watch(moments, partial(covariate_shift.write_shifts, folder))
+    if task.smoothness is not None:
+        smoothness.check_steps(task.smoothness, last)
+        along = smoothness.smoothness_probe(task.smoothness, task, dataset, around)
+        yield Watch(along, partial(smoothness.numbers_of, folder))
