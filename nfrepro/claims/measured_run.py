@@ -1,6 +1,6 @@
 """A completed run as claims see it: its numbers, and its curves where it is a probe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,30 +44,52 @@ class MeasuredRun:
         return value
 
     def curve(self, statistic: str) -> pd.DataFrame:
-        """Columns block, stage, transition, measured, a row a block. Raises `InputError` for a damaged file."""
+        """Columns block, stage, transition, measured and predicted, a row a block. Raises `InputError` for a damaged
+        file."""
         of = self._long_form
         curve = of[of["statistic"] == statistic].sort_values("block").reset_index(drop=True)
         if curve.empty:
             raise NoValue(f"run {self.row['id']}: no {statistic} in its {TABLE}")
         return curve
 
-    def values(self, statistic: str, at: Blocks = "all") -> NDArray[np.float64]:
-        """What was measured of `statistic` at these blocks, in order. Raises `NoValue` for one that is not finite."""
+    def values(
+        self,
+        statistic: str,
+        at: Blocks = "all",
+        stages: Sequence[int] | None = None,
+        kind: Literal["measured", "predicted"] = "measured",
+    ) -> NDArray[np.float64]:
+        """What was measured of `statistic`, or predicted, at these blocks of these stages (None: of all), in order.
+
+        Raises `NoValue` where there is none or one is not finite.
+        """
         curve = self.curve(statistic)
-        values: NDArray[np.float64] = curve["measured"].to_numpy(float)[chosen(curve, at)]
+        among = chosen(curve, at)
+        if stages is not None:
+            among = among & curve["stage"].isin(stages).to_numpy(bool)
+        values: NDArray[np.float64] = curve[kind].to_numpy(float)[among]
         if values.size == 0 or not np.isfinite(values).all():
-            raise NoValue(f"run {self.row['id']}: no finite {statistic} at {BLOCKS[at]}")
+            raise NoValue(f"run {self.row['id']}: no finite {kind} {statistic} at {blocks_text(at, stages)}")
         return values
 
     @cached_property
     def _long_form(self) -> pd.DataFrame:
         path = self.folder / TABLE
         try:
-            return pd.read_csv(path)[["block", "stage", "transition", "statistic", "measured"]]
+            table = pd.read_csv(path)
+            table = table if "predicted" in table else table.assign(predicted=np.nan)
+            return table[["block", "stage", "transition", "statistic", "measured", "predicted"]]
         except FileNotFoundError:
             raise NoValue(f"run {self.row['id']}: no {TABLE}") from None
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path}: cannot be read ({error}): redo the run with --force") from None
+
+
+def blocks_text(at: Blocks, stages: Sequence[int] | None = None) -> str:
+    """Which blocks are meant, in words."""
+    if stages is None:
+        return BLOCKS[at]
+    return f"{BLOCKS[at]} of stage{'' if len(stages) == 1 else 's'} {', '.join(map(str, stages))}"
 
 
 def chosen(curve: pd.DataFrame, at: Blocks) -> NDArray[np.bool_]:

@@ -4,10 +4,11 @@ A quantity is one class, with its arguments as fields. `columns` are those of ru
 no value for a single run: `evidence.py` makes samples of them.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nfrepro.claims.measured_run import MeasuredRun, NoValue, Selections
 from nfrepro.errors import InputError
@@ -16,18 +17,27 @@ from nfrepro.stats.decay import Law, fit_decay
 
 
 class Number(Options):
-    """A number of runs.csv, or its ratio to another column or to a number."""
+    """A number of runs.csv, or its ratio to another column or to a number, or what it has more than another column."""
 
     name: Literal["number"]
     column: str
     relative_to: str | float | None = None
+    minus: str | None = None
     selections: ClassVar[Selections] = "where"
+
+    @model_validator(mode="after")
+    def _is_a_ratio_or_a_difference(self) -> Self:
+        if self.relative_to is not None and self.minus is not None:
+            raise ValueError("number takes relative_to or minus, not both")
+        return self
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return (self.column, self.relative_to) if isinstance(self.relative_to, str) else (self.column,)
+        return (self.column, *(other for other in (self.relative_to, self.minus) if isinstance(other, str)))
 
     def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
+        if self.minus is not None:
+            return run.number(self.column) - run.number(self.minus)
         if self.relative_to is None:
             return run.number(self.column)
         scale = run.number(self.relative_to) if isinstance(self.relative_to, str) else self.relative_to
@@ -36,7 +46,35 @@ class Number(Options):
         return run.number(self.column) / scale
 
     def __str__(self) -> str:
+        if self.minus is not None:
+            return f"{self.column} - {self.minus}"
         return self.column if self.relative_to is None else f"{self.column} / {self.relative_to}"
+
+
+class NearerInLog(Options):
+    """|log(column / target)| - |log(than / target)|: below 0 where `column` is the nearer of the two, as a factor."""
+
+    name: Literal["nearer_in_log"]
+    column: str
+    than: str
+    target: float = Field(gt=0)
+    selections: ClassVar[Selections] = "where"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column, self.than)
+
+    def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
+        near, far = (self._distance(run, column) for column in self.columns)
+        return near - far
+
+    def _distance(self, run: MeasuredRun, column: str) -> float:
+        if (number := run.number(column)) <= 0:
+            raise NoValue(f"run {run.row['id']}: {column} is {number:g}, which has no logarithm")
+        return abs(math.log(number / self.target))
+
+    def __str__(self) -> str:
+        return f"|log({self.column} / {self.target:g})| - |log({self.than} / {self.target:g})|"
 
 
 class Closeness(Options):

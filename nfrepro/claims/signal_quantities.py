@@ -4,35 +4,68 @@ A quantity is one class, with its arguments as fields. One that compares takes t
 `against` as well. `columns` are those of runs.csv that it reads.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from nfrepro.claims.measured_run import BLOCKS, EXTREMES, Blocks, Extreme, MeasuredRun, NoValue, Selections, chosen
+from nfrepro.claims.measured_run import (
+    EXTREMES,
+    Blocks,
+    Extreme,
+    MeasuredRun,
+    NoValue,
+    Selections,
+    blocks_text,
+    chosen,
+)
 from nfrepro.options import Options
 
 Statistic = Literal["avg_sq_mean", "avg_var", "res_var", "input_correlation"]
 
 
-class OfCurve(Options):
+class AtBlocks(Options):
+    """The blocks that a quantity looks at, and what it needs for them: no column of runs.csv."""
+
+    at: Blocks = "all"
+    stages: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] | None = None  # from 1; None: all
+    columns: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def blocks(self) -> str:
+        return blocks_text(self.at, self.stages)
+
+
+class OfCurve(AtBlocks):
     """What quantities of one curve share: a statistic, or its ratio to another one, at some blocks."""
 
     statistic: Statistic
     relative_to: Statistic | None = None
-    at: Blocks = "all"
     selections: ClassVar[Selections] = "where"
-    columns: ClassVar[tuple[str, ...]] = ()
 
     def values(self, run: MeasuredRun) -> NDArray[np.float64]:
-        values = run.values(self.statistic, self.at)
+        values = run.values(self.statistic, self.at, self.stages)
         if self.relative_to is None:
             return values
-        return _ratio(values, run.values(self.relative_to, self.at), run)
+        return _ratio(values, run.values(self.relative_to, self.at, self.stages), run)
 
     @property
     def shown(self) -> str:
         return self.statistic if self.relative_to is None else f"{self.statistic} / {self.relative_to}"
+
+
+class CurveAverage(OfCurve):
+    """The mean or the median over blocks: one odd block decides neither."""
+
+    name: Literal["curve_average"]
+    average: Literal["mean", "median"]
+
+    def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
+        return float((np.mean if self.average == "mean" else np.median)(self.values(run)))
+
+    def __str__(self) -> str:
+        return f"{self.average} {self.shown}, {self.blocks}"
 
 
 class CurveExtreme(OfCurve):
@@ -45,7 +78,7 @@ class CurveExtreme(OfCurve):
         return float(EXTREMES[self.extreme](self.values(run)))
 
     def __str__(self) -> str:
-        return f"{self.extreme} {self.shown}, {BLOCKS[self.at]}"
+        return f"{self.extreme} {self.shown}, {self.blocks}"
 
 
 class CurveDeviation(OfCurve):
@@ -61,7 +94,7 @@ class CurveDeviation(OfCurve):
 
     def __str__(self) -> str:
         difference = f"{self.shown} / {self.target:g} - 1" if self.relative else f"{self.shown} - {self.target:g}"
-        return f"largest |{difference}|, {BLOCKS[self.at]}"
+        return f"largest |{difference}|, {self.blocks}"
 
 
 class ShareBelow(OfCurve):
@@ -74,7 +107,7 @@ class ShareBelow(OfCurve):
         return float((self.values(run) < self.bound).mean())
 
     def __str__(self) -> str:
-        return f"share of {BLOCKS[self.at]} with {self.shown} < {self.bound:g}"
+        return f"share of {self.blocks} with {self.shown} < {self.bound:g}"
 
 
 class LedgerDeviation(Options):
@@ -129,24 +162,96 @@ class Growth(Options):
         return f"{self.statistic}, last block minus first"
 
 
-class CurveDistance(Options):
-    """The largest |value / that of the other run - 1| over blocks."""
+class StageLine(Options):
+    """A straight line, by least squares, through a statistic against the block, in each stage of three blocks or more.
 
-    name: Literal["curve_distance"]
+    r_squared: how well it fits; slope: its growth a block. Of all stages the least.
+    """
+
+    name: Literal["stage_line"]
     statistic: Statistic
-    at: Blocks = "all"
-    selections: ClassVar[Selections] = "two"
+    measure: Literal["r_squared", "slope"]
+    selections: ClassVar[Selections] = "where"
     columns: ClassVar[tuple[str, ...]] = ()
 
     def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
-        assert other is not None
-        values, reference = run.values(self.statistic, self.at), other.values(self.statistic, self.at)
-        if len(values) != len(reference):
-            raise NoValue(f"runs {run.row['id']} and {other.row['id']} have not the same blocks")
-        return float(np.abs(_ratio(values, reference, other) - 1.0).max())
+        run.values(self.statistic)  # refuses what is not finite
+        stages = [stage for _, stage in run.curve(self.statistic).groupby("stage") if len(stage) >= 3]
+        if not stages:
+            raise NoValue(f"run {run.row['id']}: no stage has three blocks")
+        return min(self._of_line(stage["block"].to_numpy(float), stage["measured"].to_numpy(float)) for stage in stages)
+
+    def _of_line(self, blocks: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+        slope, start = np.polyfit(blocks, values, 1)
+        if self.measure == "slope":
+            return float(slope)
+        spread = ((values - values.mean()) ** 2).sum()
+        return 1.0 - float(((values - start - slope * blocks) ** 2).sum() / spread) if spread > 0 else 0.0
 
     def __str__(self) -> str:
-        return f"largest |{self.statistic} / other's - 1|, {BLOCKS[self.at]}"
+        what = "R squared" if self.measure == "r_squared" else "slope"
+        return f"least {what} of a line through {self.statistic} in a stage"
+
+
+class OfTwoCurves(AtBlocks):
+    """What quantities that compare a curve with that of the other run share."""
+
+    statistic: Statistic
+    selections: ClassVar[Selections] = "two"
+
+    def ratios(self, run: MeasuredRun, other: MeasuredRun | None) -> NDArray[np.float64]:
+        assert other is not None
+        values, reference = (of.values(self.statistic, self.at, self.stages) for of in (run, other))
+        if len(values) != len(reference):
+            raise NoValue(f"runs {run.row['id']} and {other.row['id']} have not the same blocks")
+        return _ratio(values, reference, other)
+
+
+class CurveDistance(OfTwoCurves):
+    """The largest |value / that of the other run - 1| over blocks."""
+
+    name: Literal["curve_distance"]
+
+    def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
+        return float(np.abs(self.ratios(run, other) - 1.0).max())
+
+    def __str__(self) -> str:
+        return f"largest |{self.statistic} / other's - 1|, {self.blocks}"
+
+
+class CurveShapeDistance(OfTwoCurves):
+    """The largest deviation of log(value / that of the other run) from its mean over blocks.
+
+    0 for curves that differ by a constant factor: the trend is the same, whatever the level.
+    """
+
+    name: Literal["curve_shape_distance"]
+
+    def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
+        ratios = self.ratios(run, other)
+        if not (ratios > 0).all():
+            raise NoValue(f"run {run.row['id']}: {self.statistic} has no logarithm")
+        logs = np.log(ratios)
+        return float(np.abs(logs - logs.mean()).max())
+
+    def __str__(self) -> str:
+        return f"largest |log({self.statistic} / other's) - its mean|, {self.blocks}"
+
+
+class PredictionDistance(AtBlocks):
+    """The largest |measured / predicted - 1| over blocks, by the theory that knows zero padding (signal/prediction)."""
+
+    name: Literal["prediction_distance"]
+    statistic: Statistic
+    selections: ClassVar[Selections] = "where"
+
+    def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
+        measured = run.values(self.statistic, self.at, self.stages)
+        predicted = run.values(self.statistic, self.at, self.stages, "predicted")
+        return float(np.abs(_ratio(measured, predicted, run) - 1.0).max())
+
+    def __str__(self) -> str:
+        return f"largest |{self.statistic} / prediction - 1|, {self.blocks}"
 
 
 def _ratio(values: NDArray[np.float64], to: NDArray[np.float64], run: MeasuredRun) -> NDArray[np.float64]:

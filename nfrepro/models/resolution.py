@@ -1,4 +1,4 @@
-"""The size of the images that a network is tested on. No torch."""
+"""The size of the images that a network is trained and tested on. No torch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,5 +23,17 @@ def test_pixels(name: str, options: Mapping[str, Any]) -> int:
     family, implied = split_name(name)
     if family == "fully_connected":
         return int(options.get("pixels", FullyConnectedOptions.model_fields["pixels"].default))
-    variant = VARIANTS.get(family, {}).get({**implied, **options}.get("variant"))
+    variant = _variant(family, {**implied, **options})
     return DEFAULT_PIXELS if variant is None else int(variant.test_pixels)
+
+
+def train_pixels(name: str, options: Mapping[str, Any]) -> int:
+    """The same of the images that it is trained on."""
+    family, implied = split_name(name)
+    variant = _variant(family, {**implied, **options})
+    return test_pixels(name, options) if variant is None else int(variant.train_pixels)
+
+
+def _variant(family: str, options: Mapping[str, Any]) -> Any:
+    """None for a family without a table of variants."""
+    return VARIANTS.get(family, {}).get(options.get("variant"))

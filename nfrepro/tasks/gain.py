@@ -1,5 +1,7 @@
 """Task `gain`: the constant gamma of one activation, three times over (paper section 4.3 and appendix D)."""
 
+import statistics
+
 import torch
 
 from nfrepro.models.activations import ACTIVATIONS
@@ -14,7 +16,7 @@ def run(task: GainTask, around: Surroundings) -> Outcome:
     activation = ACTIVATIONS[task.activation]
     # Where g mixes channels, the mean and variance of one number say nothing.
     exact = moments(activation.function) if activation.elementwise else None
-    gamma, sampled = activation.gamma("exact"), _sampled_gain(task)
+    gamma, (sampled, standard_error) = activation.gamma("exact"), _sampled_gain(task)
     return Outcome(
         "completed",
         {
@@ -26,16 +28,22 @@ def run(task: GainTask, around: Surroundings) -> Outcome:
             "published_error": abs(activation.published_gain / gamma - 1.0),
             "gamma_sampled": sampled,
             "sampled_error": abs(sampled / gamma - 1.0),
+            "sampled_error_in_standard_errors": abs(sampled - gamma) / standard_error if standard_error else None,
         },
     )
 
 
-def _sampled_gain(task: GainTask) -> float:
-    """Appendix D: the variance of g over each of many Gaussian vectors, averaged; the inverse of its root."""
+def _sampled_gain(task: GainTask) -> tuple[float, float]:
+    """Appendix D: the variance of g over each of many Gaussian vectors, averaged; the inverse of its root.
+
+    And its standard error, to first order in that of the average: 0 for a single vector.
+    """
     generator = torch.Generator().manual_seed(stream_seed("gain", task.seed))
     function = ACTIVATIONS[task.activation].function
-    total = 0.0
+    variances = []
     for _ in range(task.vectors):
         vector = torch.randn(1, task.length, 1, 1, generator=generator, dtype=torch.float64)
-        total += float(function(vector).var(correction=1))
-    return float((total / task.vectors) ** -0.5)
+        variances.append(float(function(vector).var(correction=1)))
+    average = sum(variances) / task.vectors
+    error = statistics.stdev(variances) / task.vectors**0.5 if task.vectors > 1 else 0.0
+    return average**-0.5, 0.5 * average**-1.5 * error

@@ -12,13 +12,14 @@ from nfrepro.errors import InputError
 from nfrepro.models.cost import count_authors_multiply_adds, count_cost
 from nfrepro.models.folding import fold
 from nfrepro.models.registry import build
-from nfrepro.models.resolution import test_pixels
+from nfrepro.models.resolution import test_pixels, train_pixels
 from nfrepro.options import Options
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Outcome, Surroundings
 from nfrepro.tasks.options import NetworkPropertiesTask
 
 CLASSES, CHANNELS = 1000, 3
+EVENLY_HALVED = (128, 256)  # sides of images
 
 
 def run(task: NetworkPropertiesTask, around: Surroundings) -> Outcome:
@@ -38,11 +39,14 @@ def run(task: NetworkPropertiesTask, around: Surroundings) -> Outcome:
             "folding_error": _folding_error(model.eval(), x, logits),
             "identity_error": identity_error,
         }
-    pixels = test_pixels(task.model.name, task.model.model_dump())
+    network = task.model.name, task.model.model_dump()
+    pixels = test_pixels(*network)
     numbers |= {
         "multiply_adds": multiply_adds(task.model, pixels) / 1e9,
         "multiply_adds_authors": count_authors_multiply_adds(task.model, CLASSES, CHANNELS, pixels, pixels) / 1e9,
         "multiply_adds_pixels": pixels,
+        "multiply_adds_at_train_pixels": multiply_adds(task.model, train_pixels(*network)) / 1e9,
+        "multiply_adds_unrounded": unrounded_multiply_adds(task.model, pixels) / 1e9,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     return Outcome("completed", numbers)
@@ -84,3 +88,14 @@ def _identity_error(model: nn.Module, task: NetworkPropertiesTask) -> float | No
 def multiply_adds(options: Options, pixels: int) -> int:
     """Of one image, by counting what torch executes; nothing is computed."""
     return count_cost(options, CLASSES, CHANNELS, pixels).multiply_adds
+
+
+def unrounded_multiply_adds(options: Options, pixels: int) -> float:
+    """As `multiply_adds`, but with maps of half the side at each stride, also of an odd one, as the authors count.
+
+    At sizes that every stride halves, the count is a number for the classifier and squeeze-excite plus one that grows
+    with the pixels: a straight line, which is read off at two of them.
+    """
+    small, large = (multiply_adds(options, side) for side in EVENLY_HALVED)
+    slope = (large - small) / (EVENLY_HALVED[1] ** 2 - EVENLY_HALVED[0] ** 2)
+    return small + slope * (pixels**2 - EVENLY_HALVED[0] ** 2)

@@ -99,3 +99,14 @@ def test_seeds(tmp_path: Path) -> None:
     one, again, other = (final(tmp_path, name="bn_resnet", seed=seed) for seed in (0, 0, 1))
     assert one == again
     assert one["batch_dependence"] != other["batch_dependence"]
+
+
+@pytest.mark.parametrize(("variant", "printed"), [("b0", 0.44), ("b2", 1.09), ("b5", 10.48)])
+def test_the_figure_counts_at_test_size_and_halves_odd_maps(variant: str, printed: float, tmp_path: Path) -> None:
+    """Read off figure 3, to a percent; sides of maps of B2 and B5 are odd at some stage."""
+    task = NetworkPropertiesTask.model_validate({"model": {"name": "nf_regnet", "variant": variant}, "pixels": 32})
+    found = run(task, Surroundings(tmp_path, "cpu")).final
+    assert found["multiply_adds_unrounded"] == pytest.approx(printed, rel=0.01)
+    rounding = found["multiply_adds"] / found["multiply_adds_unrounded"] - 1
+    assert rounding > 0.02 if variant in ("b2", "b5") else rounding == pytest.approx(0, abs=1e-9)
+    assert found["multiply_adds_at_train_pixels"] < 0.85 * printed
