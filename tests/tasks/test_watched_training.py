@@ -117,8 +117,8 @@ def test_schedules_that_cannot_be_kept_are_refused_before_training(tmp_path: Pat
 
 def test_options_at_their_defaults_are_outside_the_id() -> None:
     plain = resolve(TrainTask.model_validate(config()), "train")
-    assert set(plain[2]) >= {"units", "layer_inputs", "smoothness", "noise"}
-    assert resolve(watched(), "train")[0] != plain[0]
+    assert set(plain.outside_id) >= {"units", "layer_inputs", "smoothness", "noise"}
+    assert resolve(watched(), "train").id != plain.id
 
 
 def test_accuracy_on_training_images_is_that_of_the_trained_network(tmp_path: Path) -> None:
