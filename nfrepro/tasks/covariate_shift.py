@@ -27,7 +27,8 @@ from nfrepro.training.evaluation import evaluate
 from nfrepro.training.loop import EVALUATION_BATCH, TrainingSetup
 
 TABLE = "covariate_shift.csv"
-MOMENTS = "moments.csv"  # of every channel: large, and gone when the run is done
+# Of every channel: large, and gone when the run is done. Hidden, and so no part of the result that is sealed.
+MOMENTS = ".moments.csv"
 SHIFTS = ("mean_shift", "std_shift", "constant")
 REESTIMATED = ("test_loss_reestimated", "test_top1_reestimated")
 

@@ -84,7 +84,7 @@ def test_the_table_has_moments_and_their_shifts_at_every_step(tmp_path: Path) ->
         found.loc[found["step"] == 0, ["avg_sq_mean", "avg_var"]].to_numpy(), squared, rtol=1e-5, atol=1e-12
     )
     # Later: shifts by hand, of a layer all of whose channels live.
-    channels = pd.read_csv(tmp_path / "moments.csv")
+    channels = pd.read_csv(tmp_path / ".moments.csv")
     conv = channels[channels["module"] == "stages.1.0.conv2"].pivot(index="channel", columns="step")
     for before, after in ((0, 4), (4, 5), (5, 12)):
         row = found[(found["step"] == after) & (found["module"] == "stages.1.0.conv2")].iloc[0]

@@ -9,6 +9,7 @@ import torch
 from nfrepro.data.batches import Normalisation
 from nfrepro.data.sources import ImageSet
 from nfrepro.errors import InputError
+from nfrepro.runs.integrity import check_result, seal
 from nfrepro.specs.identity import resolve
 from nfrepro.tasks import covariate_shift, nonlinearity, smoothness, watched_training
 from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
@@ -85,9 +86,22 @@ def test_an_interrupted_run_ends_with_the_same_numbers_and_tables(tmp_path: Path
     assert numbers(continued) == numbers(whole)
     for table in TABLES:
         assert (tmp_path / "parts" / table).read_bytes() == (tmp_path / "whole" / table).read_bytes()
-    assert (tmp_path / "parts" / "moments.csv").exists()
+    assert (tmp_path / "parts" / ".moments.csv").exists()
     continued.discard_unfinished()
-    assert not (tmp_path / "parts" / "moments.csv").exists()
+    assert not (tmp_path / "parts" / ".moments.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "covariate_shift"])
+def test_what_is_discarded_is_no_part_of_the_sealed_result(name: str, tmp_path: Path) -> None:
+    task, options = {
+        "train": (watched_training, watched()),
+        "covariate_shift": (covariate_shift, CovariateShiftTask.model_validate(config(probe=LAYER_INPUTS))),
+    }[name]
+    outcome = task.run(options, surroundings(tmp_path))
+    sealed = seal(tmp_path, {"status": outcome.status, "final": outcome.final})
+    outcome.discard_unfinished()
+    check_result(tmp_path, sealed)
+    assert "covariate_shift.csv" in sealed["seal"]["files"]
 
 
 def test_a_diverged_run_has_no_numbers_of_its_end(tmp_path: Path) -> None:
