@@ -6,7 +6,7 @@ from nfrepro.runs.lock import CLAIM, Claimed, claim
 from nfrepro.runs.progress import PROGRESS
 
 # Checkpoints, reports of progress, and files that were not written to the end.
-LEFT_BEHIND = ("checkpoint-*.pt", PROGRESS, ".*.tmp")
+LEFT_BEHIND = ("checkpoint-*.pt", PROGRESS, ".*.tmp", ".*.csv")
 
 
 def tidy(folder: Path) -> None:

@@ -122,7 +122,7 @@ def test_no_verb_takes_numbers_written_by_hand(nfrepro: Call, results: Path, run
 def test_what_a_killed_process_left_behind_is_tidied_unless_somebody_is_at_it(results: Path, run: Run) -> None:
     folder = stored(results, run)
     before = {path.name for path in folder.iterdir()}
-    left = ["checkpoint-000000001-0123456789abcdef.pt", "progress.json", ".run.json.x.tmp"]
+    left = ["checkpoint-000000001-0123456789abcdef.pt", "progress.json", ".run.json.x.tmp", ".moments.csv"]
     for name in left:
         (folder / name).write_text("x")
     with claim(folder):
