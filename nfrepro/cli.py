@@ -475,7 +475,9 @@ def claims(
         list[str] | None,
         typer.Argument(metavar="[ID]...", help="Claims to show in detail, say C01. Default: all, in short."),
     ] = None,
-    scale: Scale = "laptop",
+    scale: Annotated[
+        str | None, typer.Option(help="The verdicts of this scale alone. Default: each claim at the best it has.")
+    ] = None,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
     as_json: Json = False,
@@ -485,27 +487,22 @@ def claims(
 ) -> None:
     """Verdicts on the paper's claims, from stored results. Runs nothing."""
     from nfrepro.claims import lines as claim_lines
-    from nfrepro.claims.checks import check_runs, check_scale
     from nfrepro.claims.claim import select_claims
     from nfrepro.claims.file import load_claims
-    from nfrepro.claims.judge import judge
+    from nfrepro.report.reading import read_report, verdicts_at
+    from nfrepro.report.writing import write_claims
 
     stated = load_claims(experiments, SCHEMAS)
     wanted = select_claims(stated, ids or [])
-    check_scale(stated, experiments, scale)
-    check_runs(stated, experiments, scale, SCHEMAS)
-    verdicts = [found for found in judge(stated, results, scale) if found.claim in wanted]
+    verdicts = [found for found in verdicts_at(scale, stated, experiments, results, SCHEMAS) if found.claim in wanted]
     if write:
-        from nfrepro.report.reading import read_report
-        from nfrepro.report.writing import write_claims
-
         write_claims(read_report(experiments, results, SCHEMAS), results)
     if as_json:
         _print_json([found.report() for found in verdicts])
         return
     for found in verdicts:
         print("\n".join(claim_lines.details(found) if ids else claim_lines.overview(found)))
-    print(claim_lines.tally(verdicts, scale))
+    print(claim_lines.tally(verdicts, "the best scale of each" if scale is None else f"scale {scale}"))
 
 
 @app.command()

@@ -4,7 +4,7 @@ Each package keeps its own `options.py` with the code that reads it: schema, def
 """
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -38,6 +38,9 @@ class Options(BaseModel):
 
 class TaskOptions(Options):
     """The complete config of one run: everything that may change its result, and nothing else."""
+
+    # Whether results do not depend on the seed, so that claims about them are decided by value.
+    deterministic: ClassVar[bool] = False
 
     # Seeds weights, data order and augmentation. 0 is a seed like any other.
     seed: int = Field(default=0, ge=0, lt=2**31)

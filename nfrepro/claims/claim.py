@@ -1,10 +1,19 @@
-"""Claims as data: what the paper says, and the tests that decide it. `claims_file.py` reads experiments/claims.yaml.
+"""Claims as data: what the paper says, and the tests that decide it. `file.py` reads experiments/claims.yaml.
 
 scales: [laptop, gpu, paper]         # where tests apply, unless they say otherwise; without it, everywhere
+looks: {overnight: [4, 6, 8]}        # seeds an arm at which a scale is judged; without it, once, on all seeds
 series:                              # whose claims they are, by the letters of their ids
   C: Characterizing signal propagation (Brock, De, Smith, ICLR 2021)
 baseline:                            # which runs a test means by default, experiment by experiment
   spp_variants: {model.alpha: 0.2}   # holds for runs that have the option, unless the test says otherwise
+controls:                            # what has to hold before a test means anything, judged by its estimate
+  bn_trains:
+    statement: The network with BatchNorm trains to 60 %.
+    testable_if: the networks train for longer
+    experiment: depth                # a test without requires, sd and each
+    where: {model.name: bn_resnet}
+    quantity: {name: number, column: final_train_top1}
+    rule: {low: 60}
 claims:
   C10:
     statement: NF-ResNets with Scaled WS propagate signals as ReLU-BN-Conv networks do.
@@ -12,6 +21,10 @@ claims:
     stated_by: paper                 # who says it
     known_from: others               # where we have it from: see KnownFrom
     paper: null                      # the paper's number, as text
+    finding: Top-1 of NF minus that of BN, in points   # heads the report, with the number of the decisive test
+    was: {verdict: contradicted, scale: laptop, why: …}   # by the rule before this one, and why it was changed
+    holds_if: all                    # every test has to hold (the default), or any of them
+    looks: {overnight: [4, 6, 8, 12]}                  # instead of those of the file
     tests:
       - experiment: figure_2
         scales: [paper]                                # where this test applies
@@ -20,20 +33,24 @@ claims:
         against: {model.name: bn_resnet}               # the runs to compare with
         arms: {nf: {…}, bn: {…}}                       # instead of both, where there are more than two
         across: largest                                # of several runs a seed; without it there may be one
-        quantity: {name: curve_distance, statistic: avg_var}      # see claim_quantities.py
+        quantity: {name: curve_distance, statistic: avg_var}      # see quantities.py
         seeds: independent                             # arms of a seed share nothing; else they are paired by seed
         diverged: chance                               # what a diverged run is: see Diverged
         rule: {high: 0.1}                              # low and high are allowed themselves, above and below are not
+        requires: [bn_trains]                          # controls
+        sd: 0.8                                        # of a value over seeds: too small a margin is refused
         note: what a reader has to know
     explained:                       # what somebody who looked at the runs thinks of the verdict, scale by scale
       laptop: {verdict: inconclusive, reason: why it came out so, settled_by: what would decide it}
   C39:
     untested: why there is no test                     # instead of tests
+  C43:
+    fact: what it is a fact of, and where              # instead of tests
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -52,9 +69,11 @@ Where = Mapping[str, tuple[Any, ...]]  # column of runs.csv -> the values that a
 # computed from the paper's formulae or from their code; nowhere seen.
 KnownFrom = Literal["authors", "second_paper", "others", "computed", "nowhere"]
 
-# left_out: it gives no value, which is said; chance: its top-1 is that of guessing; counts: as soon as a run diverged,
-# the arm with fewer diverged runs is the better one, if by more than chance.
-Diverged = Literal["left_out", "chance", "counts"]
+# left_out: it gives no value, which is said; chance: its top-1 is that of guessing. The estimand is chosen before the
+# runs, so that no run changes the question.
+Diverged = Literal["left_out", "chance"]
+
+Verdict = Literal["supported", "contradicted", "inconclusive", "not testable", "fact", "not run"]
 
 
 class Rule(Options):
@@ -106,6 +125,8 @@ class ClaimTestForm(Options):
     across: Extreme | None = None
     seeds: Literal["paired", "independent"] = "paired"
     diverged: Diverged | None = None
+    requires: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    sd: float | None = Field(default=None, gt=0)
     note: str | None = None
 
     @model_validator(mode="after")
@@ -114,10 +135,8 @@ class ClaimTestForm(Options):
         if isinstance(quantity, OfCollapse):
             if self.diverged is not None:
                 raise ValueError(f"{quantity.name} counts diverged runs and takes no diverged")
-        elif isinstance(quantity, Contrast | BestDifference) and self.diverged in (None, "counts"):
+        elif isinstance(quantity, Contrast | BestDifference) and self.diverged is None:
             raise ValueError(f"{quantity.name} needs diverged: chance or left_out")
-        elif self.diverged == "counts" and not isinstance(quantity, NumberDifference):
-            raise ValueError(f"diverged: counts is for number_difference, not for {quantity.name}")
         elif self.diverged == "chance" and "top1" not in quantity.columns:
             raise ValueError("diverged: chance is for top1: no other number has a value of guessing")
         return self
@@ -141,8 +160,16 @@ class ClaimTestForm(Options):
 
     @property
     def divergence(self) -> Diverged:
-        """What a diverged run is, by default too."""
-        return self.diverged or ("counts" if isinstance(self.quantity, NumberDifference) else "left_out")
+        """What a diverged run is, by default too: to diverge is to fail where accuracies are compared."""
+        fails = isinstance(self.quantity, NumberDifference) and self.quantity.column == "top1"
+        return self.diverged or ("chance" if fails else "left_out")
+
+    @property
+    def margin(self) -> float | None:
+        """The distance of the rule from 0 in a comparison; None where the rule has no margin."""
+        if not isinstance(self.quantity, NumberDifference | Contrast | BestDifference):
+            return None
+        return min((abs(end) for end in self.rule.bounds.ends if end != 0), default=None)
 
 
 class ClaimForm(Options):
@@ -153,14 +180,38 @@ class ClaimForm(Options):
     stated_by: str
     known_from: KnownFrom
     paper: str | None  # the paper's number or numbers
+    finding: str | None = None  # what the decisive test's number is, in words: heads the report, with the number
     note: str | None = None
+    holds_if: Literal["all", "any"] = "all"
     untested: str | None = None  # why it has no tests
+    fact: str | None = None  # what it is a fact of: it has no tests either
+
+    @model_validator(mode="after")
+    def _has_one_reason_for_no_tests(self) -> "ClaimForm":
+        if self.untested is not None and self.fact is not None:
+            raise ValueError("untested and fact exclude each other")
+        return self
+
+
+class Was(Options):
+    """The verdict by the rule that a claim had before, and why the rule was changed."""
+
+    verdict: Verdict
+    scale: str
+    why: Annotated[str, Field(min_length=1)]
+
+
+class ControlForm(Options):
+    """What a control says, besides its test."""
+
+    statement: Annotated[str, Field(min_length=1)]
+    testable_if: Annotated[str, Field(min_length=1)]
 
 
 class Explanation(Options):
     """Why a verdict is not `supported`, by a person who looked at the runs. It holds for that verdict only."""
 
-    verdict: Literal["contradicted", "inconclusive", "not run"]
+    verdict: Literal["contradicted", "inconclusive", "not testable", "not run"]
     reason: Annotated[str, Field(min_length=1)]
     settled_by: str | None = None
 
@@ -182,20 +233,42 @@ class ClaimTest:
     baseline: Where
     scales: tuple[str, ...] | None  # None: all
     origin: Origin
+    exact: bool = False  # of a deterministic task: its verdict is by value, and chance has no part in it
 
     def applies_at(self, scale: str) -> bool:
         return self.scales is None or scale in self.scales
 
 
 @dataclass(frozen=True)
+class Control:
+    """What has to hold at a scale before tests that require it mean anything."""
+
+    name: str
+    form: ControlForm
+    test: ClaimTest
+
+
+@dataclass(frozen=True)
 class Claim:
-    """A statement, and the tests that all have to hold for it."""
+    """A statement, the tests that decide it, and the seeds at which they are asked."""
 
     id: str
     form: ClaimForm
     tests: tuple[ClaimTest, ...]
     explained: Mapping[str, Explanation]  # by scale
     series: str  # whose claim it is
+    was: Was | None = None
+    looks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # by scale: seeds an arm
+    controls: Mapping[str, Control] = field(default_factory=dict)  # those that its tests require
+
+    def tests_at(self, scale: str) -> tuple[ClaimTest, ...]:
+        """Those that apply at a scale."""
+        return tuple(test for test in self.tests if test.applies_at(scale))
+
+    def controls_at(self, scale: str) -> tuple[Control, ...]:
+        """Those that its tests of a scale require, as far as they apply there, each once."""
+        names = dict.fromkeys(name for test in self.tests_at(scale) for name in test.form.requires)
+        return tuple(self.controls[name] for name in names if self.controls[name].test.applies_at(scale))
 
 
 def select_claims(claims: Sequence[Claim], ids: Sequence[str]) -> list[Claim]:

@@ -10,6 +10,7 @@ import pandas as pd
 from nfrepro.claims.claim import ClaimTest, Where
 from nfrepro.claims.measured_run import NoValue
 from nfrepro.claims.number_quantities import BestDifference, Contrast, FittedDecay, NumberDifference, OfCollapse
+from nfrepro.claims.quantities import ShareOfNetworks
 from nfrepro.claims.runs import ResultTable, refuse_mixed, select
 from nfrepro.claims.values import (
     Values,
@@ -24,7 +25,6 @@ from nfrepro.claims.values import (
 from nfrepro.errors import did_you_mean
 from nfrepro.runs.store import DONE
 from nfrepro.specs.origins import problem
-from nfrepro.stats.bounds import Bounds
 from nfrepro.stats.intervals import Interval, mean_interval
 from nfrepro.stats.samples import MeanSample, Missing, Sample, Term, best, paired
 from nfrepro.stats.shares import Count, ShareDifference, ShareSample
@@ -64,12 +64,23 @@ class Evidence:
         """How many of all its runs are in which state."""
         return dict(sum((Counter(arm.states) for arm in self.arms), Counter()))
 
+    @property
+    def pending(self) -> bool:
+        """Whether runs have still to be done before the test can be asked."""
+        return not self.arms or any(not arm.states or set(arm.states) - set(DONE) for arm in self.arms)
 
-def gather(test: ClaimTest, table: ResultTable) -> Evidence:
-    """The sample of the test's quantity. Raises `InputError` for selections and columns that make no sense."""
+
+def gather(test: ClaimTest, table: ResultTable, seeds: int | None = None) -> Evidence:
+    """The sample of the test's quantity from the first `seeds` seeds of each arm in order, whatever became of them.
+
+    None: all seeds; an arm that has fewer enters whole. Raises `InputError` for selections and columns that make no
+    sense.
+    """
     if table.rows is None:
         return Evidence(Missing(f"no table {'/'.join(table.path.parts[-3:])}"))
-    found = {name: select(table.rows, of.where, test.baseline) for name, of in test.selections.items()}
+    found = {
+        name: _first_seeds(select(table.rows, of.where, test.baseline), seeds) for name, of in test.selections.items()
+    }
     if any(rows.empty for rows in found.values()):
         return _missing("the table has no such runs", test, found)
     unfinished = Counter(state for rows in found.values() for state in rows["state"] if state not in DONE)
@@ -84,13 +95,18 @@ def gather(test: ClaimTest, table: ResultTable) -> Evidence:
         return _missing(str(error), test, found)
 
 
+def _first_seeds(rows: pd.DataFrame, seeds: int | None) -> pd.DataFrame:
+    if seeds is None:
+        return rows
+    chosen: pd.DataFrame = rows[rows["seed"].isin(sorted(set(rows["seed"]))[:seeds])]
+    return chosen
+
+
 def _gathered(test: ClaimTest, table: ResultTable, found: Found) -> Evidence:
     quantity, divergence = test.form.quantity, test.form.divergence
     if isinstance(quantity, OfCollapse):
         return _of_collapses(test, quantity, table, found)
     diverged = sum(int((rows["state"] == "diverged").sum()) for rows in found.values())
-    if diverged and divergence == "counts":
-        return _of_diverged_runs(test, found)
     remark = f"{diverged} diverged, {_DIVERGED_RUNS[divergence]}" if diverged else ""
     if test.form.seeds == "paired":
         refuse_unpaired(found)
@@ -105,9 +121,17 @@ def _gathered(test: ClaimTest, table: ResultTable, found: Found) -> Evidence:
         of = decay_values(test, quantity, table, treated["where"])
     else:
         of = run_values(test, quantity, table, treated)
-    enough = len(of) >= LEAST_SEEDS
-    sample = MeanSample.of(list(of.values()), test.form.rule.bounds) if enough else _too_few(len(of))
-    return Evidence(sample, _arms(test, found, {"where": of}), remark)
+    return Evidence(_of_one_arm(test, of), _arms(test, found, {"where": of}), remark)
+
+
+def _of_one_arm(test: ClaimTest, values: Values) -> Sample | Missing:
+    """One value a seed: a mean or, where each is 1 or 0, a share."""
+    bounds = test.form.rule.bounds
+    if len(values) < LEAST_SEEDS:
+        return _too_few(len(values))
+    if isinstance(test.form.quantity, ShareOfNetworks):
+        return ShareSample(bounds, Count(int(sum(values.values())), len(values)))
+    return MeanSample.of(list(values.values()), bounds, exact=test.exact)
 
 
 def _of_collapses(test: ClaimTest, quantity: OfCollapse, table: ResultTable, found: Found) -> Evidence:
@@ -119,21 +143,6 @@ def _of_collapses(test: ClaimTest, quantity: OfCollapse, table: ResultTable, fou
     bounds = test.form.rule.bounds
     sample = ShareDifference(bounds, first, others[0]) if others else ShareSample(bounds, first)
     return Evidence(sample, _arms(test, found, values), f"{' against '.join(map(str, [first, *others]))} runs")
-
-
-def _of_diverged_runs(test: ClaimTest, found: Found) -> Evidence:
-    """Means of the runs that are left would compare survivors: the arm with fewer diverged runs is the better one."""
-    for name, rows in found.items():
-        refuse_several(test, rows, name)
-    count, other = (Count(int((found[arm]["state"] == "diverged").sum()), len(found[arm])) for arm in _PAIR)
-    ends = test.form.rule.bounds.ends
-    rule = Bounds(0.0, 0.0)
-    if len(ends) == 1:
-        # A difference that may not be low speaks for `where`: fewer of its runs diverge.
-        fewer = ends[0] == test.form.rule.bounds.low
-        rule = Bounds(high=0.0, high_included=False) if fewer else Bounds(low=0.0, low_included=False)
-    remark = f"decided on the counts of diverged runs, {count} against {other}: shares, not {test.form.quantity}"
-    return Evidence(ShareDifference(rule, count, other), _arms(test, found, {}), remark)
 
 
 def _of_best(
@@ -162,8 +171,9 @@ def _sum(weights: list[float], arms: list[Values], test: ClaimTest) -> Sample | 
     if (fewest := min(map(len, values))) < LEAST_SEEDS:
         return _too_few(fewest)
     if test.form.seeds == "paired":
-        return paired(values, weights, bounds)
-    return MeanSample(bounds, tuple(Term(weight, tuple(of)) for weight, of in zip(weights, values, strict=True)))
+        return paired(values, weights, bounds, exact=test.exact)
+    terms = tuple(Term(weight, tuple(of)) for weight, of in zip(weights, values, strict=True))
+    return MeanSample(bounds, terms, exact=test.exact)
 
 
 def _common(arms: list[Values], test: ClaimTest) -> list[list[float]]:

@@ -13,8 +13,11 @@ from nfrepro.claims.claim import (
     ClaimForm,
     ClaimTest,
     ClaimTestForm,
+    Control,
+    ControlForm,
     Explanation,
     Selection,
+    Was,
     Where,
     hint,
 )
@@ -26,15 +29,18 @@ from nfrepro.specs.experiments import Experiment
 from nfrepro.specs.origins import KeyPath, Origin, described, display_path, dotted, problem
 from nfrepro.specs.reader import Node, plain, read_file
 from nfrepro.specs.validation import config_keys, explain, has_key, unknown_key
+from nfrepro.stats.power import least_margin
 
 FILE = "claims.yaml"
 
 Schemas = Mapping[str, type[TaskOptions]]
 Form = TypeVar("Form", bound=Options)
 
-_SECTIONS = ("scales", "series", "baseline", "claims")
+_SECTIONS = ("scales", "looks", "series", "baseline", "controls", "claims")
 _SELECTIONS = ("where", "against", "arms")
-_BESIDE_THE_FORM = ("tests", "explained")
+_BESIDE_THE_FORM = ("tests", "explained", "was", "looks")
+# A control is judged once, as it is.
+_NOT_OF_CONTROLS = ("requires", "sd", "each")
 _ID = re.compile(r"([A-Za-z]+)[0-9]+")
 
 
@@ -46,7 +52,9 @@ class _Known:
     schemas: Schemas
     scales: tuple[str, ...] | None
     series: Mapping[str, str]
+    looks: Mapping[str, tuple[int, ...]]
     baselines: Mapping[str, Where]
+    controls: Mapping[str, Control]
 
     def experiment(self, name: str, origin: Origin, where: str) -> Experiment:
         if name not in self.experiments:
@@ -55,6 +63,12 @@ class _Known:
 
     def keys(self, experiment: Experiment) -> frozenset[str]:
         return config_keys(self.schemas[experiment.task])
+
+    def scale(self, name: str, origin: Origin, where: str) -> str:
+        scales = list(dict.fromkeys(scale for found in self.experiments.values() for scale in found.scales))
+        if name not in scales:
+            raise problem(origin, f"{where}: no experiment has a scale {name}{hint(name, scales)}")
+        return name
 
 
 def load_claims(folder: Path, schemas: Schemas) -> list[Claim]:
@@ -68,8 +82,10 @@ def load_claims(folder: Path, schemas: Schemas) -> list[Claim]:
         raise problem(display_path(path), "missing required key claims")
     experiments = {found.stem: load_experiment(found.stem, folder) for found in find_experiments(folder)}
     scales = _scales(sections["scales"]) if "scales" in sections else None
-    known = _Known(experiments, schemas, scales, dict(_series(sections.get("series"))), {})
+    known = _Known(experiments, schemas, scales, dict(_series(sections.get("series"))), {}, {}, {})
+    known = replace(known, looks=dict(_looks(sections.get("looks"), "looks", known)))
     known = replace(known, baselines=dict(_baselines(sections.get("baseline"), known)))
+    known = replace(known, controls=dict(_controls(sections.get("controls"), known)))
     return [_claim(name, node, known) for name, node in _mapping(sections["claims"], "claims").items()]
 
 
@@ -92,40 +108,90 @@ def _baselines(node: Node | None, known: _Known) -> Iterator[tuple[str, Where]]:
         yield name, _where(values, where, known.keys(known.experiment(name, values.origin, where)))
 
 
+def _looks(node: Node | None, where: str, known: _Known) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Numbers of seeds, by scale; each larger than the one before, since a look adds seeds."""
+    for scale, item in (_mapping(node, where) if node else {}).items():
+        known.scale(scale, item.origin, where)
+        looks = plain(item)
+        numbers = isinstance(looks, list) and all(type(n) is int and n >= 2 for n in looks)
+        if not numbers or not looks or sorted(set(looks)) != looks:
+            expected = "numbers of seeds, 2 or more, in rising order"
+            raise problem(item.origin, f"{where}.{scale}: expected {expected}, found {described(looks)}")
+        yield scale, tuple(looks)
+
+
+def _controls(node: Node | None, known: _Known) -> Iterator[tuple[str, Control]]:
+    for name, item in (_mapping(node, "controls") if node else {}).items():
+        where = f"controls.{name}"
+        fields = dict(_mapping(item, where))
+        own = {key: fields.pop(key) for key in ControlForm.model_fields if key in fields}
+        form = _validated(ControlForm, own, item.origin, tuple(fields))
+        for key in _NOT_OF_CONTROLS:
+            if key in fields:
+                raise problem(fields[key].origin, f"{where}.{key}: a control has none")
+        yield name, Control(name, form, _test(Node(fields, item.origin), where, known))
+
+
 def _claim(name: str, node: Node, known: _Known) -> Claim:
     where = f"claims.{name}"
     letters = _ID.fullmatch(name)
     if letters is None:
         raise problem(node.origin, f"{where}: an id is letters and a number, say C01")
     fields = dict(_mapping(node, where))
-    tests, explained = (fields.pop(key, None) for key in _BESIDE_THE_FORM)
+    tests, explained, was, looks = (fields.pop(key, None) for key in _BESIDE_THE_FORM)
     form = _validated(ClaimForm, fields, node.origin, _BESIDE_THE_FORM)
-    return Claim(
+    claim = Claim(
         name,
         form,
         tuple(_tests(form, tests, node.origin, where, known)),
         dict(_explained(explained, known)),
         known.series.get(letters[1], letters[1]),
+        _was(was, where, known),
+        {**known.looks, **dict(_looks(looks, f"{where}.looks", known))},
+        known.controls,
     )
+    for test in claim.tests:
+        _refuse_margin_below_reach(claim, test)
+    return claim
 
 
 def _tests(form: ClaimForm, node: Node | None, claim: Origin, where: str, known: _Known) -> Iterator[ClaimTest]:
-    if form.untested is not None:
+    if form.untested is not None or form.fact is not None:
         if node is not None:
-            raise problem(node.origin, f"{where}.tests: a claim that is untested has none")
+            kind = "untested" if form.fact is None else "a fact"
+            raise problem(node.origin, f"{where}.tests: a claim that is {kind} has none")
         return
     if node is None or not isinstance(node.value, list) or not node.value:
         origin = node.origin if node else claim
-        raise problem(origin, f"{where}.tests: a claim needs a list of tests, or `untested` with the reason")
+        raise problem(origin, f"{where}.tests: a claim needs a list of tests, or `untested` or `fact` with the reason")
     for item in node.value:
         yield _test(item, f"{where}.tests", known)
 
 
+def _was(node: Node | None, where: str, known: _Known) -> Was | None:
+    if node is None:
+        return None
+    fields = _mapping(node, f"{where}.was")
+    was = _validated(Was, fields, node.origin, ())
+    known.scale(was.scale, fields["scale"].origin, f"{where}.was.scale")
+    return was
+
+
+def _refuse_margin_below_reach(claim: Claim, test: ClaimTest) -> None:
+    """Raises `InputError` for a margin that the seeds of the last look cannot decide, given a value's deviation."""
+    if test.form.sd is None or test.form.margin is None:
+        return
+    for scale, looks in claim.looks.items():
+        least = least_margin(test.form.sd, looks[-1])
+        if test.applies_at(scale) and test.form.margin < least:
+            seeds, sd = f"{looks[-1]} seeds at scale {scale}", f"a standard deviation of {test.form.sd:g}"
+            text = f"a margin of {test.form.margin:g} cannot be decided with {seeds} and {sd}: {least:.2g} can"
+            raise problem(test.origin, f"{claim.id}: rule {test.form.rule}: {text}")
+
+
 def _explained(node: Node | None, known: _Known) -> Iterator[tuple[str, Explanation]]:
-    scales = list(dict.fromkeys(scale for experiment in known.experiments.values() for scale in experiment.scales))
     for scale, item in (_mapping(node, "explained") if node else {}).items():
-        if scale not in scales:
-            raise problem(item.origin, f"explained: no experiment has a scale {scale}{hint(scale, scales)}")
+        known.scale(scale, item.origin, "explained")
         yield scale, _validated(Explanation, _mapping(item, f"explained.{scale}"), item.origin, ())
 
 
@@ -142,8 +208,13 @@ def _test(node: Node, where: str, known: _Known) -> ClaimTest:
     for scale in form.scales or ():
         if scale not in experiment.scales:
             raise problem(fields["scales"].origin, f"scales: {experiment.name} has no scale {scale}")
+    for control in form.requires:
+        if control not in known.controls:
+            names = list(known.controls)
+            raise problem(fields["requires"].origin, f"requires: no control {control}{hint(control, names)}")
     baseline = known.baselines.get(experiment.name, {})
-    return ClaimTest(form, selections, baseline, form.scales or known.scales, node.origin)
+    exact = known.schemas[experiment.task].deterministic
+    return ClaimTest(form, selections, baseline, form.scales or known.scales, node.origin, exact)
 
 
 def _selections(

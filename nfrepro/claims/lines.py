@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 
 from nfrepro.claims.judge import Answer, ClaimVerdict
 from nfrepro.claims.runs import where_text
-from nfrepro.stats.samples import MOST_SEEDS
 
 _INDENT = 5 * " "
 
@@ -16,11 +15,15 @@ def overview(found: ClaimVerdict) -> Iterator[str]:
     if found.decisive is None:
         yield f"{_INDENT}{found.decision.method}"
         return
+    for reading in (*found.evidence.failed, *found.evidence.unknown):
+        yield f"{_INDENT}control: {reading}"
+    if found.evidence.failed:
+        return
     tests = found.applying or found.answers
     like = sum(answer.decision.verdict == found.verdict for answer in tests)
     share = "" if len(tests) == 1 else f"{like} of {len(tests)} tests {found.verdict}; "
     asked = "" if found.verdict == "not run" else f"{question(found.decisive)}: "
-    yield f"{_INDENT}{share}{found.decisive.test.form.experiment}: {asked}{result(found.decisive)}"
+    yield f"{_INDENT}{share}{found.decisive.test.form.experiment}: {asked}{result(found.decisive)}{_looks(found)}"
 
 
 def details(found: ClaimVerdict) -> Iterator[str]:
@@ -31,12 +34,20 @@ def details(found: ClaimVerdict) -> Iterator[str]:
     yield f"{_INDENT}source: {form.source}; stated by: {form.stated_by}; known from: {known_from}"
     if form.paper is not None:
         yield f"{_INDENT}paper: {form.paper}"
-    if form.untested is not None:
-        yield f"{_INDENT}{form.untested}"
+    for text in (form.untested, form.fact):
+        if text is not None:
+            yield f"{_INDENT}{text}"
     if form.note is not None:
         yield f"{_INDENT}note: {form.note}"
+    if was := found.claim.was:
+        yield f"{_INDENT}was: {was.verdict} at scale {was.scale}, by another rule: {was.why}"
     if found.explanation is not None:
         yield f"{_INDENT}likely reason: {found.explanation.reason}"
+    if looks := _looks(found):
+        yield f"{_INDENT}looks{looks.removeprefix(';')}"
+    for reading in found.evidence.controls:
+        held = {True: "holds", False: "fails", None: "not run"}[reading.holds]
+        yield f"{_INDENT}control {held}: {reading}"
     for answer in found.answers:
         runs = runs_meant(answer)
         listed = f"{answer.test.form.experiment}{f' ({runs})' if runs else ''}"
@@ -45,11 +56,14 @@ def details(found: ClaimVerdict) -> Iterator[str]:
             yield f"{_INDENT}{'':13} note: {answer.test.form.note}"
 
 
-def tally(found: Sequence[ClaimVerdict], scale: str) -> str:
-    """How many claims have which verdict."""
-    counts = Counter(verdict.verdict for verdict in found)
-    listed = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
-    return f"{len(found)} claim{'' if len(found) == 1 else 's'} at scale {scale}: {listed}"
+def tally(found: Sequence[ClaimVerdict], where: str) -> str:
+    """How many claims have which verdict; `where` they were judged."""
+    counts, exact = Counter(verdict.verdict for verdict in found), Counter(v.verdict for v in found if v.exact)
+    listed = ", ".join(
+        f"{count} {verdict}{f' ({exact[verdict]} exact)' if exact[verdict] else ''}"
+        for verdict, count in sorted(counts.items())
+    )
+    return f"{len(found)} claim{'' if len(found) == 1 else 's'} at {where}: {listed}"
 
 
 def result(answer: Answer) -> str:
@@ -62,10 +76,15 @@ def result(answer: Answer) -> str:
     if decision.p is None:
         return f"{text}, n = {interval.n}, exact{remark}"
     text += f" [{interval.low:.4g}, {interval.high:.4g}], n = {interval.n}, p = {decision.p:.2g}"
-    if decision.verdict == "inconclusive":
-        seeds = f"about {decision.seeds_needed}" if decision.seeds_needed else f"more than {MOST_SEEDS}"
-        text += f" (needs {decision.level:.2g}; {seeds} seeds would settle it)"
-    return text + remark
+    return text + (f" (needs {decision.level:.2g})" if decision.verdict == "inconclusive" else "") + remark
+
+
+def _looks(found: ClaimVerdict) -> str:
+    """Which looks were had, of those that are planned."""
+    if not found.evidence.planned or found.n is None:
+        return ""
+    planned = ", ".join(map(str, found.evidence.planned))
+    return f"; look at n = {found.n} of {planned}"
 
 
 def runs_meant(answer: Answer) -> str:
@@ -84,4 +103,4 @@ def question(answer: Answer) -> str:
 
 
 def _title(found: ClaimVerdict) -> str:
-    return f"{found.claim.id:4} {found.verdict:13} {found.claim.form.statement}"
+    return f"{found.claim.id:4} {found.words:13} {found.claim.form.statement}"

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from nfrepro.claims.claim import Verdict
 from nfrepro.claims.evidence import ArmRuns
 from nfrepro.claims.judge import Answer, ClaimVerdict
 from nfrepro.claims.lines import question, runs_meant
 from nfrepro.claims.runs import where_text
-from nfrepro.claims.verdicts import Verdict
 from nfrepro.report.interval_picture import IntervalPicture, picture
 from nfrepro.report.reasons import settled_by, why_open
 from nfrepro.report.words import KNOWN_FROM, number
@@ -54,6 +54,8 @@ class Reading:
 
     scale: str
     verdict: Verdict
+    words: str  # the verdict in full
+    controls: tuple[str, ...]  # that failed or were not run, each with what would make it hold
     share: str  # how many of its tests have that verdict
     reason: str  # why there is no finding
     findings: tuple[Finding, ...]
@@ -65,11 +67,13 @@ class Reading:
     @property
     def needs_a_reason(self) -> bool:
         """Whether a person has to say what is behind the verdict."""
-        return self.verdict in ("contradicted", "inconclusive")
+        return self.verdict in ("contradicted", "inconclusive") and bool(self.findings)
 
     @property
     def remarks(self) -> Iterator[tuple[str, str]]:
         """What has to be said besides the findings, each under its heading."""
+        if self.controls:
+            yield "Controls", " ".join(self.controls)
         if methods := dict.fromkeys(finding.method for finding in self.findings if finding.estimate):
             yield "Method", f"{'. '.join(methods)}."
         if whys := dict.fromkeys(finding.why for finding in self.findings if finding.why):
@@ -92,12 +96,14 @@ class Card:
     known_from: str
     paper: str
     note: str
-    readings: tuple[Reading, ...]
+    was: str  # the verdict by the rule before this one
+    readings: tuple[Reading, ...]  # the one that counts, then those of other scales
 
 
-def card(found: Sequence[ClaimVerdict], scales: Sequence[str]) -> Card:
-    """Of the verdicts on one claim; `scales` are all that there are, smaller ones first."""
-    claim, form = found[0].claim, found[0].claim.form
+def card(best: ClaimVerdict, others: Sequence[ClaimVerdict], scales: Sequence[str]) -> Card:
+    """The card of a claim from its verdicts; `scales` are all that there are, smaller ones first."""
+    claim, form = best.claim, best.claim.form
+    was = claim.was
     return Card(
         id=claim.id,
         series=claim.series,
@@ -107,8 +113,19 @@ def card(found: Sequence[ClaimVerdict], scales: Sequence[str]) -> Card:
         known_from=KNOWN_FROM[form.known_from],
         paper=form.paper or "",
         note=form.note or "",
-        readings=tuple(_reading(verdict, scales) for verdict in found),
+        was=f"{was.verdict} at scale {was.scale}, by another rule. {was.why}" if was else "",
+        readings=tuple(_reading(verdict, scales) for verdict in (best, *others)),
     )
+
+
+def finding(found: ClaimVerdict) -> str:
+    """What the claim's number is, in a sentence; empty where it has none or nobody has said what it means."""
+    meaning, decision = found.claim.form.finding, found.decision
+    if meaning is None or decision.interval is None or found.verdict in ("not testable", "not run"):
+        return ""
+    interval = decision.interval
+    bounds = "" if decision.p is None else f" [{number(interval.low)}, {number(interval.high)}]"
+    return f"{meaning}: {number(interval.mean)}{bounds}, n = {interval.n}, scale {found.scale}."
 
 
 def _reading(found: ClaimVerdict, scales: Sequence[str]) -> Reading:
@@ -120,6 +137,11 @@ def _reading(found: ClaimVerdict, scales: Sequence[str]) -> Reading:
     return Reading(
         scale=found.scale,
         verdict=found.verdict,
+        words=found.words,
+        controls=tuple(
+            f"{reading}. Testable if {reading.control.form.testable_if}."
+            for reading in (*found.evidence.failed, *found.evidence.unknown)
+        ),
         share=f"{like} of {len(answers)} tests {found.verdict}" if len(answers) > 1 else "",
         reason="" if answers else found.decision.method,
         findings=tuple(map(_finding, answers)),
@@ -135,7 +157,7 @@ def _finding(answer: Answer) -> Finding:
     interval = decision.interval
     exact = decision.p is None
     sample = answer.evidence.sample
-    bounds = form.rule.bounds if isinstance(sample, Missing) else sample.bounds  # the latter, where counts decided
+    bounds = form.rule.bounds if isinstance(sample, Missing) else sample.bounds
     return Finding(
         verdict=decision.verdict,
         experiment=form.experiment,

@@ -7,14 +7,22 @@ from typing import Any
 
 from nfrepro.report.reading import Report
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Processors differ in the last bits of a sum; so many digits they share.
 DIGITS = 10
 
 
 def claims_json(report: Report) -> str:
-    """Claim by claim, in the order of the file, each scale by scale. A number that is not finite is null."""
-    found = [verdict.report() for verdicts in zip(*report.verdicts.values(), strict=True) for verdict in verdicts]
+    """Claim by claim, in the order of the file: its verdict in the list, and that of each scale under `by_scale`.
+
+    A number that is not finite is null.
+    """
+    judgement = report.judgement
+    by_claim = zip(judgement.best, zip(*judgement.by_scale.values(), strict=True), strict=True)
+    found = [
+        {**best.report(), "by_scale": {verdict.scale: verdict.report() for verdict in verdicts}}
+        for best, verdicts in by_claim
+    ]
     content = {"schema_version": SCHEMA_VERSION, "scales": report.scales, "claims": _rounded(found)}
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from nfrepro.report.cards import Card, Finding, Reading
 from nfrepro.report.figures import Figures
 from nfrepro.report.reading import Report
-from nfrepro.report.words import EXPLANATION, SYMBOLS, TITLE, verdict_text
+from nfrepro.report.words import ERROR_RATE, EXPLANATION, SYMBOLS, TITLE, verdict_text
 
 # What Markdown would take for markup: anywhere, and at the start of a line.
 _MARKS = re.compile(r"([\\`*\[\]|~$]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_]))")
@@ -26,17 +26,15 @@ def escaped(text: str) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    yield from (f"# {TITLE}", "", EXPLANATION, "")
-    yield from _table(
-        ["scale", *report.scales],
-        (
-            [verdict_text(verdict), *(str(report.tally(scale)[verdict]) for scale in report.scales)]
-            for verdict in SYMBOLS
-        ),
-    )
+    yield from (f"# {TITLE}", "", EXPLANATION, "", ERROR_RATE, "")
+    if report.found:
+        yield from ("What was found, with 95 % intervals over seeds:", "")
+        yield from (f"- [{claim}](#{claim.lower()}) {escaped(text)}" for claim, text in report.found)
+        yield ""
+    yield from _table(["verdict", "claims", "of them exact", *(f"at {s}" for s in report.scales)], _tally(report))
     for series, cards in report.series:
         yield from ("", f"## {escaped(series)}", "")
-        yield from _table(["claim", "statement", *report.scales], map(_row, cards))
+        yield from _table(["claim", "statement", "verdict", "scale"], map(_row, cards))
         for card in cards:
             yield from _card(card, report)
     yield from ("", "## Figures and tables")
@@ -44,9 +42,20 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _figures(figures)
 
 
+def _tally(report: Report) -> Iterator[list[str]]:
+    for verdict in SYMBOLS:
+        counts = [report.tally(), report.exact, *map(report.tally, report.scales)]
+        yield [verdict_text(verdict), *(str(count[verdict]) for count in counts)]
+
+
 def _row(card: Card) -> list[str]:
-    verdicts = (verdict_text(reading.verdict) for reading in card.readings)
-    return [f"[{card.id}](#{card.id.lower()})", escaped(card.statement), *verdicts]
+    best = card.readings[0]
+    return [
+        f"[{card.id}](#{card.id.lower()})",
+        escaped(card.statement),
+        verdict_text(best.verdict, best.words),
+        best.scale if best.findings else "",
+    ]
 
 
 def _card(card: Card, report: Report) -> Iterator[str]:
@@ -56,13 +65,16 @@ def _card(card: Card, report: Report) -> Iterator[str]:
         yield f"Note: {escaped(card.note)}"
     if card.paper:
         yield from ("", f"Paper: {escaped(card.paper)}")
+    if card.was:
+        yield from ("", f"Was: {escaped(card.was)}")
     for reading in card.readings:
         yield from _reading(reading, report)
 
 
 def _reading(reading: Reading, report: Report) -> Iterator[str]:
     share, reason = (reading.share and f" ({reading.share})"), (reading.reason and f": {escaped(reading.reason)}")
-    yield from ("", f"**{verdict_text(reading.verdict)}** at scale {reading.scale}{share}{reason}", "")
+    where = f" at scale {reading.scale}" if reading.findings else ""
+    yield from ("", f"**{verdict_text(reading.verdict, reading.words)}**{where}{share}{reason}", "")
     if reading.findings:
         yield from _table(["verdict", "question", "ours, 95 % interval", "n", "runs"], map(_test, reading.findings))
         yield ""

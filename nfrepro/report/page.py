@@ -4,10 +4,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from nfrepro.claims.verdicts import Verdict
+from nfrepro.claims.claim import Verdict
 from nfrepro.report.interval_picture import HEIGHT, WIDTH
 from nfrepro.report.reading import Report
-from nfrepro.report.words import EXPLANATION, SYMBOLS, TITLE, verdict_text
+from nfrepro.report.words import ERROR_RATE, EXPLANATION, SYMBOLS, TITLE, verdict_text
 
 
 def page(report: Report) -> str:
@@ -22,7 +22,13 @@ def page(report: Report) -> str:
     )
     templates.filters |= {"kind": _kind, "signed": verdict_text}
     return templates.get_template("page.html").render(
-        report=report, title=TITLE, explanation=EXPLANATION, verdicts=list(SYMBOLS), width=WIDTH, height=HEIGHT
+        report=report,
+        title=TITLE,
+        explanation=EXPLANATION,
+        error_rate=ERROR_RATE,
+        verdicts=list(SYMBOLS),
+        width=WIDTH,
+        height=HEIGHT,
     )
 
 

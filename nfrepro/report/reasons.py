@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from nfrepro.claims.claim import Claim
 from nfrepro.claims.judge import ClaimVerdict
-from nfrepro.claims.verdicts import Decision
+from nfrepro.claims.verdict import Decision
 from nfrepro.stats.bounds import Bounds
-from nfrepro.stats.samples import MOST_SEEDS
 
 
 def why_open(decision: Decision, bounds: Bounds) -> str:
@@ -20,35 +19,26 @@ def why_open(decision: Decision, bounds: Bounds) -> str:
     side = "inside" if inside else "outside"
     return (
         f"The interval lies {side} the rule, but p = {decision.p:.2g} misses the level of {decision.level:.2g} that "
-        "the number of tests of these runs asks for."
+        "the number of claims and looks asks for."
     )
 
 
 def settled_by(found: ClaimVerdict, scales: Sequence[str]) -> Iterator[str]:
     """What would settle a claim that is not supported: by the person who explained it, and by reckoning."""
-    if found.verdict == "supported":
+    if found.verdict in ("supported", "fact"):
         return
     if found.explanation is not None and found.explanation.settled_by:
         text = found.explanation.settled_by
         yield text if text.endswith(".") else f"{text}."
-    decisions = [answer.decision for answer in found.applying if answer.decision.verdict == found.verdict]
-    if found.verdict == "inconclusive":
-        yield _seeds([decision.seeds_needed for decision in decisions])
+    if found.ending == "open":
+        yield "More seeds: make settle."
+    if found.exact:
+        yield "It is settled: the computation is deterministic."
+        return
     if found.verdict == "contradicted":
-        if any(decision.p is None for decision in decisions):
-            yield "It is settled: every seed gives the same value."
-            return
         yield "At this scale it is settled, beyond chance."
     if found.verdict != "not run" or not found.applying:  # otherwise it is just to be run
         yield from _larger_scale(found.claim, found.scale, scales)
-
-
-def _seeds(needed: Sequence[int | None]) -> str:
-    known = [seeds for seeds in needed if seeds is not None]
-    if len(known) == len(needed):
-        return f"About {max(known)} seeds an arm, if means and deviations stay as they are."
-    tests = f"{len(needed) - len(known)} of its {len(needed)} open tests" if len(needed) > 1 else "it"
-    return f"No number of seeds up to {MOST_SEEDS} is likely to settle {tests}: the estimate is too near a bound."
 
 
 def _larger_scale(claim: Claim, scale: str, scales: Sequence[str]) -> Iterator[str]:

@@ -1,7 +1,5 @@
 """Intervals of a proportion, as the accuracy on a test set or the share of runs that collapse."""
 
-import math
-
 from scipy import stats
 
 from nfrepro.stats.intervals import Interval
@@ -15,12 +13,9 @@ def wilson_interval(hits: int, n: int, level: float = 0.95) -> Interval:
     """
     if not 0 <= hits <= n or n < 1:
         raise ValueError(f"{hits} hits of {n} are no proportion")
-    z = float(stats.norm.ppf(0.5 + level / 2))
-    share = hits / n
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = (100 * min(max(bound, 0.0), 1.0) for bound in (centre - half, centre + half))
-    return Interval(100 * share, low, high, n, f"{100 * level:g} % Wilson score interval over images")
+    found = stats.binomtest(hits, n).proportion_ci(level, method="wilson")
+    low, high = 100 * float(found.low), 100 * float(found.high)
+    return Interval(100 * hits / n, low, high, n, f"{100 * level:g} % Wilson score interval over images")
 
 
 def exact_interval(hits: int, n: int, level: float = 0.95) -> Interval:

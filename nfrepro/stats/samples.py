@@ -3,11 +3,14 @@
 Every sample answers the same questions. Its two p-values are those of "outside the bounds", which has to be rejected
 for a test to be supported, and of "inside", which has to be rejected for it to be contradicted. Counts of runs are in
 `shares.py`.
+
+A t test alone cannot be trusted with the accuracies of a few seeds: some start late or diverge, and an arm whose seeds
+all diverged has no spread at all. So the difference of two arms has to pass a permutation test as well, and an arm
+without spread is taken to vary as much as the one that varies most.
 """
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -18,9 +21,8 @@ from scipy import special
 
 from nfrepro.stats.bounds import Bounds
 from nfrepro.stats.intervals import Interval
+from nfrepro.stats.permutation import permutation_p
 
-POWER = 0.8
-MOST_SEEDS = 10_000
 CONFIDENCE = 0.95
 # Values that differ by less, relative to their size, are the same number computed twice.
 _ROUNDING = 1e-12
@@ -44,20 +46,17 @@ class Sample(Protocol):
 
     @property
     def exact(self) -> bool:
-        """Whether chance has no part in it: every seed gave the same."""
+        """Whether chance has no part in it: the runs are of a deterministic task, and every value decides."""
 
     @property
     def test(self) -> str:
         """Name of the statistical test."""
 
     def p_values(self) -> PValues:
-        """Without spread there is no doubt: 0 and 1."""
+        """0 and 1 where it is exact."""
 
     def interval(self) -> Interval:
         """Estimate and plain 95 % interval."""
-
-    def seeds_needed(self, level: float) -> int | None:
-        """Seeds an arm that settle it 4 times in 5 at that level, all being as observed; None above `MOST_SEEDS`."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,12 @@ class MeanSample:
 
     bounds: Bounds
     terms: tuple[Term, ...]
+    exact: bool = False
 
     @classmethod
-    def of(cls, values: Sequence[float], bounds: Bounds) -> "MeanSample":
+    def of(cls, values: Sequence[float], bounds: Bounds, exact: bool = False) -> "MeanSample":
         """Of one value a seed."""
-        return cls(bounds, (Term(1.0, tuple(values)),))
+        return cls(bounds, (Term(1.0, tuple(values)),), exact)
 
     @property
     def n(self) -> int:
@@ -103,12 +103,10 @@ class MeanSample:
         return min(len(term.values) for term in self.terms)
 
     @property
-    def exact(self) -> bool:
-        return all(term.variance == 0 for term in self.terms)
-
-    @property
     def test(self) -> str:
-        return "t test" if len(self.terms) == 1 else "Welch's t test"
+        if len(self.terms) == 1:
+            return "t test"
+        return "Welch's t test and permutation test" if self._is_difference else "Welch's t test"
 
     @cached_property
     def estimate(self) -> float:
@@ -117,9 +115,35 @@ class MeanSample:
     def p_values(self) -> PValues:
         if self.exact:
             return PValues(0.0, 1.0) if self._holds_exactly() else PValues(1.0, 0.0)
-        t = min(self.estimate - self.bounds.low, self.bounds.high - self.estimate) / self._error  # negative outside
-        outside, one_side = (float(special.stdtr(self._freedom, value)) for value in (-t, t))
+        low, high = self.bounds.low, self.bounds.high
+        above = [self._p_above(low, +1)] if math.isfinite(low) else []
+        below = [self._p_above(high, -1)] if math.isfinite(high) else []
+        outside = max(p for p, _ in above + below)
+        one_side = min(p for _, p in above + below)
         return PValues(outside, min(1.0, self.bounds.count * one_side))
+
+    def _p_above(self, end: float, sign: int) -> tuple[float, float]:
+        """The p-values of "not beyond `end`" and of "beyond it", in the direction of `sign`."""
+        distance = sign * (self.estimate - end)
+        if self._error > 0:
+            t = distance / self._error
+            beyond, short = (float(special.stdtr(self._freedom, value)) for value in (-t, t))
+        else:
+            beyond, short = self._p_without_spread(distance)
+        if self._is_difference:
+            first, second = (term.values for term in self.terms)
+            others = (second, first) if sign * self.terms[0].weight < 0 else (first, second)
+            shift = sign * end / abs(self.terms[0].weight)
+            beyond = max(beyond, permutation_p(others[0], others[1], shift))
+            short = max(short, permutation_p(others[1], others[0], -shift))
+        return beyond, short
+
+    def _p_without_spread(self, distance: float) -> tuple[float, float]:
+        """By signs: each of n equal values could as well lie on the other side of the bound."""
+        if abs(distance) <= _ROUNDING * max(abs(self.estimate), _NO_SPREAD):
+            return 1.0, 1.0
+        p = 0.5**self.n
+        return (p, 1.0) if distance > 0 else (1.0, p)
 
     def interval(self) -> Interval:
         return self.interval_at(CONFIDENCE)
@@ -127,37 +151,28 @@ class MeanSample:
     def interval_at(self, confidence: float) -> Interval:
         name = "Student t" if len(self.terms) == 1 else "Welch t"
         method = f"{100 * confidence:g} % {name} interval over seeds"
-        half = 0.0 if self.exact else float(special.stdtrit(self._freedom, 0.5 + confidence / 2)) * self._error
+        half = float(special.stdtrit(self._freedom, 0.5 + confidence / 2)) * self._error if self._error > 0 else 0.0
         return Interval(self.estimate, self.estimate - half, self.estimate + half, self.n, method)
 
-    def seeds_needed(self, level: float) -> int | None:
-        """The least n whose one-sided t tests at `level` all succeed with probability 0.8, by central t distributions.
-
-        Supported needs a test against each bound, contradicted one against the bound that is left.
-        """
-        inside = self.estimate in self.bounds
-        distances = [abs(self.estimate - end) for end in self.bounds.ends]
-        if not inside:
-            distances, level = [min(distances)], level / self.bounds.count
-        variances = np.array([term.variance for term in self.terms])
-        arms = 1 / ((variances / variances.sum()) ** 2).sum()  # as many as count, by their variances
-
-        def settles(n: int) -> bool:
-            freedom, error = (n - 1) * arms, math.sqrt(variances.sum() / n)
-            critical = -special.stdtrit(freedom, level)
-            misses = [special.stdtr(freedom, critical - distance / error) for distance in distances]
-            return bool(1 - sum(misses) >= POWER)
-
-        return least(settles)
-
     @property
+    def _is_difference(self) -> bool:
+        """Whether it is of two arms with weights of the same size and opposite sign."""
+        return len(self.terms) == 2 and self.terms[0].weight == -self.terms[1].weight
+
+    @cached_property
+    def _variances(self) -> list[float]:
+        """Of the arms' values; of an arm without spread that of the arm with the most."""
+        most = max(term.variance for term in self.terms)
+        return [term.variance or most for term in self.terms]
+
+    @cached_property
     def _error(self) -> float:
-        return math.sqrt(sum(term.variance / len(term.values) for term in self.terms))
+        return math.sqrt(sum(v / len(term.values) for v, term in zip(self._variances, self.terms, strict=True)))
 
-    @property
+    @cached_property
     def _freedom(self) -> float:
         """Welch's and Satterthwaite's degrees of freedom; n - 1 of a single arm."""
-        shares = [term.variance / len(term.values) / self._error**2 for term in self.terms]
+        shares = [v / len(term.values) / self._error**2 for v, term in zip(self._variances, self.terms, strict=True)]
         return 1 / sum(share**2 / (len(term.values) - 1) for share, term in zip(shares, self.terms, strict=True))
 
     def _holds_exactly(self) -> bool:
@@ -204,19 +219,13 @@ class BestSample:
         n = min(pair.n for row in found for pair in row)
         return Interval(mean, low, high, n, "95 % interval of the difference of the best, from all pairs")
 
-    def seeds_needed(self, level: float) -> int | None:
-        """As many as the hardest pair of the arm that is shown to be best needs, of these or of those."""
-        supported = self.interval().mean in self.bounds
-        candidates = self.pairs if supported else tuple(zip(*self.pairs, strict=True))
-        clear = [row for row in candidates if all((pair.estimate in self.bounds) == supported for pair in row)]
-        found = [[pair.seeds_needed(level / len(candidates)) for pair in row] for row in clear]
-        settled = [max(n for n in row if n is not None) for row in found if None not in row]
-        return min(settled, default=None)
 
-
-def paired(arms: Sequence[Sequence[float]], weights: Sequence[float], bounds: Bounds) -> MeanSample:
+def paired(
+    arms: Sequence[Sequence[float]], weights: Sequence[float], bounds: Bounds, exact: bool = False
+) -> MeanSample:
     """Of arms whose values belong together seed by seed: their weighted sums."""
-    return MeanSample.of([sum(map(lambda w, v: w * v, weights, values)) for values in zip(*arms, strict=True)], bounds)
+    sums = [sum(map(lambda w, v: w * v, weights, values)) for values in zip(*arms, strict=True)]
+    return MeanSample.of(sums, bounds, exact)
 
 
 def best(
@@ -237,9 +246,3 @@ def best(
 def is_exact(values: Sequence[float]) -> bool:
     """Whether all seeds gave the same number."""
     return bool(np.std(values) <= max(_ROUNDING * max(map(abs, values)), _NO_SPREAD))
-
-
-def least(settles: Callable[[int], bool]) -> int | None:
-    """The least number of seeds, from 2, that is enough; None above `MOST_SEEDS`. More must never be too many."""
-    n = bisect_left(range(MOST_SEEDS + 1), True, lo=2, key=settles)
-    return n if n <= MOST_SEEDS else None

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import special, stats
+from scipy import stats
 
 from nfrepro.stats.bounds import Bounds
 from nfrepro.stats.intervals import Interval
 from nfrepro.stats.proportions import clopper_pearson
-from nfrepro.stats.samples import CONFIDENCE, POWER, PValues, least
+from nfrepro.stats.samples import CONFIDENCE, PValues
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,6 @@ class ShareSample:
         low, high = clopper_pearson(self.count.hits, self.count.n, CONFIDENCE)
         return Interval(self.count.share, low, high, self.count.n, "95 % Clopper-Pearson interval over runs")
 
-    def seeds_needed(self, level: float) -> int | None:
-        """By the normal approximation of a share as observed."""
-        share, inside = self.count.share, self.count.share in self.bounds
-        level = level if inside else level / self.bounds.count
-        bound = min(self.bounds.ends, key=lambda end: abs(end - share))
-        reach = special.ndtri(1 - level) * _deviation(bound) + special.ndtri(POWER) * _deviation(share)
-        return least(lambda n: bool(reach / math.sqrt(n) < abs(share - bound)))
-
 
 @dataclass(frozen=True)
 class ShareDifference:
@@ -80,15 +72,6 @@ class ShareDifference:
         n, method = min(self.count.n, self.other.n), "95 % interval from two Clopper-Pearson intervals"
         return Interval(self.count.share - self.other.share, low - other_high, high - other_low, n, method)
 
-    def seeds_needed(self, level: float) -> int | None:
-        """By the normal approximation; but never fewer than with which complete separation would count."""
-        share, other = self.count.share, self.other.share
-        level /= self.bounds.count
-        pooled = math.sqrt(2) * _deviation((share + other) / 2)
-        reach = special.ndtri(1 - level) * pooled + special.ndtri(POWER) * math.hypot(*map(_deviation, (share, other)))
-        separated = math.log(level) / math.log(0.25)  # n of n against 0 of n has p = 1 / 4^n
-        return least(lambda n: bool(n >= separated and reach / math.sqrt(n) <= abs(share - other) > 0))
-
     def _p(self, alternative: str) -> float:
         if self.count.hits * self.other.n == self.other.hits * self.count.n:
             return 1.0
@@ -105,7 +88,3 @@ def _binomial_p(count: Count, bounds: Bounds) -> PValues:
             outside.append(stats.binomtest(count.hits, count.n, bound, alternative=far).pvalue)
             inside.append(stats.binomtest(count.hits, count.n, bound, alternative=near).pvalue)
     return PValues(float(max(outside)), float(min(1.0, bounds.count * min(inside))))
-
-
-def _deviation(share: float) -> float:
-    return math.sqrt(share * (1 - share))

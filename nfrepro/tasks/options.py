@@ -1,7 +1,7 @@
 """The complete config of a run, task by task. No torch."""
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -157,6 +157,8 @@ class ProbeTask(TaskOptions):
 class GainTask(TaskOptions):
     """The gain gamma of an activation: by quadrature, by sampling as in the paper (appendix D), and as published."""
 
+    deterministic: ClassVar[bool] = True
+
     # Nonlinearity g.
     activation: KnownActivation = "relu"
     # Gaussian vectors that sampling draws, and the length of each.
@@ -189,6 +191,8 @@ class LayerMomentsTask(TaskOptions):
 
 class NetworkPropertiesTask(TaskOptions):
     """Checks on one network that need no training: independence of images, folding, identity blocks, cost."""
+
+    deterministic: ClassVar[bool] = True
 
     model: ModelOptions
     # Side of the images (N(0, 1) noise) that are compared, and how many of them.
