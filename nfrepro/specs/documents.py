@@ -12,8 +12,9 @@ from nfrepro.specs.origins import KeyPath, Origin, described, dotted, problem
 from nfrepro.specs.reader import MAX_DEPTH, Node, plain, read_file
 
 _BLOCK_KEYS = ("set", "grid", "zip", "exclude", "include")
-_ARM_KEYS = (*_BLOCK_KEYS, "scales")
-_DOCUMENT_KEYS = ("title", "claims", "extends", "task", *_ARM_KEYS, "arms")
+_COMMON_KEYS = (*_BLOCK_KEYS, "scales")
+_ARM_KEYS = (*_COMMON_KEYS, "only")
+_DOCUMENT_KEYS = ("title", "claims", "extends", "task", *_COMMON_KEYS, "arms")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -73,6 +74,7 @@ class Arm:
     block: Block
     scales: dict[str, Block]
     origin: Origin
+    only: tuple[str, ...] | None = None  # the scales that have the arm; None: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,10 @@ def _arm(sections: dict[str, Node], where: str, origin: Origin) -> Arm:
         name: _block(_block_sections(scale, f"{where}scales.{name}", _BLOCK_KEYS), f"{where}scales.{name}.")
         for name, scale in _named(sections, "scales", where).items()
     }
-    return Arm(_block(sections, where), scales, origin)
+    only = None
+    if "only" in sections:
+        only = tuple(_text(item, f"{where}only") for item in _list(sections["only"], f"{where}only"))
+    return Arm(_block(sections, where), scales, origin, only)
 
 
 def _block(sections: dict[str, Node], where: str) -> Block:

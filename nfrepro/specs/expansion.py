@@ -97,6 +97,7 @@ def expand(
     _check_scale(experiment, scale)
     names = old_paths(schema)
     pins = [(names.get(path, path), node) for path, node in map(read_override, overrides)]
+    _check_only(experiment)
     groups = [group for layered in _arms(under_new_names(experiment, names), scale) for group in _groups(layered, pins)]
     count = sum(prod(len(axis.points) for axis in group.axes) for group in groups)
     if count > MAX_RUNS:
@@ -105,7 +106,9 @@ def expand(
     _check_excludes(groups, keys)
     runs = list(_runs(experiment, scale, schema, groups, keys))
     if not runs:
-        first = next(exclude[0].origin for group in groups for exclude in group.excludes)
+        first = next((exclude[0].origin for group in groups for exclude in group.excludes), None)
+        if first is None:
+            raise problem(display_path(experiment.path), f"no arm at scale {scale}: see `only`")
         raise problem(first, "exclude: no run is left")
     return runs
 
@@ -126,6 +129,16 @@ def _check_scale(experiment: Experiment, scale: str) -> None:
         raise problem(display_path(experiment.path), f"no scale {scale}{hint}{';' if hint else ','} {listed}")
 
 
+def _check_only(experiment: Experiment) -> None:
+    """Raises `InputError` for an arm of scales that the experiment does not have."""
+    for document in experiment.documents:
+        for name, arm in document.arms.items():
+            for scale in arm.only or ():
+                if scale not in experiment.scales:
+                    hint = did_you_mean(scale, experiment.scales)
+                    raise problem(arm.origin, f"arms.{name}.only: no scale {scale}{hint}")
+
+
 def _check_excludes(groups: Sequence[_Group], keys: frozenset[str]) -> None:
     for condition in (c for group in groups for exclude in group.excludes for c in exclude):
         if not has_key(keys, condition.path):
@@ -140,6 +153,8 @@ def _arms(experiment: Experiment, scale: str) -> Iterator[tuple[Layered, Origin]
         for name, arm in document.arms.items():
             named.setdefault(name, []).append(arm)
     for arms in named.values() or [[]]:
+        if any(arm.only is not None and scale not in arm.only for arm in arms):
+            continue
         blocks = [
             *(arm.block for arm in (*documents, *arms)),
             *(arm.scales[scale] for arm in (*documents, *arms) if scale in arm.scales),
