@@ -10,6 +10,7 @@ SET      ?=
 RETRY    ?=
 FORCE    ?=
 RUN      ?=
+HOURS    ?=
 ONLY     ?=
 PYTHON   ?= python3
 
@@ -20,7 +21,7 @@ ON_CLUSTER = $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)' $(if $(DRY_
 OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-numeric test-slurm soak lint sweep plan dry-run status watch logs cancel figures claims report bench slurm-up slurm-down clean
+.PHONY: help setup test test-all test-numeric test-slurm soak lint sweep plan dry-run status watch logs cancel figures claims settle report bench slurm-up slurm-down clean
 
 # The cluster of `make slurm-up`, if it is there and this machine has no other.
 NFREPRO_SLURM ?= /tmp/nfrepro-slurm-$(shell id -un)
@@ -79,8 +80,12 @@ figures: $(INSTALLED)  ## draw every figure anew from results/
 	    $(VENV)/bin/python $$script --scale $$(basename $$(dirname $$table)); \
 	  done; done
 
-claims: $(INSTALLED)  ## verdicts on the paper's claims from results/ at SCALE; results/claims.json has all scales
-	@$(NFREPRO) claims --scale $(SCALE) --write
+claims: $(INSTALLED)  ## verdicts on the claims from results/, each at its best scale (SCALE=…: at that one); results/claims.json has all
+	@$(NFREPRO) claims $(if $(filter-out file,$(origin SCALE)),--scale $(SCALE)) --write
+
+settle: $(INSTALLED)  ## run the seeds that open claims are due at SCALE (overnight), look, record; until none is open or HOURS are over (DRY_RUN=1: say what is due)
+	@$(NFREPRO) settle $(if $(filter-out file,$(origin EXP)),$(EXP)) --scale $(if $(filter-out file,$(origin SCALE)),$(SCALE),overnight) --executor $(EXECUTOR) \
+	  $(if $(HOURS),--hours $(HOURS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(RETRY),--retry) $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)') $(if $(DRY_RUN),--dry-run)
 
 report: figures  ## every figure, results/claims.json, results/REPORT.md and results/report.html anew from results/
 	@$(NFREPRO) report

@@ -23,7 +23,7 @@ def plan_lines(plan: CostPlan) -> Iterator[str]:
     yield from plan.listings
     if plan.shapes:
         yield ""
-        yield from _aligned([PLAN_HEADER, *map(_plan_row, plan.shapes)])
+        yield from aligned([PLAN_HEADER, *map(_plan_row, plan.shapes)])
         yield ""
         yield from _legend(plan.shapes)
     elif plan.stored is not None:
@@ -135,7 +135,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{float(f'{value:.3g}'):.6f}".rstrip("0").rstrip(".")
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Text at the left in the first and the last column, numbers at the right between."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *middle, last in rows:

@@ -167,6 +167,24 @@ def plan_cost(
     )
 
 
+def run_hours(runs: Sequence[Run], results: Path, machine: Machine) -> dict[str, float]:
+    """Hours from the start of each run to its end, as far as they can be known.
+
+    Trainings as `plan_cost` has them; other runs take what stored runs of the same experiment took.
+    """
+    hours: dict[str, float] = {}
+    by_experiment: dict[str, list[Run]] = {}
+    for run in runs:
+        by_experiment.setdefault(run.experiment, []).append(run)
+    for of in by_experiment.values():
+        if of[0].task == "train":
+            for shape in find_shapes(of):
+                _shape_cost(shape, Plan((), (), ()), results, machine, None, hours)
+        elif (stored := _stored_cost(of, results)) is not None:
+            hours |= {run.id: stored.seconds_per_run / 3600 for run in of}
+    return hours
+
+
 def _shape_cost(
     shape: Shape, plan: Plan, results: Path, machine: Machine, tflops: float | None, hours: dict[str, float]
 ) -> ShapeCost:

@@ -2,6 +2,7 @@
 
 scales: [laptop, gpu, paper]         # where tests apply, unless they say otherwise; without it, everywhere
 looks: {overnight: [4, 6, 8]}        # seeds an arm at which a scale is judged; without it, once, on all seeds
+blocks: {H20: [depth]}               # experiments of scale overnight, in the order in which `nfrepro settle` runs them
 series:                              # whose claims they are, by the letters of their ids
   C: Characterizing signal propagation (Brock, De, Smith, ICLR 2021)
 baseline:                            # which runs a test means by default, experiment by experiment

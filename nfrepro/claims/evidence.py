@@ -79,7 +79,7 @@ def gather(test: ClaimTest, table: ResultTable, seeds: int | None = None) -> Evi
     if table.rows is None:
         return Evidence(Missing(f"no table {'/'.join(table.path.parts[-3:])}"))
     found = {
-        name: _first_seeds(select(table.rows, of.where, test.baseline), seeds) for name, of in test.selections.items()
+        name: first_seeds(select(table.rows, of.where, test.baseline), seeds) for name, of in test.selections.items()
     }
     if any(rows.empty for rows in found.values()):
         return _missing("the table has no such runs", test, found)
@@ -95,7 +95,8 @@ def gather(test: ClaimTest, table: ResultTable, seeds: int | None = None) -> Evi
         return _missing(str(error), test, found)
 
 
-def _first_seeds(rows: pd.DataFrame, seeds: int | None) -> pd.DataFrame:
+def first_seeds(rows: pd.DataFrame, seeds: int | None) -> pd.DataFrame:
+    """The rows of the first `seeds` seeds in order; None: all."""
     if seeds is None:
         return rows
     chosen: pd.DataFrame = rows[rows["seed"].isin(sorted(set(rows["seed"]))[:seeds])]

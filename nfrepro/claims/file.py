@@ -36,7 +36,7 @@ FILE = "claims.yaml"
 Schemas = Mapping[str, type[TaskOptions]]
 Form = TypeVar("Form", bound=Options)
 
-_SECTIONS = ("scales", "looks", "series", "baseline", "controls", "claims")
+_SECTIONS = ("scales", "looks", "blocks", "series", "baseline", "controls", "claims")
 _SELECTIONS = ("where", "against", "arms")
 _BESIDE_THE_FORM = ("tests", "explained", "was", "looks")
 # A control is judged once, as it is.
@@ -87,6 +87,22 @@ def load_claims(folder: Path, schemas: Schemas) -> list[Claim]:
     known = replace(known, baselines=dict(_baselines(sections.get("baseline"), known)))
     known = replace(known, controls=dict(_controls(sections.get("controls"), known)))
     return [_claim(name, node, known) for name, node in _mapping(sections["claims"], "claims").items()]
+
+
+def load_blocks(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The experiments of each block of scale overnight, in the order in which they are to be run."""
+    sections = _mapping(read_file(folder / FILE), "", _SECTIONS)
+    names = [path.stem for path in find_experiments(folder)]
+    blocks = {}
+    for block, node in (_mapping(sections["blocks"], "blocks") if "blocks" in sections else {}).items():
+        listed = plain(node)
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+            raise problem(node.origin, f"blocks.{block}: expected a list of experiments, found {described(listed)}")
+        for name in listed:
+            if name not in names:
+                raise problem(node.origin, f"blocks.{block}: no experiment {name}{hint(name, names)}")
+        blocks[block] = tuple(listed)
+    return blocks
 
 
 def _scales(node: Node) -> tuple[str, ...]:

@@ -297,6 +297,13 @@ def judge_best(claims: Sequence[Claim], results: Path, scales: Sequence[str]) ->
     return Judgement(tuple(_verdicts(best)), {scale: tuple(_verdicts(of)) for scale, of in found.items()})
 
 
+def judge_at(claims: Sequence[Claim], results: Path, scales: Sequence[str], scale: str) -> list[ClaimVerdict]:
+    """The verdicts of the list, with each claim at `scale` that has tests there: how far they are settled there."""
+    found = {name: gather_all(claims, results, name) for name in dict.fromkeys((*scales, scale))}
+    best = [_best(readings) for readings in zip(*found.values(), strict=True)]
+    return _verdicts([at if at.applies else other for at, other in zip(found[scale], best, strict=True)])
+
+
 def gather_all(claims: Sequence[Claim], results: Path, scale: str) -> list[ClaimEvidence]:
     """The evidence of a scale for each claim."""
     tables: dict[str, ResultTable] = {}

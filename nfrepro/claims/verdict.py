@@ -16,7 +16,7 @@ from typing import Literal
 from nfrepro.claims.claim import Verdict
 from nfrepro.stats.intervals import Interval
 from nfrepro.stats.samples import Missing, PValues, Sample
-from nfrepro.stats.sequential import Step, conditional_power, holm_with_looks
+from nfrepro.stats.sequential import Step, conditional_power, holm_with_looks, nominal_levels
 
 FAMILYWISE_RATE = 0.05
 # Seeds stop coming where the claim is unlikely to be decided either way; that is asked from this part of them on.
@@ -136,7 +136,7 @@ def _ending(course: Course, support: Step, contradiction: Step) -> Ending:
     fraction = course.looks[had - 1] / course.looks[-1]
     last = course.p_values[-1]
     hopes = (
-        conditional_power(p, fraction, step.final_level)
+        conditional_power(p, fraction, nominal_levels(step.rate, course.looks)[-1])
         for p, step in ((last.outside, support), (last.inside, contradiction))
     )
     return "stopped for futility" if fraction >= FUTILE_FROM and max(hopes) < FUTILE_POWER else "open"

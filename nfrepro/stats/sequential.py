@@ -21,7 +21,7 @@ class Step:
     rejected: bool
     level: float  # one-sided, of the look that rejected it, else of its last look, else of its first
     look: int | None  # index of the look that rejected it
-    final_level: float  # of its last planned look
+    rate: float  # its part of the rate of all hypotheses, which its looks share
 
 
 def spending(rate: float, fraction: float) -> float:
@@ -66,4 +66,4 @@ def _look(p_values: Sequence[float], looks: Sequence[int], rate: float) -> Step:
     levels = nominal_levels(rate, looks)
     crossed = next((k for k, p in enumerate(p_values) if p <= levels[k]), None)
     shown = max(len(p_values) - 1, 0) if crossed is None else crossed
-    return Step(crossed is not None, levels[shown], crossed, levels[-1])
+    return Step(crossed is not None, levels[shown], crossed, rate)

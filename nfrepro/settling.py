@@ -1,0 +1,80 @@
+"""What the verb `settle` says: which looks are due, what they cost, and what they can still decide."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nfrepro.claims.looks import DueLook
+from nfrepro.cost_display import aligned
+from nfrepro.runs import store
+from nfrepro.specs import Run
+from nfrepro.stats.power import power_of_mean_test
+
+# Differences in standard deviations over seeds for which the power of a look is told.
+DIFFERENCES = (1.0, 1.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Looks that are made together, after the runs that they need."""
+
+    name: str
+    looks: tuple[DueLook, ...]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Each once, also where several claims need it."""
+        return tuple({run.id: run for look in self.looks for run in look.runs}.values())
+
+
+def in_blocks(looks: Sequence[DueLook], blocks: Mapping[str, Sequence[str]], scale: str) -> list[Block]:
+    """The looks by block, in order: a claim about experiments of several blocks belongs to the last of them.
+
+    Experiments of no block come at the end.
+    """
+    place = {experiment: index for index, of in enumerate(blocks.values()) for experiment in of}
+    names = [*blocks, "others"]
+
+    def index(look: DueLook) -> int:
+        return max(place.get(test.form.experiment, len(blocks)) for test in look.claim.tests_at(scale))
+
+    found: dict[int, list[DueLook]] = {}
+    for look in looks:
+        found.setdefault(index(look), []).append(look)
+    return [Block(names[at], tuple(found[at])) for at in sorted(found)]
+
+
+def left_of(runs: Sequence[Run], results: Path) -> list[Run]:
+    """The runs that are not done."""
+    return [run for run in runs if store.read(store.run_folder(results, run), run).state not in store.DONE]
+
+
+def block_lines(block: Block, results: Path, hours: Mapping[str, float]) -> Iterator[str]:
+    """A table of the looks of a block: what each needs, and the power of the last one. `hours` are those of a run."""
+    left = {run.id for run in left_of(block.runs, results)}
+    yield f"{block.name}: {len(left)} of {len(block.runs)} runs left{_cost(left, hours)}"
+    powers = [f"power at {d:g} sd" for d in DIFFERENCES]
+    rows = [("claim", "look at n", "runs left", "p below", "last look", "p below", *powers, "statement")]
+    for look in block.looks:
+        planned, runs = look.verdict.evidence.planned, sum(run.id in left for run in look.runs)
+        last, n = (str(planned[-1]), planned[-1]) if planned else ("", 0)
+        power = [f"{power_of_mean_test(d, 1.0, n, look.last_level, arms=2):.2f}" if n else "" for d in DIFFERENCES]
+        levels = (f"{look.level:.1g}", last, f"{look.last_level:.1g}")
+        rows.append((look.claim.id, str(look.n or "all"), str(runs), *levels, *power, look.claim.form.statement))
+    yield from aligned(rows)
+
+
+def total_line(blocks: Sequence[Block], results: Path, hours: Mapping[str, float]) -> str:
+    """How much is due in all."""
+    runs = {run.id: run for block in blocks for run in block.runs}
+    left = {run.id for run in left_of(list(runs.values()), results)}
+    claims = sum(len(block.looks) for block in blocks)
+    return f"{claims} claims are open; their next looks need {len(left)} runs{_cost(left, hours)}"
+
+
+def _cost(left: set[str], hours: Mapping[str, float]) -> str:
+    known = [hours[name] for name in left if name in hours]
+    if not known:
+        return ""
+    unknown = len(left) - len(known)
+    return f", about {sum(known):.1f} core-hours{f' and {unknown} runs of unknown cost' if unknown else ''}"
