@@ -1,7 +1,7 @@
 """Reading experiments/claims.yaml, whose form is explained in `claim.py`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -83,6 +83,7 @@ def load_claims(folder: Path, schemas: Schemas) -> list[Claim]:
     experiments = {found.stem: load_experiment(found.stem, folder) for found in find_experiments(folder)}
     scales = _scales(sections["scales"]) if "scales" in sections else None
     known = _Known(experiments, schemas, scales, dict(_series(sections.get("series"))), {}, {}, {})
+    _blocks(sections.get("blocks"), list(experiments))
     known = replace(known, looks=dict(_looks(sections.get("looks"), "looks", known)))
     known = replace(known, baselines=dict(_baselines(sections.get("baseline"), known)))
     known = replace(known, controls=dict(_controls(sections.get("controls"), known)))
@@ -92,9 +93,12 @@ def load_claims(folder: Path, schemas: Schemas) -> list[Claim]:
 def load_blocks(folder: Path) -> dict[str, tuple[str, ...]]:
     """The experiments of each block of scale overnight, in the order in which they are to be run."""
     sections = _mapping(read_file(folder / FILE), "", _SECTIONS)
-    names = [path.stem for path in find_experiments(folder)]
+    return _blocks(sections.get("blocks"), [path.stem for path in find_experiments(folder)])
+
+
+def _blocks(section: Node | None, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     blocks = {}
-    for block, node in (_mapping(sections["blocks"], "blocks") if "blocks" in sections else {}).items():
+    for block, node in (_mapping(section, "blocks") if section else {}).items():
         listed = plain(node)
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
             raise problem(node.origin, f"blocks.{block}: expected a list of experiments, found {described(listed)}")
