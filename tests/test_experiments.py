@@ -1,4 +1,4 @@
-"""The experiments that ship: all four scales expand, and at smoke each runs to a table and a figure."""
+"""The experiments that ship: all their scales expand, and at smoke each runs to a table and a figure."""
 
 from pathlib import Path
 
@@ -17,13 +17,14 @@ ROOT = Path(__file__).parents[1]
 FILES = find_experiments(ROOT / "experiments")
 EXPERIMENTS = [load_experiment(path.stem, ROOT / "experiments") for path in FILES]
 TRAINING = [experiment for experiment in EXPERIMENTS if experiment.task == "train"]
-THE_PAPERS = [experiment for experiment in TRAINING if experiment.name != "signal_in_training"]
+# What watches training or the regime itself is not of the paper.
+THE_PAPERS = [e for e in TRAINING if e.name not in ("signal_in_training", "why_normalization", "pilot")]
 NAMES = [experiment.name for experiment in EXPERIMENTS if experiment.task in ("train", "smoothness")]
 
 
 @pytest.mark.parametrize("experiment", THE_PAPERS, ids=lambda experiment: experiment.name)
 def test_every_experiment_of_the_paper_has_four_scales(experiment: Experiment) -> None:
-    assert set(experiment.scales) == {"smoke", "laptop", "gpu", "paper"}
+    assert set(experiment.scales) - {"overnight"} == {"smoke", "laptop", "gpu", "paper"}
     for scale in experiment.scales:
         assert expand(experiment, scale, SCHEMAS)
 

@@ -114,7 +114,8 @@ def _gathered(test: ClaimTest, table: ResultTable, found: Found) -> Evidence:
     treated = {name: with_chance_level(rows) for name, rows in found.items()} if divergence == "chance" else found
     if isinstance(quantity, NumberDifference | Contrast):
         values = {name: _one_number_a_seed(test, table, rows, name) for name, rows in treated.items()}
-        sample = _sum([quantity.weights[name] for name in values], list(values.values()), test)
+        treated_as_guessing = bool(diverged) and divergence == "chance"
+        sample = _sum([quantity.weights[name] for name in values], list(values.values()), test, treated_as_guessing)
         return Evidence(sample, _arms(test, found, values), remark)
     if isinstance(quantity, BestDifference):
         return _of_best(test, quantity, table, found, treated, remark)
@@ -166,15 +167,18 @@ def _of_best(
     return Evidence(sample, arms, remark)
 
 
-def _sum(weights: list[float], arms: list[Values], test: ClaimTest) -> Sample | Missing:
-    """The weighted sum of the arms, seed by seed or of their means."""
+def _sum(weights: list[float], arms: list[Values], test: ClaimTest, has_diverged: bool) -> Sample | Missing:
+    """The weighted sum of the arms, seed by seed or of their means.
+
+    Runs that diverged have nothing in common with others of their seed: with them, pairs count as independent arms.
+    """
     values, bounds = _common(arms, test), test.form.rule.bounds
     if (fewest := min(map(len, values))) < LEAST_SEEDS:
         return _too_few(fewest)
-    if test.form.seeds == "paired":
+    if test.form.seeds == "paired" and not has_diverged:
         return paired(values, weights, bounds, exact=test.exact)
     terms = tuple(Term(weight, tuple(of)) for weight, of in zip(weights, values, strict=True))
-    return MeanSample(bounds, terms, exact=test.exact)
+    return MeanSample(bounds, terms, test.exact, has_diverged)
 
 
 def _common(arms: list[Values], test: ClaimTest) -> list[list[float]]:

@@ -5,7 +5,8 @@ for a test to be supported, and of "inside", which has to be rejected for it to 
 `shares.py`.
 
 A t test alone cannot be trusted with the accuracies of a few seeds: some start late or diverge, and an arm whose seeds
-all diverged has no spread at all. So the difference of two arms has to pass a permutation test as well, and an arm
+all diverged has no spread at all. So the difference of two arms has to pass a permutation test as well, where runs
+diverged or there are seeds enough for one (five an arm have 252 divisions, and p can not be below 1 / 252), and an arm
 without spread is taken to vary as much as the one that varies most.
 """
 
@@ -27,6 +28,8 @@ CONFIDENCE = 0.95
 # Values that differ by less, relative to their size, are the same number computed twice.
 _ROUNDING = 1e-12
 _NO_SPREAD = 1e-150  # the square of less is no number
+# Eight seeds an arm have 12,870.
+_ENOUGH_DIVISIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class MeanSample:
     bounds: Bounds
     terms: tuple[Term, ...]
     exact: bool = False
+    has_diverged: bool = False  # whether there is the top-1 of guessing among the values, for a run that diverged
 
     @classmethod
     def of(cls, values: Sequence[float], bounds: Bounds, exact: bool = False) -> "MeanSample":
@@ -106,7 +110,7 @@ class MeanSample:
     def test(self) -> str:
         if len(self.terms) == 1:
             return "t test"
-        return "Welch's t test and permutation test" if self._is_difference else "Welch's t test"
+        return "Welch's t test and permutation test" if self._permutes else "Welch's t test"
 
     @cached_property
     def estimate(self) -> float:
@@ -130,7 +134,7 @@ class MeanSample:
             beyond, short = (float(special.stdtr(self._freedom, value)) for value in (-t, t))
         else:
             beyond, short = self._p_without_spread(distance)
-        if self._is_difference:
+        if self._permutes:
             first, second = (term.values for term in self.terms)
             others = (second, first) if sign * self.terms[0].weight < 0 else (first, second)
             shift = sign * end / abs(self.terms[0].weight)
@@ -155,9 +159,12 @@ class MeanSample:
         return Interval(self.estimate, self.estimate - half, self.estimate + half, self.n, method)
 
     @property
-    def _is_difference(self) -> bool:
-        """Whether it is of two arms with weights of the same size and opposite sign."""
-        return len(self.terms) == 2 and self.terms[0].weight == -self.terms[1].weight
+    def _permutes(self) -> bool:
+        """Whether it is of two arms with weights of the same size and opposite sign, that a permutation test is for."""
+        if len(self.terms) != 2 or self.terms[0].weight != -self.terms[1].weight:
+            return False
+        sizes = [len(term.values) for term in self.terms]
+        return self.has_diverged or math.comb(sum(sizes), sizes[0]) >= _ENOUGH_DIVISIONS
 
     @cached_property
     def _variances(self) -> list[float]:

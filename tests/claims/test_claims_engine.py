@@ -439,6 +439,10 @@ def test_an_arm_of_divergences_is_compared_as_one(write: Write, results: Path) -
     text = DIVERGING.replace("rule: {low: -1}", "seeds: independent\n        rule: {above: 0}")
     found = judged_with(write, results, lambda alpha, seed: 80 + seed / 10 if alpha == 1 else None, text)
     assert found.verdict == "supported"
+    paired = judged_with(
+        write, results, lambda a, s: 80 + s / 10 if a == 1 else None, text.replace("independent", "paired")
+    )
+    assert paired.decision.p == found.decision.p  # a run that diverged has nothing in common with its pair
     assert found.decision.p == pytest.approx(1 / math.comb(16, 8))  # of all divisions of the runs, the clearest
 
 

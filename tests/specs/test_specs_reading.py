@@ -216,7 +216,7 @@ SECTIONS = [
     ("arms:\n  a:\n    sets: {}", "experiments/x.yaml:4: arms.a.sets: unknown key, did you mean set?"),
     (
         "arms: {a: {task: probe}}",
-        "experiments/x.yaml:2: arms.a.task: unknown key; known are set, grid, zip, exclude, include, scales",
+        "experiments/x.yaml:2: arms.a.task: unknown key; known are set, grid, zip, exclude, include, scales, only",
     ),
     ("scales: {a/b: }", "experiments/x.yaml:2: scales: name 'a/b' may hold only letters, digits, _ and -"),
     ("extends: {a: b}", "experiments/x.yaml:2: extends: expected text, found a mapping"),
