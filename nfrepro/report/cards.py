@@ -142,7 +142,7 @@ def _reading(found: ClaimVerdict, scales: Sequence[str]) -> Reading:
             f"{reading}. Testable if {reading.control.form.testable_if}."
             for reading in (*found.evidence.failed, *found.evidence.unknown)
         ),
-        share=f"{like} of {len(answers)} tests {found.verdict}" if len(answers) > 1 else "",
+        share=f"{like} of {len(answers)} tests {found.verdict}" if len(answers) > 1 and found.in_part is None else "",
         reason="" if answers else found.decision.method,
         findings=tuple(map(_finding, answers)),
         likely_reason=found.explanation.reason if found.explanation else "",

@@ -89,11 +89,11 @@ def test_every_claim_has_a_card_with_verdict_picture_and_command(study: Study) -
     }  # fmt: skip
     for name, drawn in (("C01", 1), ("C02", 2), ("C03", 1), ("C04", 0), ("W01", 0)):
         assert verdicts[name][1].count('class="picture"') == drawn
-    assert "✗ contradicted</span> at scale laptop" in verdicts["C02"][1]
+    assert "✗ contradicted in part (1 of 2)</span> at scale laptop" in verdicts["C02"][1]
     commands = "<code>make sweep EXP=study SCALE=laptop</code>, then <code>make claims SCALE=laptop</code>"
     assert commands in verdicts["C01"][1]
     assert '<a href="#study-laptop">study</a>' in verdicts["C01"][1]
-    for verdict in ("supported", "contradicted", "inconclusive", "not-run"):
+    for verdict in ("supported", "contradicted", "inconclusive", "not-testable", "fact", "not-run"):
         assert f"body:has(#show-{verdict}:checked) .card:not(.is-{verdict})" in text
         assert f'id="show-{verdict}"' in text
 
