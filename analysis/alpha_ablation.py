@@ -1,5 +1,9 @@
 """Top-1 accuracy against the residual scale alpha: table and figure, from runs.csv (claim C35)."""
 
+from dataclasses import replace
+
+import pandas as pd
+
 from nfrepro.plots.comparison import Comparison, number
 from nfrepro.plots.script import compared, run_script
 
@@ -9,6 +13,14 @@ COMPARISON = Comparison(
     axis=number("alpha", "model.alpha"),
     marked=(0.2, "the paper's alpha, 0.2"),
 )
+RATE = number("learning rate", "train.lr_per_256")
+
+
+def comparison(table: pd.DataFrame) -> Comparison:
+    """A panel for each learning rate, where there are several."""
+    several = "train.lr_per_256" in table and table["train.lr_per_256"].nunique() > 1
+    return replace(COMPARISON, panel=RATE) if several else COMPARISON
+
 
 if __name__ == "__main__":
-    run_script(EXPERIMENT, __doc__ or "", compared(COMPARISON))
+    run_script(EXPERIMENT, __doc__ or "", compared(comparison))

@@ -1,5 +1,7 @@
 """Top-1 by augmentation, with and without adaptive gradient clipping, and with copies of an image (claims C33, C34)."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from nfrepro.plots.comparison import Comparison, Factor, named
@@ -19,6 +21,13 @@ def augmentation(row: pd.Series) -> str:
     return ", ".join(parts) or "none"
 
 
+def clipping(row: pd.Series) -> str:
+    """Of NF-ResNets; a network with BatchNorm, the control, has none."""
+    if row["model.name"] == "bn_resnet":
+        return "BN"
+    return "no clipping" if pd.isna(row["train.clip_factor"]) else f"AGC {row['train.clip_factor']:g}"
+
+
 COLUMNS = ("data.mixing", "data.randaugment_layers", "data.randaugment_magnitude", "data.copies")
 COMPARISON = Comparison(
     title="NF-ResNets by augmentation, with and without gradient clipping",
@@ -28,5 +37,13 @@ COMPARISON = Comparison(
     "differently augmented copies of an image in a batch.",
 )
 
+WITH_CONTROL = Factor("clipping", ("model.name", "train.clip_factor"), clipping, ("no clipping", "AGC 0.01", "BN"))
+
+
+def comparison(table: pd.DataFrame) -> Comparison:
+    """Networks with BatchNorm stand beside the others, where there are any."""
+    return replace(COMPARISON, line=WITH_CONTROL) if table["model.name"].nunique() > 1 else COMPARISON
+
+
 if __name__ == "__main__":
-    run_script(EXPERIMENT, __doc__ or "", compared(COMPARISON))
+    run_script(EXPERIMENT, __doc__ or "", compared(comparison))

@@ -1,6 +1,7 @@
 """Very deep networks without regularisation: a map of the runs that collapse, by learning rate and seed (claim C26)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nfrepro.claims.number_quantities import CHANCE_LEVELS
@@ -16,22 +17,33 @@ RATES = Comparison(
     title="Very deep NF-ResNets without regularisation",
     axis=Factor("peak learning rate", ("train.lr_per_256",), peak_rate, scale="logarithmic"),
 )
+WITHOUT = replace(RATES, title="Very deep ResNets with nothing in place of BatchNorm")
 COLLAPSED = f"Collapsed: diverged (loss not finite), or a final top-1 of at most {CHANCE_LEVELS:g} times guessing's."
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
+    """One table and one figure for NF-ResNets, and for another network that stands beside them."""
+    written: list[Path] = []
+    for name, runs in analysis.table.groupby("model.name", sort=False):
+        suffix = "" if name == "nf_resnet" else f"_{str(name).removesuffix('_resnet')}"
+        output = analysis.output.with_name(f"{analysis.output.name}{suffix}")
+        written += draw(replace(analysis, table=runs, output=output), RATES if not suffix else WITHOUT)
+    return written
+
+
+def draw(analysis: Analysis, rates: Comparison) -> Sequence[Path]:
     """One table, one figure."""
-    read_arms(RATES, analysis.table, str(analysis.table_path))  # refuses what cannot be compared
+    read_arms(rates, analysis.table, str(analysis.table_path))  # refuses what cannot be compared
     outcomes = read_outcomes(analysis.table)
-    about = setting(RATES, analysis.table, analysis.scale)
+    about = setting(rates, analysis.table, analysis.scale)
     note = (
         f"Ours: {about}. {COLLAPSED} Its share has a 95 % exact binomial interval (Clopper and Pearson), over n seeds "
         "that completed or diverged; the accuracy of the others a 95 % Student t interval.\n\n"
         'Column "paper (ImageNet, 288 layers)": section 5, batch size 1024; second hand.'
     )
-    table = write_markdown(analysis.output, RATES.title, stability_rows(outcomes, PAPER), note)
+    table = write_markdown(analysis.output, rates.title, stability_rows(outcomes, PAPER), note)
     print(table.read_text())
-    figure = draw_stability(outcomes, PAPER, RATES.title, f"{about}. {COLLAPSED}")
+    figure = draw_stability(outcomes, PAPER, rates.title, f"{about}. {COLLAPSED}")
     return [table, *save_figure(figure, analysis.output)]
 
 

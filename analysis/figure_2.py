@@ -38,10 +38,11 @@ def label(row: pd.Series) -> str:
 
 def method(table: pd.DataFrame) -> str:
     """What was measured how often."""
-    first, seeds = table.iloc[0], table["seed"].nunique()
+    first, seeds = table.iloc[0], table.groupby([label(row) for _, row in table.iterrows()])["seed"].nunique()
+    n = f"{seeds.min()}" if seeds.nunique() == 1 else f"{seeds.min()} to {seeds.max()}"
     return (
         f"N(0, 1) input, {first['pixels']} px, batch {first['batch']}, {first['precision']}; "
-        f"line: mean of n = {seeds} initialisations, band: their range."
+        f"line: mean of n = {n} initialisations, band: their range."
     )
 
 

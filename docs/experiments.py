@@ -11,7 +11,7 @@ from nfrepro.tasks.registry import SCHEMAS
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "experiments.md"
 BEGIN, END = "<!-- written by docs/experiments.py -->\n", "<!-- end -->\n"
-SCALES = ("smoke", "laptop", "gpu", "paper")
+SCALES = ("smoke", "laptop", "overnight", "gpu", "paper")
 
 
 def table(experiments: list[Experiment]) -> str:

@@ -77,8 +77,10 @@ SUBJECTS: dict[str, Callable[[], Iterator[str]]] = {
     "models_compiled": _lazy("nfrepro.bench_models", "bench_compiled_models"),
     "propagation": _lazy("nfrepro.bench_propagation", "bench_propagation"),
     "launch": _lazy("nfrepro.bench_launch", "bench_launch"),
+    "calibration": _lazy("nfrepro.bench_calibration", "bench_calibration"),
 }
 # The same, small: to see that they work.
 QUICK: dict[str, Callable[[], Iterator[str]]] = {
     "launch": _lazy("nfrepro.bench_launch", "bench_launch_quickly"),
+    "calibration": _lazy("nfrepro.bench_calibration", "bench_calibration_quickly"),
 }

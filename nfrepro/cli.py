@@ -659,11 +659,16 @@ def _execute_until(
 @app.command()
 def bench(
     subject: Annotated[
-        str, typer.Argument(help="What to measure: specs, launch; models, models_compiled, propagation (need timm).")
+        str,
+        typer.Argument(
+            help="What to measure: specs, launch, calibration; models, models_compiled, propagation (need timm)."
+        ),
     ] = "specs",
-    quick: Annotated[bool, typer.Option("--quick", help="launch: a short trial, whose numbers mean nothing.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="launch, calibration: a short trial, whose numbers mean nothing.")
+    ] = False,
 ) -> None:
-    """Measures speed on this machine: medians and ratios of interleaved repetitions."""
+    """Measures speed on this machine, by medians and ratios of repetitions; or how often verdicts are wrong."""
     from nfrepro import bench as benchmarks
 
     if subject not in benchmarks.SUBJECTS:

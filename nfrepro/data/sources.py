@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,6 +89,19 @@ class Dataset:
     def pixels(self) -> int:
         """Side of the square training images in pixels."""
         return self.train.pixels
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a result says of its images: which copy they are, how many, and what they are normalised by."""
+        return {
+            "data": self.label,
+            "data_fingerprint": self.fingerprint,
+            "data_mean": list(self.mean),
+            "data_std": list(self.std),
+            "train_images": len(self.train),
+            "test_images": len(self.test),
+            "files_left_out": self.left_out,
+        }
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same with its tensors on `device`."""

@@ -54,13 +54,17 @@ def run_script(experiment: str, description: str, analyse: Callable[[Analysis], 
         sys.exit(_complain(f"{error.filename or 'system'}: {error.strerror or error}", 1))
 
 
-def compared(comparison: Comparison, learning_curves: bool = False) -> Callable[[Analysis], list[Path]]:
+def compared(
+    of: Comparison | Callable[[pd.DataFrame], Comparison], learning_curves: bool = False
+) -> Callable[[Analysis], list[Path]]:
     """What `run_script` is given for an experiment of training: writes and prints the table, draws the figure.
 
-    With `learning_curves` another figure, of the epochs, where runs were evaluated more than once.
+    `of`: the comparison, or what makes it of the table, where scales differ in their arms. With `learning_curves`
+    another figure, of the epochs, where runs were evaluated more than once.
     """
 
     def analyse(analysis: Analysis) -> list[Path]:
+        comparison = of if isinstance(of, Comparison) else of(analysis.table)
         arms = read_arms(comparison, analysis.table, str(analysis.table_path))
         about = setting(comparison, analysis.table, analysis.scale)
         table = write_markdown(

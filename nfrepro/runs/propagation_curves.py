@@ -7,6 +7,7 @@ import pandas as pd
 
 from nfrepro.errors import InputError
 
+MOST_NAMED = 3  # runs that are not drawn; of more there is the number
 TABLE = "propagation.csv"
 
 
@@ -39,4 +40,6 @@ def check_some(curves: Mapping[str, pd.DataFrame], table: pd.DataFrame, experime
 def unfinished(table: pd.DataFrame) -> str:
     """A sentence on runs that are not drawn; empty where all are."""
     missing = table.loc[table["state"] != "completed", "id"].tolist()
+    if len(missing) > MOST_NAMED:
+        return f" Not drawn, because not completed: {len(missing)} of {len(table)} runs."
     return f" Not drawn, because not completed: {', '.join(map(str, missing))}." if missing else ""

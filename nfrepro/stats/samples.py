@@ -28,6 +28,9 @@ CONFIDENCE = 0.95
 # Values that differ by less, relative to their size, are the same number computed twice.
 _ROUNDING = 1e-12
 _NO_SPREAD = 1e-150  # the square of less is no number
+# Welch's degrees of freedom are an approximation that is too liberal far out, where a list of claims is tested: with
+# spreads of 1 : 3, lists are wrong in 3.4 % of cases instead of 2.5 %, and at nine tenths in 2.5 % (bench calibration).
+_WELCH = 0.9
 # Eight seeds an arm have 12,870.
 _ENOUGH_DIVISIONS = 10_000
 
@@ -178,9 +181,13 @@ class MeanSample:
 
     @cached_property
     def _freedom(self) -> float:
-        """Welch's and Satterthwaite's degrees of freedom; n - 1 of a single arm."""
+        """n - 1 of a single arm; of several nine tenths of Welch's and Satterthwaite's, and no less than n - 1."""
+        least = min(len(term.values) for term in self.terms) - 1
+        if len(self.terms) == 1:
+            return float(least)
         shares = [v / len(term.values) / self._error**2 for v, term in zip(self._variances, self.terms, strict=True)]
-        return 1 / sum(share**2 / (len(term.values) - 1) for share, term in zip(shares, self.terms, strict=True))
+        approximate = 1 / sum(share**2 / (len(term.values) - 1) for share, term in zip(shares, self.terms, strict=True))
+        return max(float(least), _WELCH * approximate)
 
     def _holds_exactly(self) -> bool:
         if len(self.terms) == 1 and self.terms[0].weight == 1:

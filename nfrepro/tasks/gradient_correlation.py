@@ -18,6 +18,7 @@ from nfrepro.signal import circle, input_gradients
 from nfrepro.signal.gradient_correlation import correlation_of
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
 from nfrepro.tasks.options import GaussianOptions, GradientCorrelationTask
+from nfrepro.tasks.probe import data_provenance
 
 TABLE = "autocorrelation.csv"
 OUTPUTS = 1  # of the classifier: the number whose gradient is taken
@@ -48,7 +49,7 @@ def run(task: GradientCorrelationTask, around: Surroundings) -> Outcome:
     atomic.write_text(around.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
     numbers = torch.stack([correlation[task.inputs // 4], autocorrelation[1], torch.stack(sizes).mean()])
     final = {name: number if isfinite(number) else None for name, number in zip(NUMBERS, numbers.tolist(), strict=True)}
-    return Outcome("completed", final, {"threads": torch.get_num_threads()})
+    return Outcome("completed", final, data_provenance(task.data, task.seed))
 
 
 def _gradients(task: GradientCorrelationTask, draw: int, device: str) -> Tensor:

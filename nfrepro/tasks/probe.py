@@ -16,7 +16,7 @@ from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.signal import STATISTICS, input_correlation, long_form, predict, propagation
 from nfrepro.tasks.job import Outcome, Surroundings
-from nfrepro.tasks.options import GaussianOptions, ProbeTask
+from nfrepro.tasks.options import GaussianOptions, ProbeInput, ProbeTask
 
 TABLE = "propagation.csv"
 CLASSES = 1000  # the classifier is built, but no statistic sees it
@@ -33,13 +33,19 @@ def run(task: ProbeTask, around: Surroundings) -> Outcome:
     predicted = prediction(task, x.shape[1])
     table = long_form(measured, predicted, network=task.model.label, seed=task.seed)
     atomic.write_text(around.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
-    return Outcome("completed", final_numbers(measured, predicted), {"threads": torch.get_num_threads()})
+    return Outcome("completed", final_numbers(measured, predicted), data_provenance(task.data, task.seed))
 
 
 def _batch(task: ProbeTask) -> Tensor:
     if isinstance(task.data, GaussianOptions):
         return gaussian_batch(task.batch, task.data.channels, task.pixels, task.seed)
     return image_batch(load_once(task.data, task.seed), task.batch, task.pixels, task.seed)
+
+
+def data_provenance(data: ProbeInput, seed: int) -> dict[str, Any]:
+    """Of a measurement on noise, or on images, which were loaded for it."""
+    images = {} if isinstance(data, GaussianOptions) else load_once(data, seed).provenance
+    return {**images, "threads": torch.get_num_threads()}
 
 
 def prediction(task: ProbeTask, in_channels: int) -> pd.DataFrame | None:

@@ -166,13 +166,7 @@ def _weights_digest(model: nn.Module) -> str:
 
 def _provenance(dataset: Dataset, task: TrainedNetworkTask, device: torch.device) -> dict[str, Any]:
     return {
-        "data": dataset.label,
-        "data_fingerprint": dataset.fingerprint,
-        "data_mean": list(dataset.mean),
-        "data_std": list(dataset.std),
-        "train_images": len(dataset.train),
-        "test_images": len(dataset.test),
-        "files_left_out": dataset.left_out,
+        **dataset.provenance,
         "precision": task.train.precision,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

@@ -424,7 +424,8 @@ def test_a_run_that_diverges_does_not_change_the_question(write: Write, results:
     other = [10.0 if seed == 5 else value for seed, value in enumerate(arm)]
     assert found.report()["estimate"] == pytest.approx(np.mean(arm) - np.mean(other))
     assert "1 diverged, counted with the top-1 of guessing" in "".join(claim_lines.overview(found))
-    welch = stats.ttest_ind(np.add(arm, 1), other, equal_var=False, alternative="greater").pvalue
+    theirs = stats.ttest_ind(np.add(arm, 1), other, equal_var=False)
+    welch = stats.t.sf(theirs.statistic, max(0.9 * theirs.df, 7))
     assert found.decision.p == pytest.approx(max(welch, permutation_p(arm, other, -1.0)))
 
 
