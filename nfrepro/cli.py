@@ -550,7 +550,7 @@ def settle(
     order, deadline = load_blocks(experiments), None if hours is None else time.monotonic() + 3600 * hours
     blocks = settling.in_blocks(settler.due(record=not dry_run), order, scale)
     if dry_run:
-        runs = list({run.id: run for block in blocks for run in block.runs}.values())
+        runs = list({run.id: run for block in blocks for run in block.at_most}.values())
         share = share_machine(len(runs) or 1, jobs, threads)
         costs = planning.run_hours(runs, results, planning.Machine.here(share, device_name(share.devices[0])))
         for block in blocks:

@@ -23,8 +23,13 @@ class Block:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """Each once, also where several claims need it."""
+        """Those of the next looks, each once, also where several claims need it."""
         return tuple({run.id: run for look in self.looks for run in look.runs}.values())
+
+    @property
+    def at_most(self) -> tuple[Run, ...]:
+        """Those of all looks."""
+        return tuple({run.id: run for look in self.looks for run in look.at_most}.values())
 
 
 def in_blocks(looks: Sequence[DueLook], blocks: Mapping[str, Sequence[str]], scale: str) -> list[Block]:
@@ -52,7 +57,8 @@ def left_of(runs: Sequence[Run], results: Path) -> list[Run]:
 def block_lines(block: Block, results: Path, hours: Mapping[str, float]) -> Iterator[str]:
     """A table of the looks of a block: what each needs, and the power of the last one. `hours` are those of a run."""
     left = {run.id for run in left_of(block.runs, results)}
-    yield f"{block.name}: {len(left)} of {len(block.runs)} runs left{_cost(left, hours)}"
+    most = {run.id for run in left_of(block.at_most, results)}
+    yield f"{block.name}: {len(left)} of {len(block.runs)} runs left{_cost(left, hours)}; {_most(most, hours)}"
     powers = [f"power at {d:g} sd" for d in DIFFERENCES]
     rows = [("claim", "look at n", "runs left", "p below", "last look", "p below", *powers, "statement")]
     for look in block.looks:
@@ -66,10 +72,17 @@ def block_lines(block: Block, results: Path, hours: Mapping[str, float]) -> Iter
 
 def total_line(blocks: Sequence[Block], results: Path, hours: Mapping[str, float]) -> str:
     """How much is due in all."""
-    runs = {run.id: run for block in blocks for run in block.runs}
-    left = {run.id for run in left_of(list(runs.values()), results)}
+    left, most = (
+        {run.id for run in left_of(list({run.id: run for of in runs for run in of}.values()), results)}
+        for runs in ([block.runs for block in blocks], [block.at_most for block in blocks])
+    )
     claims = sum(len(block.looks) for block in blocks)
-    return f"{claims} claims are open; their next looks need {len(left)} runs{_cost(left, hours)}"
+    open_ones = f"{claims} claim{' is' if claims == 1 else 's are'} open"
+    return f"{open_ones}; next looks: {len(left)} runs{_cost(left, hours)}; {_most(most, hours)}"
+
+
+def _most(left: set[str], hours: Mapping[str, float]) -> str:
+    return f"to the last looks at most {len(left)}{_cost(left, hours)}"
 
 
 def _cost(left: set[str], hours: Mapping[str, float]) -> str:

@@ -39,6 +39,7 @@ class DueLook:
     verdict: ClaimVerdict
     n: int | None  # seeds an arm; None: all
     runs: tuple[Run, ...]
+    at_most: tuple[Run, ...]  # all that its last look needs
     level: float  # one-sided, of that look, as the list stands: it rises as other claims are decided
     last_level: float  # of the last look
 
@@ -85,13 +86,20 @@ def due_looks(verdicts: Sequence[ClaimVerdict], expansions: Expansions, scale: s
             continue
         n = evidence.planned[len(evidence.had)] if evidence.planned else None
         first = evidence.planned[0] if evidence.planned else None
-        tests = [(test, n) for test in claim.tests_at(scale)]
         controls = [(control.test, first) for control in claim.controls_at(scale)]
-        runs = {run.id: run for test, seeds in (*controls, *tests) for run in expansions.needed(test, seeds)}
+        next_look, last_look = (
+            _needed(expansions, [*controls, *((test, seeds) for test in claim.tests_at(scale))])
+            for seeds in (n, evidence.planned[-1] if evidence.planned else None)
+        )
         levels = nominal_levels(verdict.ruling.support.rate, evidence.planned or (1,))
         at = min(len(evidence.had), len(levels) - 1) if evidence.planned else 0
-        found.append(DueLook(verdict, n, tuple(runs.values()), levels[at], levels[-1]))
+        found.append(DueLook(verdict, n, next_look, last_look, levels[at], levels[-1]))
     return found
+
+
+def _needed(expansions: Expansions, tests: Sequence[tuple[ClaimTest, int | None]]) -> tuple[Run, ...]:
+    """The runs of several tests, each of so many seeds; every run once."""
+    return tuple({run.id: run for test, seeds in tests for run in expansions.needed(test, seeds)}.values())
 
 
 def _is_settled(verdict: ClaimVerdict) -> bool:

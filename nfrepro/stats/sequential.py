@@ -51,7 +51,8 @@ def holm_with_looks(p_values: Sequence[Sequence[float]], looks: Sequence[Sequenc
     `p_values[i]` are those of hypothesis i at the looks that it has had, of its planned `looks[i]`. Each of m open
     hypotheses has rate / m; all are rejected that have crossed their level at any look so far, until none is left that
     has. It is the closed test of weighted Bonferroni tests, so that the order in which data come does not matter, and
-    a rejection stays. With one look each it is Holm's (1979).
+    a rejection stays. With one look each it is Holm's (1979). For a `rate` of at most 0.3, up to which the level of
+    each look grows with its part of the rate.
     """
     steps: list[Step | None] = [None] * len(p_values)
     while open_ones := [index for index, step in enumerate(steps) if step is None]:
