@@ -80,16 +80,21 @@ def list_experiments(experiments: Experiments = EXPERIMENTS, as_json: Json = Fal
     """The experiments, their scales and the claims they test."""
     found = [load_experiment(path.stem, experiments) for path in find_experiments(experiments)]
     if as_json:
-        _print_json([{"name": e.name, "title": e.title, "claims": e.claims, "scales": e.scales} for e in found])
+        _print_json(
+            [
+                {"name": e.name, "title": e.title, "claims": e.claims, "scales": e.scales, "varies": _varied(e)}
+                for e in found
+            ]
+        )
         return
     for e in found:
-        print(f"{e.name:24} {e.title}  [{', '.join(e.claims)}]  scales: {', '.join(e.scales)}{_varies(e)}")
+        varies = f"  varies: {', '.join(keys)}" if (keys := _varied(e)) else ""
+        print(f"{e.name:24} {e.title}  [{', '.join(e.claims)}]  scales: {', '.join(e.scales)}{varies}")
 
 
-def _varies(experiment: Experiment) -> str:
-    """What its runs differ in at its smallest scale, the seed left out."""
-    keys = varied_keys(expand(experiment, experiment.scales[0], SCHEMAS)) if experiment.scales else []
-    return f"  varies: {', '.join(keys)}" if keys else ""
+def _varied(experiment: Experiment) -> list[str]:
+    """The options, seed left out, in which its runs differ at its smallest scale."""
+    return varied_keys(expand(experiment, experiment.scales[0], SCHEMAS)) if experiment.scales else []
 
 
 @app.command("expand")

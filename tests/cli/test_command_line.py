@@ -29,9 +29,17 @@ def test_expand_as_json(nfrepro: Call) -> None:
 
 def test_list(nfrepro: Call) -> None:
     assert json.loads(nfrepro("list", "--json").stdout) == [
-        {"name": "tiny", "title": "a very small experiment", "claims": ["C35"], "scales": ["smoke"]}
+        {
+            "name": "tiny",
+            "title": "a very small experiment",
+            "claims": ["C35"],
+            "scales": ["smoke"],
+            "varies": ["model.alpha"],
+        }
     ]
-    assert "a very small experiment" in nfrepro("list").stdout
+    told = nfrepro("list").stdout
+    assert "a very small experiment" in told
+    assert "varies: model.alpha" in told
 
 
 @pytest.mark.parametrize(
