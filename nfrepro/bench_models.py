@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from nfrepro.models import create, fold
+from nfrepro.training.precision import is_emulated
 
 STEPS = 8
 # Device -> (images in a batch, pixels) measured.
@@ -127,9 +128,8 @@ def _step(subject: Subject, x: Tensor, labels: Tensor, compiled: bool) -> Callab
 
 
 def _precision(device: torch.device) -> str:
-    """float32 on a processor that has no bfloat16 instructions: it would emulate them, a hundred times as slow."""
-    emulated = device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "float32 (no bfloat16 instructions here)" if emulated else "bfloat16"
+    """float32 on a processor that has no bfloat16 instructions."""
+    return "float32 (no bfloat16 instructions here)" if is_emulated("bfloat16", device.type) else "bfloat16"
 
 
 def _autocast(device: torch.device) -> torch.autocast:

@@ -155,11 +155,12 @@ def plan(
         raise InputError("--jobs and --threads are not for a cluster: see array_parallelism and cpus_per_run")
     else:
         machine = planning.Machine.of(profile)
+    left = make_plan(runs, results, False)
+    if profile is None:
+        _check_precision(left.execute)
     shapes = find_shapes(runs) if runs[0].task == "train" else []
     with Counter(len(shapes), "shapes") as counter:
-        found = planning.plan_cost(
-            make_plan(runs, results, False), runs, results, machine, profile, tflops, counter.advance
-        )
+        found = planning.plan_cost(left, runs, results, machine, profile, tflops, counter.advance)
     if as_json:
         _print_json(asdict(found))
         return
@@ -892,8 +893,11 @@ def _select(runs: Sequence[Run], run_id: str) -> Run:
     return chosen[0]
 
 
-def _prepare(runs: Sequence[Run], processes: int = 1) -> None:
-    """Everything that the runs need is found or fetched before the first of them starts."""
+def _prepare(runs: Sequence[Run], processes: int = 1, here: bool = True) -> None:
+    """Everything that the runs need, of this machine where they execute `here`, is found or fetched before the first of
+    them starts."""
+    if here:
+        _check_precision(runs)
     seen = set()
     for run in runs:
         _check_processes(run, processes)
@@ -904,11 +908,11 @@ def _prepare(runs: Sequence[Run], processes: int = 1) -> None:
             task.prepare(task.options.model_validate(run.config), lambda text: print(text, flush=True))
 
 
-def _ask_for_redo(runs: Sequence[Run], results: Path, pattern: str | None, processes: int) -> None:
+def _ask_for_redo(runs: Sequence[Run], results: Path, pattern: str | None, processes: int, here: bool = True) -> None:
     from nfrepro.runs import redo
 
     chosen = [] if pattern is None else redo.find(results, runs, pattern)
-    _prepare(chosen, processes)
+    _prepare(chosen, processes, here)
     for run in chosen:
         redo.request(results, run)
         print(f"{run.id}  to be redone; what is stored stays until the new result is complete")
@@ -934,6 +938,21 @@ def _check_processes(run: Run, processes: int) -> None:
         task.check_processes(task.options.model_validate(run.config), processes)
     except InputError as error:
         raise InputError(f"{run.id}: {error}") from None
+
+
+def _check_precision(runs: Sequence[Run]) -> None:
+    """Raises `InputError` where the processor here would have to emulate the precision that `runs` train in."""
+    from nfrepro.launch.machine import count_gpus
+    from nfrepro.training.precision import check_precision
+
+    precisions = {run.config["train"]["precision"]: run.id for run in runs if "train" in run.config}
+    if "bfloat16" not in precisions or count_gpus():
+        return
+    for precision, name in precisions.items():
+        try:
+            check_precision(precision, "cpu")
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
 
 
 def _execute_locally(
@@ -992,14 +1011,14 @@ def _sweep_on_slurm(
     slurm.check_slurm()
     partitions.check(profile)
     with slurm.submitting(results, runs[0]):
-        _ask_for_redo(runs, results, force, profile.processes_per_run)
+        _ask_for_redo(runs, results, force, profile.processes_per_run, here=False)
         left = _left_for_slurm(runs, results, retry, slurm.queued(results, runs))
         if not left:
             print("nothing to submit")
             return
         if silent := slurm.ended_silently(results, left):
             complain(f"{silent} earlier jobs ended before they began: cancelled, or their nodes do not see {results}")
-        _prepare(left, profile.processes_per_run)
+        _prepare(left, profile.processes_per_run, here=False)
         _lift_cancellations(left, results)
         submitted = slurm.submit(divide(left, results, profile, checkpoint_seconds), complain)
     jobs = sum(len(array.jobs) for array in submitted.arrays)

@@ -24,6 +24,7 @@ from nfrepro.training.averaging import WeightAverage
 from nfrepro.training.distributed import Processes
 from nfrepro.training.loop import TrainingSetup
 from nfrepro.training.options import TrainOptions
+from nfrepro.training.precision import check_precision
 from nfrepro.training.recipe import make_optimizer
 from nfrepro.training.state import TrainingState
 from nfrepro.training.step import Trainer
@@ -54,6 +55,7 @@ def dry_run(task: TrainTask, device_name: str, steps: int, seconds: float, tell:
 
     A GPU gets whole batches. A CPU gets a few images, and then the batch if that promises to end within `seconds`.
     """
+    check_precision(task.train.precision, device_name)
     ends = time.monotonic() + PROMISED_SHARE * seconds
     device = training_device(device_name)
     tell("doing", text="counting")

@@ -19,6 +19,7 @@ from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
 from nfrepro.tasks.options import TrainedNetworkTask
 from nfrepro.training import checkpoint, loop, observer
+from nfrepro.training.precision import check_precision
 
 
 class Probe(Protocol):
@@ -33,7 +34,8 @@ class Probe(Protocol):
 
 
 def prepare(task: TrainedNetworkTask, around: Surroundings) -> tuple[Dataset, nn.Module]:
-    """Data and initial network, on the device."""
+    """Data and initial network, on the device. Raises `InputError` where that would emulate the precision."""
+    check_precision(task.train.precision, around.device)
     device = training_device(around.device)
     dataset = load_once(task.data, task.seed).to(device)
     return dataset, initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)

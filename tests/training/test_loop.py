@@ -20,8 +20,12 @@ from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.train import initial_model
 from nfrepro.tasks.watched_training import run
 from nfrepro.training import loop
+from nfrepro.training.precision import is_emulated
 from nfrepro.training.recipe import learning_rate
 
+needs_bfloat16 = pytest.mark.skipif(
+    is_emulated("bfloat16", "cpu"), reason="this processor has no bfloat16 instructions"
+)
 TIMES = ("train_seconds", "data_seconds", "images_per_second")
 
 
@@ -109,7 +113,7 @@ def test_it_learns(tmp_path: Path) -> None:
     "changes",
     [
         {},
-        {"train": {"precision": "bfloat16"}},
+        pytest.param({"train": {"precision": "bfloat16"}}, marks=needs_bfloat16),
         {"train": {"ema_decay": 0.9, "evaluate_every": 2}},
         {"model": {"name": "bn_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"}},
         {"train": {"grad_accum_steps": 2, "ema_decay": 0.9}, "model": {"dropout": 0.5, "stochastic_depth": 0.5}},
