@@ -1,8 +1,38 @@
 """Files that exist whole or not at all. Ground floor: every room may import it; no torch."""
 
+import errno
 import os
+import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Makes an `OSError` of the block name `path` where it names no file: of an open one, or of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, str | bytes):
+            error.filename = str(path)
+        raise
+
+
+def open_to_read(path: Path) -> int:
+    """A descriptor of the regular file `path`. Raises `OSError` for anything else; a named pipe is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of the regular file `path`. Raises `OSError` as `open_to_read`."""
+    with os.fdopen(open_to_read(path), "rb") as file, naming(path):
+        return file.read()
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
@@ -14,7 +44,7 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file, naming(path):
             file.write(content)
             if durable:
                 file.flush()

@@ -1,8 +1,10 @@
 """The output of one run, whoever executes it: the logs of its jobs, its evaluations, how far it is, its error."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from nfrepro import atomic
 from nfrepro.launch import submitted
 from nfrepro.runs import progress, redo, store
 from nfrepro.specs import Run
@@ -44,7 +46,7 @@ class RunLog:
 
     def _rest(self, path: Path) -> str:
         """Whole lines only: more may be on its way."""
-        with open(path, "rb") as file:
+        with os.fdopen(atomic.open_to_read(path), "rb") as file:
             file.seek(self._read.get(path, 0))
             whole, end, _ = file.read().rpartition(b"\n")
         self._read[path] = self._read.get(path, 0) + len(whole + end)
@@ -56,7 +58,7 @@ class RunLog:
 
     def _error(self) -> str:
         try:
-            return (self.work / store.ERROR).read_text(encoding="utf-8", errors="replace")
+            return atomic.read_bytes(self.work / store.ERROR).decode("utf-8", "replace")
         except OSError:
             return ""
 

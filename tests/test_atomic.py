@@ -27,8 +27,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(*((os, "fsync") if broken == "fsync" else (Path, "replace")), fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as failed:
         atomic.write_text(path, "new")
+    assert broken == "replace" or failed.value.filename == str(path)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
@@ -39,3 +40,16 @@ def test_files_have_ordinary_permissions(tmp_path: Path) -> None:
     other = tmp_path / "b.txt"
     other.write_text("x")
     assert path.stat().st_mode == other.stat().st_mode
+
+
+def test_only_regular_files_are_read_and_no_other_is_waited_for(tmp_path: Path) -> None:
+    path, pipe = tmp_path / "a.txt", tmp_path / "pipe"
+    path.write_bytes(b"x")
+    os.mkfifo(pipe)
+    assert atomic.read_bytes(path) == b"x"
+    for other in (pipe, tmp_path, Path("/dev/null")):
+        with pytest.raises(OSError, match="not a regular file") as refused:
+            atomic.read_bytes(other)
+        assert refused.value.filename == str(other)
+    with pytest.raises(FileNotFoundError):
+        atomic.read_bytes(tmp_path / "missing")

@@ -86,20 +86,22 @@ def _lead(
     """What the first process of a run does, or the only one."""
     folder = store.run_folder(place.results, run)
     try:
+        store.refuse_link(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with claim(folder) as held:
             stop = _stop_or_lost(should_stop, cancellation.watched(folder, run), held)
             told = _also_to_others(report, folder)
             around = replace(_around(run, place, stop), report=told, complain=complain)
             return _execute_claimed(run, held, place, words, around)
-    except Claimed:
-        return Ended("claimed", "another process is executing it")
+    except Claimed as taken:
+        return Ended("claimed", f"another process is executing it: {taken}")
     except ClaimLost:
         return Ended("claimed", "this process lost its claim, for want of a heartbeat; another may be executing it")
     except InputError as error:  # a damaged record: it stays as it is
         return Ended("failed", str(error))
     except OSError as error:
-        return Ended("interrupted", f"{folder}: {error.strerror or error}: mend this and start the sweep again")
+        where, what = error.filename or folder, error.strerror or error
+        return Ended("interrupted", f"{where}: {what}: mend this and start the sweep again")
 
 
 def _assist(run: Run, place: Place, words: Conversation, should_stop: Callable[[], bool]) -> Ended:

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from nfrepro import atomic
 from nfrepro.errors import InputError
 from nfrepro.runs.files import ERROR, METRICS, RECORD
 from nfrepro.runs.lock import CLAIM
@@ -46,7 +47,7 @@ def check_result(folder: Path, record: dict[str, Any], with_files: bool = True) 
         raise InputError(f"{path}: it was edited after the run: {_REMEDY}")
     for name, expected in sorted(kept["files"].items()) if with_files else ():
         try:
-            found = _hash((folder / name).read_bytes())
+            found = _hash(atomic.read_bytes(folder / name))
         except OSError as error:
             raise InputError(f"{folder / name}: cannot be read ({error.strerror or error}): {_REMEDY}") from None
         if found != expected:
@@ -89,7 +90,7 @@ def _check_metrics(folder: Path, record: dict[str, Any]) -> None:
     if record["status"] != "completed" or not path.exists():
         return
     try:
-        lines = path.read_bytes().splitlines()
+        lines = atomic.read_bytes(path).splitlines()
         last = dict(json.loads(lines[-1])) if lines else {}
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None

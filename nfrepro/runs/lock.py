@@ -6,7 +6,8 @@ It says who holds it. Two signs tell whether the holder lives:
 - a lock on the file. The system drops it when the process ends, however it ends, so that within one machine no claim is
   ever stale. But on some shared file systems locks reach no further than the machine, and on some there are none.
 - its heartbeat: the holder touches the file every few seconds. From another machine a claim counts as dead once its
-  heart has not beaten for two minutes, by the clock of the file system.
+  heart has not beaten for two minutes, by the clock of the file system; so does one whose last beat lies as far in the
+  future: that clock was set back since.
 
 A holder that was frozen, or cut off, for so long may find its claim taken when it wakes. It is told by `Claim.check`,
 which has to precede every write that counts.
@@ -18,6 +19,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -28,6 +30,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+
+from nfrepro import atomic
 
 CLAIM = "claim"
 SECONDS_BETWEEN_BEATS = 10.0
@@ -83,7 +87,8 @@ class Claim:
     def check(self) -> None:
         """Returns if the claim is still held, now. Raises `ClaimLost` if not, `OSError` if that cannot be known."""
         try:
-            os.utime(self._descriptor)  # first: whoever is about to take it sees that we live
+            with atomic.naming(self._path):
+                os.utime(self._descriptor)  # first: whoever is about to take it sees that we live
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
@@ -114,9 +119,13 @@ class Claim:
 
 @contextmanager
 def claim(folder: Path) -> Iterator[Claim]:
-    """Holds the claim on `folder`, which exists, for the time of the block. Raises `Claimed` at once if it is taken."""
+    """Holds the claim on `folder`, which exists, for the time of the block.
+
+    Raises `Claimed` at once if it is taken, saying by whom.
+    """
     path = folder / CLAIM
-    held = Claim(path, _take(path))
+    with atomic.naming(path):
+        held = Claim(path, _take(path))
     try:
         yield held
     finally:
@@ -131,12 +140,14 @@ def is_claimed(folder: Path) -> bool:
 
 def look(folder: Path) -> Sighting | None:
     """The claim on `folder` as it looks from here; None if there is none. Writes nothing."""
+    path = folder / CLAIM
     try:
-        descriptor = os.open(folder / CLAIM, os.O_RDONLY)
+        descriptor = atomic.open_to_read(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return Sighting(_life(descriptor, fcntl.LOCK_SH, time.time()), _parse(os.pread(descriptor, 4096, 0)))
+        with atomic.naming(path):
+            return Sighting(_life(descriptor, fcntl.LOCK_SH, time.time()), _parse(os.pread(descriptor, 4096, 0)))
     finally:
         os.close(descriptor)
 
@@ -144,7 +155,7 @@ def look(folder: Path) -> Sighting | None:
 def holder(folder: Path) -> Holder | None:
     """Who holds the claim on `folder`, or held it when it was left; None if there is none, or none that can be read."""
     try:
-        return _parse((folder / CLAIM).read_bytes())
+        return _parse(atomic.read_bytes(folder / CLAIM))
     except OSError:
         return None
 
@@ -183,13 +194,15 @@ def _take(path: Path) -> int:
 def _clear(path: Path) -> None:
     """Removes a dead claim, if there is one. Raises `Claimed` if it lives."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     except FileNotFoundError:
         return
     try:
-        beaten = os.fstat(descriptor).st_mtime_ns
-        if _life(descriptor, fcntl.LOCK_EX, _file_system_time(path.parent)) == "alive":
-            raise Claimed(str(path))
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        beaten, now = os.fstat(descriptor).st_mtime_ns, _file_system_time(path.parent)
+        if _life(descriptor, fcntl.LOCK_EX, now) == "alive":
+            raise Claimed(_who(path, _parse(os.pread(descriptor, 4096, 0)), now - beaten / 1e9))
         if _is_still(path, descriptor):
             _remove(path, descriptor, beaten)
     finally:
@@ -221,7 +234,13 @@ def _life(descriptor: int, operation: int, now: float) -> Life:
     found = _parse(os.pread(descriptor, 4096, 0))
     if locked and found is not None and found.machine == _machine():
         return "dead"
-    return "alive" if now - os.fstat(descriptor).st_mtime < SECONDS_UNTIL_DEAD else "silent"
+    return "alive" if abs(now - os.fstat(descriptor).st_mtime) < SECONDS_UNTIL_DEAD else "silent"
+
+
+def _who(path: Path, found: Holder | None, age: float) -> str:
+    """`process 12 on host-3 (results/runs/…/claim, last sign of life 4 s ago)`"""
+    name = "unknown" if found is None else f"process {found.process} on {found.host}"
+    return f"{name} ({path}, last sign of life {max(0.0, age):.0f} s ago)"
 
 
 def _lock(descriptor: int, operation: int) -> bool | None:
@@ -240,7 +259,7 @@ def _lock(descriptor: int, operation: int) -> bool | None:
 def _is_still(path: Path, descriptor: int) -> bool:
     """Whether `path` is that open file. Opens it, because a network file system may remember an old answer to stat."""
     try:
-        there = os.open(path, os.O_RDONLY)
+        there = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:

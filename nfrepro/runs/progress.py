@@ -48,7 +48,7 @@ class Writer:
 def read(folder: Path) -> Progress | None:
     """None where there is none, or none that can be read."""
     try:
-        found = Progress(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
+        found = Progress(**json.loads(atomic.read_bytes(folder / PROGRESS)))
         valid = (
             0 <= found.step <= found.steps and (found.rate is None or found.rate > 0) and isinstance(found.text, str)
         )

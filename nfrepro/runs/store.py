@@ -71,9 +71,10 @@ def read(folder: Path, run: Run | None = None, work: Path | None = None) -> Stor
 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """run.json, or None where there is none. Raises `InputError` where it is no record of the run its folder names."""
+    refuse_link(folder)
     path = folder / RECORD
     try:
-        text = path.read_text(encoding="utf-8")
+        text = atomic.read_bytes(path).decode("utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -89,6 +90,12 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         # Of a complete redo the files move to the run's folder one by one, run.json last.
         check_result(folder, record, with_files=folder.parent.name != REDO)
     return dict(record)
+
+
+def refuse_link(folder: Path) -> None:
+    """Raises `InputError` where the folder of a run is a link: what it leads to may be another run's, or no result."""
+    if folder.is_symlink():
+        raise InputError(f"{folder}: a link to {folder.readlink()}: replace it by what it leads to, or remove it")
 
 
 def _what_is_wrong(record: dict[str, Any], name: str) -> str | None:
@@ -142,7 +149,7 @@ def newest_metrics(folder: Path) -> dict[str, Any] | None:
 
 def _metrics_lines(folder: Path) -> list[bytes]:
     try:
-        return (folder / METRICS).read_bytes().splitlines()
+        return atomic.read_bytes(folder / METRICS).splitlines()
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -186,7 +193,11 @@ def write_error(folder: Path, traceback: str) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Removes a run. Its record goes first, so that whatever is left of it after a kill counts for nothing."""
+    """Removes a run. Its record goes first, so that whatever is left of it after a kill counts for nothing.
+
+    Raises `InputError` for a link.
+    """
+    refuse_link(folder)
     (folder / RECORD).unlink(missing_ok=True)
     shutil.rmtree(folder)
 

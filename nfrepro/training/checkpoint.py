@@ -44,8 +44,8 @@ def load_newest(folder: Path, report: Callable[[str], None]) -> dict[str, Any] |
 def read_newest(folder: Path, report: Callable[[str], None]) -> bytes | None:
     """What `load_newest` makes a state of."""
     for path in _newest_first(folder):
-        content = path.read_bytes()
-        wrong = _what_is_wrong(path, content)
+        content = atomic.read_bytes(path) if path.is_file() else None
+        wrong = "not a regular file" if content is None else _what_is_wrong(path, content)
         if wrong is None:
             return content
         report(f"{path}: {wrong}, falling back to the checkpoint before it")

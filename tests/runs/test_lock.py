@@ -2,7 +2,9 @@
 
 import errno
 import fcntl
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -184,4 +186,57 @@ def test_without_any_locks_the_heartbeat_decides(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with claim(tmp_path), pytest.raises(Claimed), claim(tmp_path):
         pytest.fail("two holders")
+    assert list(tmp_path.iterdir()) == []
+
+
+def left_elsewhere(folder: Path, seconds: float) -> Path:
+    """The claim of a holder on another machine that was dated `seconds` from now, and is not touched again."""
+    path = folder / "claim"
+    path.write_text(json.dumps({"machine": "another", "host": "node-7", "process": 3, "job": None, "since": 0.0}))
+    os.utime(path, (time.time() + seconds,) * 2)
+    return path
+
+
+@pytest.mark.parametrize("seconds", [-1000.0, 1000.0, 1e8])
+def test_a_claim_of_another_machine_is_dead_once_its_date_is_far_from_now(tmp_path: Path, seconds: float) -> None:
+    left_elsewhere(tmp_path, seconds)
+    seen = module.look(tmp_path)
+    assert seen is not None
+    assert seen.life == "silent"
+    assert not is_claimed(tmp_path)
+    with claim(tmp_path):
+        assert is_claimed(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seconds", [-60.0, 60.0])
+def test_who_finds_a_claim_taken_learns_by_whom_and_since_when(tmp_path: Path, seconds: float) -> None:
+    path = left_elsewhere(tmp_path, seconds)
+    with pytest.raises(Claimed) as taken, claim(tmp_path):
+        pytest.fail("two holders")
+    age = re.fullmatch(
+        rf"process 3 on node-7 \({re.escape(str(path))}, last sign of life (\d+) s ago\)", str(taken.value)
+    )
+    assert age is not None
+    assert 60 <= int(age[1]) < 120 if seconds < 0 else int(age[1]) == 0
+
+
+def test_a_named_pipe_in_place_of_a_claim_is_refused_by_name(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "claim")
+    for act in (module.look, is_claimed, lambda folder: claim(folder).__enter__()):
+        with pytest.raises(OSError, match="not a regular file") as refused:
+            act(tmp_path)
+        assert refused.value.filename == str(tmp_path / "claim")
+    assert module.holder(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["claim"]
+
+
+def test_a_file_system_that_fails_is_named_by_the_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left") as failed, claim(tmp_path):
+        pytest.fail("held")
+    assert failed.value.filename == str(tmp_path / "claim")
     assert list(tmp_path.iterdir()) == []

@@ -145,6 +145,14 @@ def test_a_damaged_progress_file_counts_for_nothing(results: Path, run: Run, tex
     assert (row.state, row.progress, row.step) == ("interrupted", 0.0, None)
 
 
+def test_a_named_pipe_in_place_of_progress_is_not_waited_for(results: Path, run: Run) -> None:
+    folder = begun(results, run, "running")
+    os.mkfifo(folder / "progress.json")
+    assert one(results, run).step is None
+    progress.Writer(folder).note(1, 2, "a")  # replaces it
+    assert progress.read(folder) == progress.Progress(1, 2, None, "a")
+
+
 def test_progress_is_written_now_and_then_and_never_stops_a_run(tmp_path: Path, monkeypatch: Any) -> None:
     writer = progress.Writer(tmp_path)
     clock = 100.0

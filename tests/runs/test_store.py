@@ -1,12 +1,14 @@
 """What a run's folder says, whole or damaged."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nfrepro.errors import InputError
+from nfrepro.launch.job import Place, execute
 from nfrepro.runs import store
 from nfrepro.runs.lock import claim
 from nfrepro.specs import Run, expand, identity, load_experiment
@@ -96,3 +98,39 @@ def test_a_config_that_is_not_the_runs_stops_with_a_difference(results: Path, ru
     monkeypatch.setattr(store, "identity", lambda task, config: run.id.rpartition("-")[2])  # as if two configs collided
     with pytest.raises(InputError, match=r"its config is not that of the run: train\.batch_size: 8 \(stored\) != 16"):
         store.check_config(folder, run)
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.jsonl"])
+def test_a_named_pipe_is_refused_and_not_waited_for(results: Path, run: Run, name: str) -> None:
+    folder = stored(results, run, record(run))
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    for act in (store.read,) if name == "run.json" else (store.read, store.read_metrics, store.newest_metrics):
+        with pytest.raises(InputError, match=rf"{name}: cannot be read: .*not a regular file"):
+            act(folder)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["led to", "dangling"])
+def test_a_run_folder_that_is_a_link_is_refused_and_not_followed(results: Path, run: Run, there: bool) -> None:
+    outside = results.parent / "outside" / run.id
+    if there:
+        outside.parent.mkdir()
+        stored(results.parent / "other", run, record(run)).rename(outside)
+    before = sorted(path.name for path in outside.iterdir()) if there else []
+    folder = store.run_folder(results, run)
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(outside)
+    for act in (store.read, store.read_record, store.remove):
+        with pytest.raises(InputError, match=f"{run.id}: a link to {outside}: replace it by what it leads to"):
+            act(folder)
+    ended = execute(run, Place(results, "cpu", 1, 60.0), lambda progress: None, print, lambda: False)
+    assert ended.ending == "failed"
+    assert "a link to" in ended.text
+    assert (sorted(path.name for path in outside.iterdir()) if there else []) == before
+
+
+def test_a_results_folder_may_be_a_link(results: Path, run: Run) -> None:
+    stored(results, run, record(run))
+    elsewhere = results.rename(results.parent / "elsewhere")
+    results.symlink_to(elsewhere)
+    assert store.read(store.run_folder(results, run)).state == "completed"

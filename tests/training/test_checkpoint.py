@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path: Path, damage: s
     state = checkpoint.load_newest(tmp_path, complaints.append)
     assert state == {"step": 1, "run": tmp_path.name}
     assert complaints == [f"{newest}: checksum does not match, falling back to the checkpoint before it"]
+
+
+def test_a_named_pipe_in_place_of_the_newest_is_not_waited_for(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, {"step": 1})
+    newest = checkpoint.save(tmp_path, 2, {"step": 2})
+    newest.unlink()
+    os.mkfifo(newest)
+    complaints: list[str] = []
+    assert checkpoint.load_newest(tmp_path, complaints.append) == {"step": 1, "run": tmp_path.name}
+    assert complaints == [f"{newest}: not a regular file, falling back to the checkpoint before it"]
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
