@@ -51,4 +51,4 @@ def test_a_trial_measures_everything(nfrepro: Call) -> None:
 def test_only_some_have_a_trial(nfrepro: Call) -> None:
     called = nfrepro("bench", "specs", "--quick")
     assert called.returncode == 2
-    assert called.stderr.strip() == "nfrepro: bench specs: has no --quick, which is for launch"
+    assert called.stderr.strip() == "nfrepro: bench specs: has no --quick, which is for launch, calibration"
