@@ -10,8 +10,11 @@ from nfrepro.errors import InputError
 from nfrepro.runs.store import scale_folder
 from nfrepro.specs import Experiment
 
-# Of a data URI: what may stand in a URL and means nothing in HTML.
-_SAFE = " !$()*+,;=:@/?"
+# Of a data URI: what may stand in a URL and means nothing in a quoted attribute of HTML.
+_SAFE = " !$()*+,;=:@/?'"
+# Coordinates of a picture, in points.
+_COORDINATES = re.compile(r'(?<= d=")[^"]*|(?<= [xy]=")[\d.]+')
+_BEYOND_A_HUNDREDTH = re.compile(r"(\.\d\d)\d+")
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,11 @@ class Figure:
 
     @property
     def data_uri(self) -> str:
-        """The picture as an address that holds all of it. As text, since that is smaller than base64 in an archive."""
-        return f"data:image/svg+xml,{quote(self.svg, safe=_SAFE)}"
+        """The picture as an address that holds all of it, its coordinates to a hundredth of a point.
+
+        As text, since that is smaller than base64 in an archive.
+        """
+        return f"data:image/svg+xml,{quote(_compact(self.svg), safe=_SAFE)}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,12 @@ class Figures:
     def key(self) -> str:
         """Its anchor: what a forge makes of a heading of two names, which are letters, digits, `_` and `-`."""
         return f"{self.experiment}-{self.scale}".lower()
+
+
+def _compact(svg: str) -> str:
+    rounded = _COORDINATES.sub(lambda found: _BEYOND_A_HUNDREDTH.sub(r"\1", found[0]), svg)
+    one_line = re.sub(r"\s*\n\s*", " ", rounded)
+    return one_line if "'" in one_line else one_line.replace('"', "'")
 
 
 def find_figures(experiments: Sequence[Experiment], results: Path, scales: Sequence[str]) -> Iterator[Figures]:

@@ -80,7 +80,7 @@ def read_report(experiments: Path, results: Path, schemas: Schemas) -> Report:
     return Report(
         judgement,
         tuple(card(*found, scales) for found in zip(judgement.best, _others(judgement), strict=True)),
-        tuple(find_figures(listed, results, tuple(judgement.by_scale))),
+        tuple(find_figures(listed, results, tuple(judgement.by_scale)[::-1])),
     )
 
 
