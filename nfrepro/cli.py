@@ -921,7 +921,11 @@ def _ask_for_redo(runs: Sequence[Run], results: Path, pattern: str | None, proce
 def _stored_lines(plan: "Plan", runs: Sequence[Run], results: Path) -> Iterator[str]:
     from nfrepro.runs.stored_results import stored_lines
 
-    return stored_lines(results, runs, plan.done, len(plan.execute), len(plan.failed))
+    yield from stored_lines(results, runs, plan.done, len(plan.execute), len(plan.failed))
+    if not plan.execute:
+        from nfrepro.changed_data import changed_data_lines
+
+        yield from changed_data_lines(results, plan.done)
 
 
 def _lift_cancellations(runs: Sequence[Run], results: Path) -> None:
