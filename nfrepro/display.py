@@ -70,7 +70,7 @@ class Lines:
         elif event.kind == "complaint":
             self._line(f"{name}  {event.content['text']}")
         elif event.kind == "claimed":
-            self._line(f"{name}  is being executed by another sweep: waiting for it")
+            self._line(f"{name}  {event.content['text']}: waiting for it")
         elif event.kind == "ended":
             self.done += 1
             self._line(f"[{self.done}/{self.total}] {name}  {ending_in_words(event)}")

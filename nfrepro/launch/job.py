@@ -94,7 +94,7 @@ def _lead(
             around = replace(_around(run, place, stop), report=told, complain=complain)
             return _execute_claimed(run, held, place, words, around)
     except Claimed as taken:
-        return Ended("claimed", f"another process is executing it: {taken}")
+        return Ended("claimed", f"being executed by {taken}")
     except ClaimLost:
         return Ended("claimed", "this process lost its claim, for want of a heartbeat; another may be executing it")
     except InputError as error:  # a damaged record: it stays as it is

@@ -221,7 +221,7 @@ def _remove(path: Path, descriptor: int, beaten: int) -> None:
         if not os.path.samestat(moved, os.fstat(descriptor)) or moved.st_mtime_ns != beaten:
             with contextlib.suppress(FileExistsError):
                 os.link(aside, path)  # back again
-            raise Claimed(str(path))
+            raise Claimed(f"another process ({path})")
     finally:
         aside.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -92,7 +93,8 @@ def test_at_the_same_time_one_executes_and_the_other_waits(other: None, experime
     second = sweep(experiments, results, "other")
     outputs = [process.communicate(timeout=300)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], outputs
-    assert "is being executed by another sweep: waiting for it" in outputs[1]
+    said = r"being executed by process \d+ on \S+ \(\S+/claim, last sign of life \d+ s ago\): waiting for it"
+    assert re.search(said, outputs[1]), outputs[1]
     assert (record(results)["executions"], record(results)["experiment"]) == (1, "tiny")
 
 
