@@ -306,7 +306,7 @@ def test_stochastic_depth_grows_with_depth_and_dropout_acts_while_training_only(
     model.train()
     assert not torch.equal(model(x), model(x))
     model.eval()
-    assert torch.equal(model(x), model(x))
+    torch.testing.assert_close(model(x), model(x))
     assert model.dropout.p == 0.5
 
 

@@ -70,7 +70,9 @@ def test_the_authors_weights_survive_the_round_trip(name: str, file: str, ending
         assert torch.equal(again.state_dict()[key], value), key
     x = torch.from_numpy(np.load(REFERENCE / file)["input"].astype(np.float32)).permute(0, 3, 1, 2)
     with torch.no_grad():
-        assert torch.equal(again.eval()(x), direct.eval()(x))
+        expected = direct.eval()(x)
+        # Equal weights; a kernel may add in another order where its memory lies elsewhere, layer after layer.
+        torch.testing.assert_close(again.eval()(x), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pt", ".pth"])

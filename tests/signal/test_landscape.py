@@ -230,13 +230,14 @@ def test_the_model_is_left_as_it_was(name: str) -> None:
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert all(module.training for module in model.modules())
     assert torch.equal(torch.get_rng_state(), random)
-    assert torch.equal(landscape(model, F.cross_entropy, images(), side=3).losses, found.losses)
+    torch.testing.assert_close(landscape(model, F.cross_entropy, images(), side=3).losses, found.losses)
 
 
 def test_frozen_models_have_a_surface_too() -> None:
     model = network("sequential")
     expected = landscape(model, F.cross_entropy, images(), side=3).losses
-    assert torch.equal(landscape(model.requires_grad_(False), F.cross_entropy, images(), side=3).losses, expected)
+    frozen = landscape(model.requires_grad_(False), F.cross_entropy, images(), side=3).losses
+    torch.testing.assert_close(frozen, expected)  # without gradients torch may take other kernels
 
 
 @pytest.mark.parametrize(
