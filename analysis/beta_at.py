@@ -9,7 +9,7 @@ from nfrepro.plots.propagation_figure import draw_propagation
 from nfrepro.plots.propagation_table import stage_ends
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.style import save_figure
-from nfrepro.runs.propagation_curves import read_curves, unfinished
+from nfrepro.runs.propagation_curves import check_some, read_curves, seeds_drawn, unfinished
 
 EXPERIMENT = "beta_at"
 ACTIVATIONS = {"relu": "ReLU", "silu": "SiLU"}
@@ -18,11 +18,14 @@ ACTIVATIONS = {"relu": "ReLU", "silu": "SiLU"}
 def analyse(analysis: Analysis) -> Sequence[Path]:
     """Draws the figure; writes the values at the ends of the stages."""
     curves = read_curves(analysis.table, analysis.runs, label)
-    first, seeds = analysis.table.iloc[0], analysis.table["seed"].nunique()
-    title = f"Where beta divides: NF-ResNet-{first['model.depth']}, alpha {first['model.alpha']:g}, {analysis.scale}"
+    check_some(curves, analysis.table, analysis.experiment)
+    first = analysis.table.iloc[0]
+    title = (
+        f"Where beta divides: NF-ResNet-{first['model.depth']}, alpha {first['model.alpha']:g}, scale {analysis.scale}"
+    )
     note = (
-        f"N(0, 1) input, {first['pixels']} px, batch {first['batch']}, {first['precision']}; line: mean of n = {seeds} "
-        f"initialisations, band: their range.{unfinished(analysis.table)}"
+        f"N(0, 1) input, {first['pixels']} px, batch {first['batch']}, {first['precision']}; line: mean of "
+        f"n = {seeds_drawn(curves)} initialisations, band: their range.{unfinished(analysis.table)}"
     )
     table = write_markdown(analysis.output, title, stage_ends(curves), note)
     print(table.read_text())

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.seed_lines import draw_over_seeds, surround
 from nfrepro.plots.style import new_figure, save_figure
-from nfrepro.runs.propagation_curves import check_some, read_curves, unfinished
+from nfrepro.runs.propagation_curves import check_some, read_curves, seeds_drawn, unfinished
 from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "branch_variance"
@@ -61,7 +61,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     first = table.iloc[0]
     note = (
         f"N(0, 1) input, {first['pixels']} px, batch {first['batch']}, width {first['model.width']:g}; line: mean of "
-        f"n = {table['seed'].nunique()} initialisations, over all stages, band: their range; black: closed form, "
+        f"n = {seeds_drawn(curves)} initialisations, over all stages, band: their range; black: closed form, "
         f"1/block with BN. SkipInit's scalar begins at 0, where its branches have no variance.{unfinished(table)}"
     )
     title = f"Residual branch against skip path at initialisation, scale {analysis.scale}"

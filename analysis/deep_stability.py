@@ -1,6 +1,6 @@
 """Very deep networks without regularisation: a map of the runs that collapse, by learning rate and seed (claim C26)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,23 +27,25 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     for name, runs in analysis.table.groupby("model.name", sort=False):
         suffix = "" if name == "nf_resnet" else f"_{str(name).removesuffix('_resnet')}"
         output = analysis.output.with_name(f"{analysis.output.name}{suffix}")
-        written += draw(replace(analysis, table=runs, output=output), RATES if not suffix else WITHOUT)
+        of, paper = (WITHOUT, {}) if suffix else (RATES, PAPER)
+        written += draw(replace(analysis, table=runs, output=output), of, paper)
     return written
 
 
-def draw(analysis: Analysis, rates: Comparison) -> Sequence[Path]:
-    """One table, one figure."""
+def draw(analysis: Analysis, rates: Comparison, paper: Mapping[float, tuple[int, int]]) -> Sequence[Path]:
+    """One table, one figure; `paper` is empty for a network that is not the paper's."""
     read_arms(rates, analysis.table, str(analysis.table_path))  # refuses what cannot be compared
     outcomes = read_outcomes(analysis.table)
     about = setting(rates, analysis.table, analysis.scale)
     note = (
         f"Ours: {about}. {COLLAPSED} Its share has a 95 % exact binomial interval (Clopper and Pearson), over n seeds "
-        "that completed or diverged; the accuracy of the others a 95 % Student t interval.\n\n"
-        'Column "paper (ImageNet, 288 layers)": section 5, batch size 1024; second hand.'
+        "that completed or diverged; the accuracy of the others a 95 % Student t interval."
     )
-    table = write_markdown(analysis.output, rates.title, stability_rows(outcomes, PAPER), note)
+    if paper:
+        note += '\n\nColumn "paper (ImageNet, 288 layers)": section 5, batch size 1024; second hand.'
+    table = write_markdown(analysis.output, rates.title, stability_rows(outcomes, paper), note)
     print(table.read_text())
-    figure = draw_stability(outcomes, PAPER, rates.title, f"{about}. {COLLAPSED}")
+    figure = draw_stability(outcomes, paper, rates.title, f"{about}. {COLLAPSED}")
     return [table, *save_figure(figure, analysis.output)]
 
 

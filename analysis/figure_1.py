@@ -1,6 +1,6 @@
 """Figure 1 of the paper: signal propagation in BN-ResNets of both orders, measured, predicted and as printed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +9,7 @@ from nfrepro.plots.propagation_figure import PaperValues, draw_propagation
 from nfrepro.plots.propagation_table import stage_ends
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.style import save_figure
-from nfrepro.runs.propagation_curves import read_curves, unfinished
+from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
 
 EXPERIMENT = "figure_1"
 LABELS = {"bn_relu_conv": "BN-ReLU-Conv", "relu_bn_conv": "ReLU-BN-Conv"}
@@ -32,7 +32,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     first = analysis.table.iloc[0]
     paper = PAPER if first["model.depth"] == PAPER_DEPTH else ()
     title = f"Figure 1: BN-ResNetV2-{first['model.depth']} at initialisation, scale {analysis.scale}"
-    note = method(analysis.table) + unfinished(analysis.table)
+    note = method(analysis.table, curves) + unfinished(analysis.table)
     table = write_markdown(analysis.output, title, stage_ends(curves, paper), note)
     print(table.read_text())
     return [table, *save_figure(draw_propagation(curves, title, note, paper), analysis.output)]
@@ -42,12 +42,12 @@ def label(row: pd.Series) -> str:
     return LABELS[str(row["model.order"])]
 
 
-def method(table: pd.DataFrame) -> str:
+def method(table: pd.DataFrame, curves: Mapping[str, pd.DataFrame]) -> str:
     """What was measured how often."""
-    first, seeds = table.iloc[0], table["seed"].nunique()
+    first = table.iloc[0]
     return (
         f"N(0, 1) input, {first['pixels']} px, batch {first['batch']}, {first['precision']}; "
-        f"line: mean of n = {seeds} initialisations, band: their range."
+        f"line: mean of n = {seeds_drawn(curves)} initialisations, band: their range."
     )
 
 

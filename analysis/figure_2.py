@@ -1,6 +1,6 @@
 """Figure 2 of the paper: signal propagation without normalization, beside ReLU-BN-Conv."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +9,7 @@ from nfrepro.plots.propagation_figure import draw_propagation
 from nfrepro.plots.propagation_table import stage_ends
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.style import save_figure
-from nfrepro.runs.propagation_curves import read_curves, unfinished
+from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
 
 EXPERIMENT = "figure_2"
 
@@ -19,7 +19,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     curves = read_curves(analysis.table, analysis.runs, label)
     first = analysis.table.iloc[0]
     title = f"Figure 2: ResNetV2-{first['model.depth']} at initialisation, alpha 1, scale {analysis.scale}"
-    note = method(analysis.table) + unfinished(analysis.table)
+    note = method(analysis.table, curves) + unfinished(analysis.table)
     table = write_markdown(analysis.output, title, stage_ends(curves), note)
     print(table.read_text())
     return [table, *save_figure(draw_propagation(curves, title, note), analysis.output)]
@@ -36,13 +36,12 @@ def label(row: pd.Series) -> str:
     return "NF, He init, no ReLU" + ("" if row["model.stem"] == "imagenet" else ", no max pool")
 
 
-def method(table: pd.DataFrame) -> str:
+def method(table: pd.DataFrame, curves: Mapping[str, pd.DataFrame]) -> str:
     """What was measured how often."""
-    first, seeds = table.iloc[0], table.groupby([label(row) for _, row in table.iterrows()])["seed"].nunique()
-    n = f"{seeds.min()}" if seeds.nunique() == 1 else f"{seeds.min()} to {seeds.max()}"
+    first = table.iloc[0]
     return (
         f"N(0, 1) input, {first['pixels']} px, batch {first['batch']}, {first['precision']}; "
-        f"line: mean of n = {n} initialisations, band: their range."
+        f"line: mean of n = {seeds_drawn(curves)} initialisations, band: their range."
     )
 
 

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from nfrepro.errors import InputError
 from nfrepro.plots.propagation_figure import draw_propagation
 from nfrepro.plots.propagation_table import stage_ends
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.style import save_figure
-from nfrepro.runs.propagation_curves import read_curves, unfinished
+from nfrepro.runs.propagation_curves import check_some, read_curves, seeds_drawn, unfinished
 
 EXPERIMENT = "inputs"
 NETWORKS = {"bn_relu_conv": "BN-ReLU-Conv", "relu_bn_conv": "ReLU-BN-Conv"}
@@ -19,25 +18,31 @@ NETWORKS = {"bn_relu_conv": "BN-ReLU-Conv", "relu_bn_conv": "ReLU-BN-Conv"}
 def analyse(analysis: Analysis) -> Sequence[Path]:
     """One table of the values at the ends of the stages, and a figure for each size of the images."""
     table = analysis.table
-    done = table[table["state"] == "completed"]
-    if done.empty:
-        raise InputError(f"{analysis.experiment}: no run is completed:{unfinished(table)}")
-    photographs = done.loc[done["data.name"] != "gaussian", "provenance.data"]
-    data = str(photographs.iloc[0]) if len(photographs) else "photographs"
-    written, rows = [], []
+    by_size = {str(pixels): read_curves(runs, analysis.runs, label) for pixels, runs in table.groupby("pixels")}
+    drawn = {f"{pixels} {name}": rows for pixels, curves in by_size.items() for name, rows in curves.items()}
+    check_some(drawn, table, analysis.experiment)
     note = (
-        f"{data} and N(0, 1) noise, {done.iloc[0]['precision']}; line: mean of n = {table['seed'].nunique()} "
+        f"{photographs(table)} and N(0, 1) noise, {table.iloc[0]['precision']}; line: mean of n = {seeds_drawn(drawn)} "
         f"initialisations, band: their range.{unfinished(table)}"
     )
-    for pixels, runs in table.groupby("pixels"):
-        curves = read_curves(runs, analysis.runs, label)
-        title = f"Noise and photographs, {pixels} px: ResNets of {runs.iloc[0]['model.depth']} layers, {analysis.scale}"
-        rows += [{"pixels": str(pixels)} | row for row in stage_ends(curves)]
+    networks = f"ResNets of {table.iloc[0]['model.depth']} layers"
+    written, rows = [], []
+    for pixels, curves in by_size.items():
+        if not curves:
+            continue
+        title = f"Noise and photographs, {pixels} px: {networks}, scale {analysis.scale}"
+        rows += [{"pixels": pixels} | row for row in stage_ends(curves)]
         path = analysis.output.with_name(f"{analysis.output.name}_{pixels}")
         written += save_figure(draw_propagation(curves, title, note, logarithmic=True), path)
     written.append(write_markdown(analysis.output, "Signal propagation of noise and of photographs", rows, note))
     print(written[-1].read_text())
     return written
+
+
+def photographs(table: pd.DataFrame) -> str:
+    """Which copy of the data set the photographs are from; runs that did not note it have its name only."""
+    own = table[table["data.name"] != "gaussian"]
+    return str(next(iter([*own.get("provenance.data", own["data.name"]).dropna(), *own["data.name"]]), "photographs"))
 
 
 def label(row: pd.Series) -> str:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from nfrepro.plots.propagation_figure import PANELS
 from nfrepro.plots.script import Analysis, run_script
 from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE, legend_with_note, new_figure, save_figure
-from nfrepro.runs.propagation_curves import check_some, read_curves, unfinished
+from nfrepro.runs.propagation_curves import check_some, read_curves, seeds_drawn, unfinished
 
 EXPERIMENT = "signal_in_training"
 LABELS = {"bn_resnet": "BN (BN-ReLU-Conv)", "nf_resnet": "NF (Scaled WS, alpha 0.2)"}
@@ -24,7 +24,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     first = table[table["state"] == "completed"].iloc[0]
     title = f"Signal propagation in training: {first['provenance.data']}, blocks {first['model.blocks']}"
     note = (
-        f"training images, batch {first['probe.images']}; line: mean of n = {table['seed'].nunique()} seeds, "
+        f"training images, batch {first['probe.images']}; line: mean of n = {seeds_drawn(curves)} seeds, "
         f"band: their range; scale {analysis.scale}.{unfinished(table)}"
     )
     return save_figure(draw(curves, title, note), analysis.output)

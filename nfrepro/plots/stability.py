@@ -76,8 +76,8 @@ def stability_rows(outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int,
                 "n": str(ended),
                 "failed or missing": str(len(own) - ended),
                 "test top-1 of the others (%)": str(mean_interval(others)),
-                "paper (ImageNet, 288 layers)": known,
             }
+            | ({"paper (ImageNet, 288 layers)": known} if paper else {})
         )
     return rows
 
@@ -154,7 +154,10 @@ def _draw_shares(axes: Axes, outcomes: Sequence[Outcome], paper: Mapping[float, 
     rates = sorted({*by_rate(outcomes), *theirs})
     _draw_intervals(axes, ours, 0.97, color=PALETTE[0], marker=MARKERS[0], linestyle="-", label="collapsed")
     hollow = {"marker": MARKERS[1], "markerfacecolor": "none", "linestyle": "none"}
-    _draw_intervals(axes, theirs, 1.03, color="0.3", label="the paper, ImageNet, 288 layers (second hand)", **hollow)
+    if theirs:
+        _draw_intervals(
+            axes, theirs, 1.03, color="0.3", label="the paper, ImageNet, 288 layers (second hand)", **hollow
+        )
     axes.set_xscale("log")
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axes.xaxis.set_minor_locator(NullLocator())

@@ -10,7 +10,7 @@ from nfrepro.plots.comparison import Arm, Comparison, read_arms, setting
 from nfrepro.plots.comparison_table import table_note, table_rows
 from nfrepro.plots.learning_curves import read_learning_curves
 from nfrepro.plots.script import Analysis, write_markdown
-from nfrepro.runs.propagation_curves import check_some, read_curves, unfinished
+from nfrepro.runs.propagation_curves import check_some, read_curves, seeds_drawn, unfinished
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_watched(comparison: Comparison, analysis: Analysis, file: str) -> Watch
     nothing = next(iter(curves.values())).iloc[:0]
     epochs = read_learning_curves(folder, arms).merge(table[["id", "seed"]], on="id")
     about = setting(comparison, table, analysis.scale)
-    drawn = f"Line: mean of n = {table['seed'].nunique()} seeds, band: their range."
+    drawn = f"Line: mean of n = {seeds_drawn(curves)} seeds, band: their range."
     return WatchedTraining(
         comparison,
         arms,

@@ -37,6 +37,12 @@ def check_some(curves: Mapping[str, pd.DataFrame], table: pd.DataFrame, experime
         raise InputError(f"{experiment}: no run is completed:{unfinished(table)}")
 
 
+def seeds_drawn(curves: Mapping[str, pd.DataFrame]) -> str:
+    """How many seeds the curves have: `10`, or `4 to 10` where they differ."""
+    counts = {int(rows["seed"].nunique()) for rows in curves.values()}
+    return " to ".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "0"
+
+
 def unfinished(table: pd.DataFrame) -> str:
     """A sentence on runs that are not drawn; empty where all are."""
     missing = table.loc[table["state"] != "completed", "id"].tolist()
