@@ -1,18 +1,19 @@
 """Smoothness, units in use and shift of layers' inputs, each watched in the same training (claims W11 to W34)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from nfrepro.plots.comparison import Comparison, Factor
+from nfrepro.plots.learning_curves import ROWS
 from nfrepro.plots.script import Analysis, run_script
 from nfrepro.plots.seed_lines import draw_over_seeds, surround
 from nfrepro.plots.smoothness_figure import draw_smoothness
 from nfrepro.plots.style import new_figure, save_figure
 from nfrepro.plots.watched_training import WatchedTraining, read_watched
-from nfrepro.runs.propagation_curves import read_curves
+from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
 from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "why_normalization"
@@ -53,18 +54,20 @@ COMPARISON = Comparison(
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """The table; a figure of the smoothness, and one of the shares of units, the shift and the accuracy."""
+    """The table; a figure of the smoothness, and one of the units in use, the shift and the accuracy."""
     watched = read_watched(COMPARISON, analysis, "activation_use.csv")
     table = watched.write_table(analysis, numbers)
     print(table.read_text())
     smooth = read_curves(analysis.table, analysis.runs, network, "smoothness.csv")
     in_order = {name: smooth[name] for name in watched.curves if name in smooth}
+    shift = read_curves(analysis.table, analysis.runs, network, "covariate_shift.csv")
+    in_shift = {name: shift.get(name, rows.iloc[:0]) for name, rows in watched.curves.items()}
     title = f"Smoothness of the loss along its gradient: {watched.about}"
     training = analysis.output.with_name(f"{analysis.output.name}_training")
     return [
         table,
-        *save_figure(draw_smoothness(in_order, title, watched.note), analysis.output),
-        *save_figure(draw_training(watched), training),
+        *save_figure(draw_smoothness(in_order, title, smoothness_note(smooth, analysis.table)), analysis.output),
+        *save_figure(draw_training(watched, in_shift), training),
     ]
 
 
@@ -76,17 +79,34 @@ def numbers(completed: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def draw_training(watched: WatchedTraining) -> Figure:
-    """Shares of units averaged over layers, and accuracy."""
-    figure = new_figure(width=8.0, height=6.4)
-    *panels, last = figure.subplots(2, 2).flat
-    for axes, (share, name) in zip(panels, SHARES.items(), strict=True):
+def smoothness_note(curves: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> str:
+    """What lines and bands of the smoothness are: unlike others, over points along the gradient."""
+    return (
+        "Steps downhill of multiples of the peak learning rate above, of shares of the norm of all weights below. "
+        "Band: from the smallest to the largest over these steps; line: of the loss that at the weights themselves, of "
+        f"the others the largest; geometric means over n = {seeds_drawn(curves)} seeds.{unfinished(table)}"
+    )
+
+
+def draw_training(watched: WatchedTraining, shift: Mapping[str, pd.DataFrame]) -> Figure:
+    """Shares of units and the shift of the mean, both averaged over layers, and accuracy.
+
+    `shift`: rows of covariate_shift.csv by network, in the order of those watched.
+    """
+    figure = new_figure(width=10.0, height=6.4)
+    first, *panels = figure.subplots(2, 3).flat
+    draw_over_seeds(first, shift, "step", "mean_shift")
+    first.set_ylabel("shift of the mean\n(standard deviations)")
+    first.set_ylim(bottom=0)
+    for axes, (share, name) in zip(panels[:3], SHARES.items(), strict=True):
         draw_over_seeds(axes, watched.curves, "step", share)
         axes.set_ylabel(f"share of {name} units")
         axes.set_ylim(bottom=0)
-    draw_over_seeds(last, watched.accuracy, "epoch", "test_top1")
-    last.set_ylabel("test top-1 (%)")
-    return surround(figure, list(watched.curves), "Units in use and accuracy over training", watched.note)
+    for axes, (column, name) in zip(panels[3:], ROWS.items(), strict=True):
+        draw_over_seeds(axes, watched.accuracy, "epoch", column)
+        axes.set_ylabel(name)
+    title = "Shift of layers' inputs, units in use and accuracy over training"
+    return surround(figure, list(watched.curves), title, watched.note)
 
 
 if __name__ == "__main__":
