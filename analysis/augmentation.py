@@ -37,12 +37,14 @@ COMPARISON = Comparison(
     "differently augmented copies of an image in a batch.",
 )
 
+BESIDE_BN = "NF-ResNets by augmentation, with and without gradient clipping, beside BN-ResNets"
 WITH_CONTROL = Factor("clipping", ("model.name", "train.clip_factor"), clipping, ("no clipping", "AGC 0.01", "BN"))
 
 
 def comparison(table: pd.DataFrame) -> Comparison:
     """Networks with BatchNorm stand beside the others, where there are any."""
-    return replace(COMPARISON, line=WITH_CONTROL) if table["model.name"].nunique() > 1 else COMPARISON
+    several = table["model.name"].nunique() > 1
+    return replace(COMPARISON, title=BESIDE_BN, line=WITH_CONTROL) if several else COMPARISON
 
 
 if __name__ == "__main__":
