@@ -18,6 +18,7 @@ An experiment is a YAML file. It names a task, whose schema says which keys a co
     include: [{model.alpha: 2.0, seed: [0, 1]}]  # adds runs: everything under set, and these keys
     arms:                               # several blocks, each with its own set, grid, zip, exclude, include, scales
       bn: {set: {model.name: bn_resnet}}
+      extra: {set: {model.alpha: 3.0}, only: [smoke]}   # an arm of these scales alone
     scales:                             # blocks for how large the experiment is run
       smoke: {set: {train.epochs: 1}, grid: {seed: [0]}}
 

@@ -145,6 +145,18 @@ def test_arms_follow_each_other_each_with_its_own_layers(runs):
     ]
 
 
+def test_an_arm_may_be_one_of_some_scales_only(runs, message):
+    arms = "arms:\n  a: {set: {model.alpha: 1.0}}\n  b: {set: {model.alpha: 2.0}, only: [smoke]}\n"
+    assert values(runs(HEAD + arms), "model.alpha") == [(1.0,)]
+    assert values(runs(HEAD + arms, scale="smoke"), "model.alpha") == [(1.0,), (2.0,)]
+    assert message(HEAD + arms.replace("[smoke]", "[smok]")).endswith(
+        "x.yaml:10: arms.b.only: no scale smok, did you mean smoke?"
+    )
+    alone = "arms:\n  b: {set: {model.alpha: 2.0}, only: [smoke]}\n"
+    assert message(HEAD + alone).endswith("no arm at scale full: see `only`")
+    assert "only: unknown key" in message("only: [smoke]\n" + HEAD)
+
+
 def test_a_scale_replaces_axes_and_zips_and_adds_to_excludes_and_includes(runs):
     text = """
         task: train
