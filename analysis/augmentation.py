@@ -37,7 +37,7 @@ COMPARISON = Comparison(
     "differently augmented copies of an image in a batch.",
 )
 
-BESIDE_BN = "NF-ResNets by augmentation, with and without gradient clipping, beside BN-ResNets"
+BESIDE_BN = "NF-ResNets and BN-ResNets by augmentation and gradient clipping"
 WITH_CONTROL = Factor("clipping", ("model.name", "train.clip_factor"), clipping, ("no clipping", "AGC 0.01", "BN"))
 
 

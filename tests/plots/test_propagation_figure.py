@@ -14,7 +14,7 @@ from PIL import Image
 from nfrepro.plots.propagation_figure import PaperValues, draw_propagation
 from nfrepro.plots.propagation_table import stage_ends
 from nfrepro.plots.style import save_figure
-from nfrepro.runs.propagation_curves import read_curves, unfinished
+from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
 
 STATISTICS = ("avg_sq_mean", "avg_var", "res_var")
 TITLES = ["Average channel squared mean", "Average channel variance", "Residual average channel variance"]
@@ -264,3 +264,10 @@ def test_the_table_of_stage_ends_by_hand() -> None:
     assert {row["paper's figure"] for row in rows} == {"", "7.25"}
     (alone, *_) = stage_ends({"NF": curve(seeds=1, predicted=False)})
     assert (alone["measured"], alone["n"], alone["predicted"]) == ("3.000 (n = 1, no interval)", "1", "")
+
+
+def test_the_seeds_that_are_drawn_are_counted() -> None:
+    ten, four = (pd.DataFrame({"seed": [seed for seed in range(n) for _ in range(3)]}) for n in (10, 4))
+    assert seeds_drawn({"BN": ten, "NF": ten}) == "10"
+    assert seeds_drawn({"BN": ten, "NF": four}) == "4 to 10"
+    assert seeds_drawn({}) == "0"
