@@ -615,7 +615,8 @@ class _Settler:
         tests += [control.test for claim in self.claims for control in claim.controls_at(self.scale)]
         for experiment in dict.fromkeys(test.form.experiment for test in tests):
             runs = self.expansions.runs(experiment)
-            if record and any(_is_stored(run, self.results) for run in runs):
+            # A table without any result would only be in the way of drawing the others.
+            if record and any(_is_done(run, self.results) for run in runs):
                 _collect(runs, self.results)
         stored = stored_scales(self.claims, self.scales, self.results)
         verdicts = judge_at(self.claims, self.results, stored, self.scale)
@@ -635,10 +636,10 @@ def _experiments(claim: "Claim", scale: str) -> set[str]:
     return {test.form.experiment for test in claim.tests_at(scale)}
 
 
-def _is_stored(run: Run, results: Path) -> bool:
+def _is_done(run: Run, results: Path) -> bool:
     from nfrepro.runs import store
 
-    return store.run_folder(results, run).exists()
+    return store.read(store.run_folder(results, run), run).state in store.DONE
 
 
 def _execute_until(
