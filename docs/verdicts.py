@@ -1,4 +1,4 @@
-"""Writes the table of verdicts in README.md from results/claims.json."""
+"""Writes what was found, and the table of verdicts, in README.md from results/claims.json."""
 
 import json
 from pathlib import Path
@@ -24,15 +24,21 @@ def table() -> str:
     return "".join("| " + " | ".join(cells) + " |\n" for cells in rows)
 
 
+def found() -> str:
+    """A line for each claim whose number has a meaning in words."""
+    said = json.loads((ROOT / "results" / "claims.json").read_text(encoding="utf-8"))["found"]
+    return "".join(f"- [{of['claim']}]({REPORT}#{of['claim'].lower()}) {of['text']}\n" for of in said)
+
+
 def cell(ids: list[str]) -> str:
     links = ", ".join(f"[{name}]({REPORT}#{name.lower()})" for name in ids)
     return f"{len(ids)}: {links}" if ids else "0"
 
 
 def page() -> str:
-    """The page with its table written anew."""
+    """The page with both written anew."""
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    return before + BEGIN + table() + END + rest.split(END, 1)[1]
+    return before + BEGIN + found() + "\n" + table() + END + rest.split(END, 1)[1]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def claims_json(report: Report) -> str:
         {**best.report(), "by_scale": {verdict.scale: verdict.report() for verdict in verdicts}}
         for best, verdicts in by_claim
     ]
-    content = {"schema_version": SCHEMA_VERSION, "scales": report.scales, "claims": _rounded(found)}
+    said = [{"claim": claim, "text": text} for claim, text in report.found]
+    content = {"schema_version": SCHEMA_VERSION, "scales": report.scales, "found": said, "claims": _rounded(found)}
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
