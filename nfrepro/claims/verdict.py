@@ -19,9 +19,9 @@ from nfrepro.stats.samples import Missing, PValues, Sample
 from nfrepro.stats.sequential import Step, conditional_power, holm_with_looks, nominal_levels
 
 FAMILYWISE_RATE = 0.05
-# Seeds stop coming where the claim is unlikely to be decided either way; that is asked from this part of them on.
+# Seeds stop coming where the claim is unlikely to be decided either way, from this look on.
 FUTILE_POWER = 0.1
-FUTILE_FROM = 0.75
+FUTILE_FROM_LOOK = 2
 
 # Why an inconclusive claim takes no more seeds, or that it does.
 Ending = Literal["", "open", "final", "stopped for futility"]
@@ -139,4 +139,4 @@ def _ending(course: Course, support: Step, contradiction: Step) -> Ending:
         conditional_power(p, fraction, nominal_levels(step.rate, course.looks)[-1])
         for p, step in ((last.outside, support), (last.inside, contradiction))
     )
-    return "stopped for futility" if fraction >= FUTILE_FROM and max(hopes) < FUTILE_POWER else "open"
+    return "stopped for futility" if had >= FUTILE_FROM_LOOK and max(hopes) < FUTILE_POWER else "open"

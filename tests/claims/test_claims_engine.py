@@ -137,6 +137,8 @@ def test_seeds_come_until_it_is_decided_or_is_hopeless() -> None:
     ):
         (ruling,) = rule([Course(p_values, looks)])
         assert (ruling.verdict, ruling.ending) == (verdict, ending), p_values
+    (ruling,) = rule([Course((level, level), (4, 6, 8, 12))])
+    assert ruling.ending == "stopped for futility"
 
 
 # Quantities
