@@ -59,6 +59,6 @@ def nfrepro(experiments: Path, results: Path) -> Call:
 
     def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
         line, environment = command(experiments, results, arguments)
-        return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
     return call

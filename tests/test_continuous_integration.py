@@ -25,7 +25,7 @@ def answer(folder: Path, failing: str) -> "subprocess.CompletedProcess[str]":
         "FAILING": failing,
     }
     return subprocess.run(
-        [folder / ".ci" / "run"], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [folder / ".ci" / "run"], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
 
 

@@ -190,7 +190,7 @@ def test_ctrl_c_saves_stops_and_the_next_call_continues(
     time.sleep(0.3)
     workers = worker_processes(sweep.pid)
     sweep.send_signal(number)
-    output, _ = sweep.communicate(timeout=60)
+    output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 130
     assert "stopped: the same command continues where it stopped" in output
     assert "Traceback" not in output

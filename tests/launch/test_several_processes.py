@@ -151,7 +151,7 @@ def test_ctrl_c_saves_and_the_next_call_continues_with_the_same_bits(
     workers = worker_processes(sweep.pid)
     assert len(workers) == 2
     sweep.send_signal(signal.SIGINT)
-    output, _ = sweep.communicate(timeout=120)
+    output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 130, output
     assert not any(alive(pid) for pid in workers)
     for folder in (results, tmp_path / "undisturbed"):

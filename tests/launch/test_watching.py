@@ -43,7 +43,7 @@ def sweep(experiments: Path, results: Path) -> Iterator[Callable[..., "subproces
     yield start
     for process in started:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=300)
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
@@ -132,10 +132,10 @@ def test_runs_are_cancelled_one_by_one_or_all_and_the_next_sweep_goes_on(
     wait_until(lambda: evaluated(results, 2))
     everything = nfrepro("cancel", *HERE).stdout.splitlines()
     assert [line.split()[1] for line in everything] == names[1:]
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     assert output.splitlines()[-1] == "4 runs: 4 cancelled"
-    told, _ = watching.communicate(timeout=60)
+    told, _ = watching.communicate(timeout=300)
     assert watching.returncode == 0
     assert told.splitlines()[-1] == "4 runs: 4 cancelled"
     assert told.count("  cancelled    ") == 4
@@ -154,7 +154,7 @@ def test_logs_tell_what_there_is_and_follow_until_the_end(nfrepro: Call, experim
     kept = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     follower = subprocess.Popen(line, env=environment, **kept)
     nfrepro("run", "tiny", names[0], "--scale", "smoke")
-    output, ending = follower.communicate(timeout=60)
+    output, ending = follower.communicate(timeout=300)
     assert ending == f"{names[0]}: completed\n"
     assert [line.split()[:2] for line in output.splitlines() if line.startswith("epoch")] == [
         ["epoch", "1"],
