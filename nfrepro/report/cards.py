@@ -55,6 +55,7 @@ class Reading:
     scale: str
     verdict: Verdict
     words: str  # the verdict in full
+    is_open: bool  # seeds are still to come
     controls: tuple[str, ...]  # that failed or were not run, each with what would make it hold
     share: str  # how many of its tests have that verdict
     reason: str  # why there is no finding
@@ -67,7 +68,7 @@ class Reading:
     @property
     def needs_a_reason(self) -> bool:
         """Whether a person has to say what is behind the verdict."""
-        return self.verdict in ("contradicted", "inconclusive") and bool(self.findings)
+        return self.verdict in ("contradicted", "inconclusive") and bool(self.findings) and not self.is_open
 
     @property
     def remarks(self) -> Iterator[tuple[str, str]]:
@@ -138,6 +139,7 @@ def _reading(found: ClaimVerdict, scales: Sequence[str]) -> Reading:
         scale=found.scale,
         verdict=found.verdict,
         words=found.words,
+        is_open=found.ending == "open",
         controls=tuple(
             f"{reading}. Testable if {reading.control.form.testable_if}."
             for reading in (*found.evidence.failed, *found.evidence.unknown)

@@ -132,6 +132,14 @@ def test_a_control_that_fails_is_named_with_what_would_mend_it(study: Study) -> 
         assert "Testable if x grows." in text
 
 
+def test_a_claim_that_waits_for_seeds_waits_for_no_reason(study: Study) -> None:
+    study.claims(CLAIMS.replace("scales: [laptop, gpu]", "scales: [laptop, gpu]\nlooks: {laptop: [2, 3]}"))
+    study.table(**{f"a{alpha}s2": {"state": "missing", "x": None, "y": None} for alpha in (0.2, 1.0)})
+    report = study.read()
+    assert "? inconclusive, open" in markdown(report)
+    assert "C03 (laptop)" not in report.unexplained()
+
+
 def test_a_single_seed_has_no_interval_and_no_verdict(study: Study) -> None:
     found = claim(study, "W01")
     assert (found["verdict"], found["interval"], found["n"]) == ("not run", None, 0)
