@@ -21,7 +21,7 @@ from nfrepro.plots.paper_values import Level, PaperValue, Reference, Trust
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.style import save_figure
 
-EXPERIMENT = "nf_regnet"
+EXPERIMENT = "figure_3"
 MIXED = "MixUp + CutMix"
 # Data set -> channels, pixels, classes of its images; others say pixels and classes in their options.
 IMAGES = {"fashion_mnist": (1, 28, 10), "cifar10": (3, 32, 10)}

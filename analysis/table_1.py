@@ -5,7 +5,7 @@ from nfrepro.plots.factors import DEPTH, METHOD, REGULARIZATION
 from nfrepro.plots.paper_values import PaperValue, Reference
 from nfrepro.plots.script import compared, run_script
 
-EXPERIMENT = "depth"
+EXPERIMENT = "table_1"
 TABLE_1 = Reference(
     heading="paper's table 1 (ImageNet)",
     source="mean of 5 seeds; all but one of its numbers are unknown, and of that one the column is inferred",

@@ -5,7 +5,7 @@ from nfrepro.plots.factors import BATCH_SIZE, METHOD
 from nfrepro.plots.paper_values import PaperValue, Reference
 from nfrepro.plots.script import compared, run_script
 
-EXPERIMENT = "small_batch"
+EXPERIMENT = "table_2"
 TABLE_2 = Reference(
     heading="paper's table 2 (ImageNet)",
     source="only the numbers at batch size 4 are known, not of which depth nor after how many epochs",

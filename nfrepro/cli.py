@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from nfrepro.errors import InputError, did_you_mean
-from nfrepro.specs import Experiment, Run, expand, find_experiments, load_experiment, old_name_notes
+from nfrepro.specs import Experiment, Run, expand, find_experiments, load_experiment, old_name_notes, refuse_old_name
 from nfrepro.specs.varied import varied_keys, varied_options
 from nfrepro.tasks.registry import SCHEMAS, TASKS
 
@@ -601,6 +601,7 @@ class _Settler:
         check_runs(self.claims, experiments, scale, SCHEMAS)
         check_looks(self.claims, experiments, scale, SCHEMAS)
         if only is not None and not any(only in _experiments(claim, scale) for claim in self.claims):
+            refuse_old_name(only)
             raise InputError(f"{only}: no claim is tested on it at scale {scale}")
         self.scales = known_scales(self.claims, experiments)
         self.expansions = Expansions(experiments, scale, SCHEMAS)

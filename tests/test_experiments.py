@@ -36,7 +36,7 @@ def test_paper_scale_is_the_authors_recipe_on_imagenet(experiment: Experiment) -
         assert (data["name"], data["crop"]) == ("imagenet", "inception")
         assert model["width"] == 1.0
         assert (train["momentum"], train["label_smoothing"], train["precision"]) == (0.9, 0.1, "float32")
-        regnet = experiment.name in ("group_width", "nf_regnet")
+        regnet = experiment.name in ("group_width", "figure_3")
         assert (train["epochs"], train["warmup_epochs"]) == ((360, 5) if regnet else (90, 5))
         # No device sees more than 128 images of a batch, nor BatchNorm fewer where the batch is large.
         assert train["batch_size"] / train["grad_accum_steps"] == min(128, train["batch_size"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nfrepro.runs import store
-from nfrepro.specs import Run
+from nfrepro.specs import RENAMED, Run
 
 MOST_NAMED = 2  # commits or processors; more are counted
 
@@ -33,7 +33,8 @@ def trained_by_others(results: Path, done: Sequence[Run]) -> dict[str, int]:
     found: Counter[str] = Counter()
     for run in done:
         record = store.read_record(store.run_folder(results, run)) or {}
-        found[str(record.get("experiment", run.experiment))] += 1
+        name = str(record.get("experiment", run.experiment))
+        found[RENAMED.get(name, name)] += 1
     return {name: count for name, count in found.most_common() if name != done[0].experiment} if done else {}
 
 

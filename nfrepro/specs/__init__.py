@@ -32,11 +32,12 @@ below it, `exclude` and `include` add to those below. A key that is an axis is n
 """
 
 from nfrepro.specs.expansion import Run, expand
-from nfrepro.specs.experiments import Experiment, find_experiments, load_experiment
+from nfrepro.specs.experiments import RENAMED, Experiment, find_experiments, load_experiment, refuse_old_name
 from nfrepro.specs.identity import SCHEMA_VERSION, config_difference, id_config, identity, other_schema_version, run_id
 from nfrepro.specs.new_names import old_name_notes
 
 __all__ = [
+    "RENAMED",
     "SCHEMA_VERSION",
     "Experiment",
     "Run",
@@ -48,5 +49,6 @@ __all__ = [
     "load_experiment",
     "old_name_notes",
     "other_schema_version",
+    "refuse_old_name",
     "run_id",
 ]

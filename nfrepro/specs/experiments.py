@@ -13,6 +13,8 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 _NO_EXPERIMENT = "claims.yaml"
 _TAKEN = "runs"  # results/runs/ has the runs of all experiments
 _LONGEST_CHAIN = 32
+# Old names of experiments that ship -> their names now. Runs that were stored under an old name still say it.
+RENAMED = {"depth": "table_1", "small_batch": "table_2", "nf_regnet": "figure_3"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ def load_experiment(name_or_path: str, folder: Path) -> Experiment:
         raise InputError(f"experiment {name_or_path!a} is neither a name nor a path")
     path = Path(name_or_path) if name_or_path.endswith(".yaml") else _named(name_or_path, folder)
     _check_name(path.stem)
+    if not path.exists():
+        refuse_old_name(path.stem)
     documents = _extended(path, path.parent, (), set())
     task = next((document.task for document in reversed(documents) if document.task), None)
     if task is None:
@@ -65,10 +69,17 @@ def load_experiment(name_or_path: str, folder: Path) -> Experiment:
     )
 
 
+def refuse_old_name(name: str) -> None:
+    """Raise `InputError` with the name that an experiment has now, if `name` is an old one."""
+    if name in RENAMED:
+        raise InputError(f"{name} is now {RENAMED[name]}: nfrepro sweep {RENAMED[name]}")
+
+
 def _named(name: str, folder: Path) -> Path:
     _check_name(name)
     names = [path.stem for path in find_experiments(folder)]
     if name not in names:
+        refuse_old_name(name)
         listed = f"there are {', '.join(names)}" if names else "there are none"
         hint = did_you_mean(name, names)
         raise problem(display_path(folder), f"no experiment {name}{hint}{';' if hint else ','} {listed}")

@@ -24,19 +24,19 @@ SCRIPTS = (
     "beta",
     "bn_order",
     "deep_stability",
-    "depth",
+    "figure_3",
     "group_norm",
     "group_width",
     "large_batch",
-    "nf_regnet",
     "regularization",
     "skipinit_gain",
-    "small_batch",
+    "table_1",
+    "table_2",
     "weight_decay_mask",
     "weight_standardization",
 )
 # Name of a script -> of its comparison; others are called COMPARISON.
-COMPARISONS = {"deep_stability": "RATES", "nf_regnet": "TABLE"}
+COMPARISONS = {"deep_stability": "RATES", "figure_3": "TABLE"}
 
 
 def made_up(name: str, scale: str, results: Path) -> pd.DataFrame:
@@ -80,7 +80,7 @@ def test_files_counts_and_bytes(name: str, results: Path, capsys: pytest.Capture
     assert (ended, counted["diverged"], unfinished) == (len(table) - 2, 1, 2)
     assert "scale laptop" in text
     assert "Student t interval" in text
-    if name in ("depth", *COMPARISONS):  # one of each kind
+    if name in ("table_1", *COMPARISONS):  # one of each kind
         assert analyse(name, "laptop", results, table) == files
 
 
@@ -111,7 +111,7 @@ def test_smoke_with_one_seed_and_learning_curves(results: Path) -> None:
     assert "(n = 1, no interval)" in files["regularization.md"].decode()
 
 
-@pytest.mark.parametrize("name", ["small_batch", "deep_stability"])
+@pytest.mark.parametrize("name", ["table_2", "deep_stability"])
 def test_mixed_precision_is_refused_with_table_and_column(name: str, results: Path) -> None:
     table = made_up(name, "laptop", results)
     table.loc[5, "train.precision"] = "bfloat16"
@@ -120,8 +120,8 @@ def test_mixed_precision_is_refused_with_table_and_column(name: str, results: Pa
 
 
 def test_the_papers_numbers(results: Path) -> None:
-    files = analyse("small_batch", "laptop", results, made_up("small_batch", "laptop", results))
-    text = files["small_batch.md"].decode()
+    files = analyse("table_2", "laptop", results, made_up("table_2", "laptop", results))
+    text = files["table_2.md"].decode()
     assert "| 4 | BN |" in text
     for line in text.splitlines():
         if line.startswith("| "):
@@ -129,15 +129,15 @@ def test_the_papers_numbers(results: Path) -> None:
             expected = {("4", "NF"): "69.9 (second hand)", ("4", "BN"): "55.7 (second hand)"}
             if cells[0] not in ("batch size", "---"):
                 assert cells[-1] == expected.get((cells[0], cells[1]), "")
-    files = analyse("depth", "laptop", results, made_up("depth", "laptop", results))
-    assert "regularised, 288, NF: 79.5 (second hand)" in files["depth.md"].decode()
+    files = analyse("table_1", "laptop", results, made_up("table_1", "laptop", results))
+    assert "regularised, 288, NF: 79.5 (second hand)" in files["table_1.md"].decode()
 
 
 def test_multiply_adds_of_the_papers_networks(results: Path) -> None:
     """At scale paper the count is that of figure 3 (NF-RegNet) and of EfficientNet's own paper, to 2 %."""
-    table = made_up("nf_regnet", "paper", results)
+    table = made_up("figure_3", "paper", results)
     counted = {
-        row["model.name"]: script("nf_regnet").multiply_adds(row, Path("runs.csv")) / 1e9
+        row["model.name"]: script("figure_3").multiply_adds(row, Path("runs.csv")) / 1e9
         for _, row in table[table["model.variant"] == "b0"].iterrows()
     }
     assert counted["nf_regnet"] == pytest.approx(0.44, rel=0.02)

@@ -54,10 +54,10 @@ def write_controls(results: Path) -> None:
     rows = [
         {"id": run.id, "state": "completed", "in_experiment": True, **flatten(run.config)}
         | {"top1": 65.0, "final_train_top1": 66.0 + run.config["seed"] / 100, "skipinit_gain": 0.9}
-        for run in runs("depth", "overnight")
+        for run in runs("table_1", "overnight")
     ]
-    (results / "depth" / "overnight").mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(results / "depth" / "overnight" / "runs.csv", index=False)
+    (results / "table_1" / "overnight").mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(results / "table_1" / "overnight" / "runs.csv", index=False)
 
 
 def verdicts(results: Path, world: World, **states: str) -> dict[str, str]:

@@ -310,7 +310,7 @@ def test_a_bound_of_the_paper_s_scale_has_no_part_elsewhere(results: Path) -> No
 
 
 def test_a_test_for_each_depth(results: Path) -> None:
-    depths = sorted({config["model.depth"] for _, config in configs("depth", "overnight")})
+    depths = sorted({config["model.depth"] for _, config in configs("table_1", "overnight")})
     found = judged(results, "C23", "overnight", lambda row: 90 if nf(row) else 70)
     assert [answer.report()["selections"]["where"]["model.depth"] for answer in answers_of(found)] == depths
     shallow = judged(

@@ -6,7 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+from in_this_process import nfrepro_here
 from tiny_experiment import TINY, Call
+
+from nfrepro.cli import app
 
 KNOWN_IDS = Path(__file__).parent / "known_ids.json"
 ROOT = Path(__file__).parents[2]
@@ -68,6 +72,28 @@ def test_a_bad_call_is_one_line_and_exit_2(nfrepro: Call, results: Path, argumen
     assert message in called.stderr
     assert len(called.stderr.splitlines()) == 1
     assert not results.exists()
+
+
+@pytest.mark.parametrize(("old", "new"), [("depth", "table_1"), ("small_batch", "table_2"), ("nf_regnet", "figure_3")])
+def test_every_verb_answers_an_old_name_with_the_new_one(old: str, new: str) -> None:
+    """Verbs that take an experiment are found from the command line itself."""
+    arguments = {
+        verb: [str(one.metavar).strip("[]") for one in command.params if one.param_type_name == "argument"]
+        for verb, command in typer.main.get_command(app).commands.items()
+    }
+    takes = [verb for verb, names in arguments.items() if "EXP" in names]
+    assert {"expand", "plan", "dry-run", "sweep", "run", "status", "logs", "cancel", "collect", "settle"} <= set(takes)
+    for verb in takes:
+        given = {"EXP": old, "RUN": "abc", "FILE": "out.pt"}
+        called = nfrepro_here(verb, *(given[name] for name in arguments[verb]))
+        assert (called.returncode, called.stdout) == (2, ""), verb
+        assert called.stderr == f"nfrepro: {old} is now {new}: nfrepro sweep {new}\n", verb
+    assert f"{old} is now {new}" in nfrepro_here("expand", f"experiments/{old}.yaml").stderr
+
+
+def test_an_experiment_of_ones_own_may_have_an_old_name(experiments: Path, nfrepro: Call) -> None:
+    (experiments / "depth.yaml").write_text(TINY)
+    assert nfrepro("expand", "depth", "--scale", "smoke").returncode == 0
 
 
 def test_a_wrong_key_names_file_and_line_and_starts_nothing(nfrepro: Call, experiments: Path, results: Path) -> None:

@@ -76,7 +76,7 @@ def test_paper_scale_of_depth_runs_by_two_processes(nfrepro: Call, folder: Path,
     small += ["--set", "train.batch_size=8", "--set", "train.grad_accum_steps=2", "--set", "train.epochs=1"]
     small += ["--set", "train.warmup_epochs=0", "--set", "model.depth=50", "--set", "seed=0"]
     small += ["--experiments", str(ROOT / "experiments")]
-    called = nfrepro("sweep", "depth", *small, "--processes", "2", "--jobs", "1", "--threads", "1")
+    called = nfrepro("sweep", "table_1", *small, "--processes", "2", "--jobs", "1", "--threads", "1")
     assert called.returncode == 0, called.stdout + called.stderr
     records = [json.loads(path.read_text()) for path in results.glob("runs/*/run.json")]
     assert {record["config"]["model"]["name"] for record in records} == {

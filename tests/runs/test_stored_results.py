@@ -54,7 +54,7 @@ def test_all_and_where_they_come_from(results: Path, runs: list[Run]) -> None:
     write(results, runs[3], finished="2026-12-01T00:00:00+00:00", provenance=provenance, experiment="depth")
     assert lines(results, runs, 4) == [
         "4 of 4 runs are stored results of 21 Nov 2026 to 1 Dec 2026 "
-        "(commits 0123456 and fedcba9, processors a processor and another, depth: 1); 0 to run",
+        "(commits 0123456 and fedcba9, processors a processor and another, table_1: 1); 0 to run",
         REDO,
     ]
 
