@@ -73,12 +73,13 @@ cancel: $(INSTALLED)  ## stop what is queued or running of EXP at SCALE, or RUN 
 	@$(NFREPRO) cancel $(EXP) $(RUN) $(OPTIONS)
 
 figures: $(INSTALLED)  ## draw every figure anew from results/
-	@set -e; for script in analysis/*.py; do \
+	@status=0; for script in analysis/*.py; do \
 	  name=$$(basename $$script .py); \
 	  for table in results/$$name/*/runs.csv; do \
 	    [ -f $$table ] || continue; \
-	    $(VENV)/bin/python $$script --scale $$(basename $$(dirname $$table)); \
-	  done; done
+	    grep -q '^[^,]*,completed,' $$table || { echo "$$script: nothing to draw, $$table has no completed run"; continue; }; \
+	    $(VENV)/bin/python $$script --scale $$(basename $$(dirname $$table)) || { status=1; echo "$$script failed on $$table" >&2; }; \
+	  done; done; exit $$status
 
 claims: $(INSTALLED)  ## verdicts on the claims from results/, each at its best scale (SCALE=…: at that one); results/claims.json has all
 	@$(NFREPRO) claims $(if $(filter-out file,$(origin SCALE)),--scale $(SCALE)) --write

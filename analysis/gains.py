@@ -40,12 +40,12 @@ def row(name: str, runs: pd.DataFrame) -> dict[str, str]:
         "published": number(exact.get("gamma_published")),
         "published is off by": ""
         if exact.get("published_error") is None
-        else f"{100 * exact['published_error']:.3f} %",
+        else f"{100 * exact['published_error']:z.3f} %",
     }
 
 
 def number(value: float | None) -> str:
-    return "" if value is None or pd.isna(value) else f"{value:.6f}"
+    return "" if value is None or pd.isna(value) else f"{value:z.6f}"
 
 
 if __name__ == "__main__":

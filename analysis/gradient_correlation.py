@@ -14,7 +14,7 @@ from nfrepro.errors import InputError
 from nfrepro.plots.gradient_figures import Kind, Numbers, draw_decay, draw_distances
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.style import save_figure
-from nfrepro.runs.propagation_curves import unfinished
+from nfrepro.runs.propagation_curves import seeds_drawn, unfinished
 from nfrepro.signal import GradientCorrelation, brown_noise, white_noise
 from nfrepro.stats.decay import Decay, Law, fit_decay
 from nfrepro.stats.intervals import mean_interval
@@ -56,10 +56,10 @@ METHOD = (
 def analyse(analysis: Analysis) -> Sequence[Path]:
     """A table of all fits; pictures against depth, of fully connected networks and of ResNets, and against distance."""
     table, output = analysis.table, analysis.output
-    fully_connected, resnets = fully_connected_kinds(table), resnet_kinds(table)
-    note = f"{about(table)}; scale {analysis.scale}.{unfinished(table)}"
     if not (table["state"] == "completed").any():
         raise InputError(f"{analysis.experiment}: no run is completed:{unfinished(table)}")
+    fully_connected, resnets = fully_connected_kinds(table), resnet_kinds(table)
+    note = f"{about(table, fully_connected + resnets)}; scale {analysis.scale}.{unfinished(table)}"
     rows = [row(kind) for kind in fully_connected + resnets]
     heading = f"Correlation of gradients at orthogonal inputs, by depth, scale {analysis.scale}"
     written = [write_markdown(output, heading, rows, f"{note} {METHOD}")]
@@ -83,11 +83,14 @@ def beside(output: Path, name: str) -> Path:
     return output.with_name(f"{output.name}_{name}")
 
 
-def about(table: pd.DataFrame) -> str:
-    """What was measured on."""
+def about(table: pd.DataFrame, kinds: Sequence[Kind]) -> str:
+    """Inputs and draws of a run, and completed runs of a network."""
     inputs, draws = (" or ".join(map(str, sorted(table[name].unique()))) for name in ("inputs", "draws"))
-    seeds = table["seed"].nunique()
-    return f"{inputs} inputs on a circle; a run is the mean of {draws} initialisations, n = {seeds} runs a network"
+    networks = {f"{kind.label} {depth}": runs for kind in kinds for depth, runs in kind.done.groupby("model.depth")}
+    return (
+        f"{inputs} inputs on a circle; a run is the mean of {draws} initialisations, "
+        f"n = {seeds_drawn(networks)} runs a network"
+    )
 
 
 def fully_connected_kinds(table: pd.DataFrame) -> list[Kind]:

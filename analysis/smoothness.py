@@ -1,6 +1,6 @@
 """How smooth the loss is along its gradient in training, and its surface on a random plane (claims W11 to W15)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +10,7 @@ from nfrepro.plots.landscape_figure import draw_landscapes
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.smoothness_figure import draw_smoothness
 from nfrepro.plots.style import save_figure
-from nfrepro.runs.propagation_curves import read_curves, unfinished
+from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
 from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "smoothness"
@@ -42,7 +42,8 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     written = write_markdown(analysis.output, f"Smoothness of the loss: {about}", rows(table), note(first))
     print(written.read_text())
     curves = read_curves(table, folder, network, "smoothness.csv")
-    figure = draw_smoothness(curves, f"Smoothness of the loss along its gradient: {about}", method(table, first))
+    title = f"Smoothness of the loss along its gradient: {about}"
+    figure = draw_smoothness(curves, title, method(table, curves, first))
     surfaces = read_curves(table[table["seed"] == seed_of_all(done)], folder, network, "landscape.csv")
     return [
         written,
@@ -90,13 +91,13 @@ def seed_of_all(done: pd.DataFrame) -> int:
     return int(str(done["seed"].value_counts().sort_index().idxmax()))
 
 
-def method(table: pd.DataFrame, first: pd.Series) -> str:
+def method(table: pd.DataFrame, curves: Mapping[str, pd.DataFrame], first: pd.Series) -> str:
     lengths, shares = first["smoothness.step_lengths"], first["smoothness.relative_lengths"]
     return (
         f"Loss of {first['smoothness.images']} training images that stay the same. Steps downhill of {lengths} peak "
         f"learning rates above, of {shares} of the norm of all weights below. Band: from the smallest to the largest "
         "over these steps; line: of the loss that at the weights themselves, of the others the largest; geometric "
-        f"means over {table['seed'].nunique()} seeds.{unfinished(table)}"
+        f"means over {seeds_drawn(curves)} seeds.{unfinished(table)}"
     )
 
 

@@ -10,7 +10,7 @@ from nfrepro.plots.propagation_figure import draw_propagation
 from nfrepro.plots.propagation_table import stage_ends
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.style import save_figure
-from nfrepro.runs.propagation_curves import read_curves, unfinished
+from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
 
 EXPERIMENT = "spp_variants"
 # What the NF-ResNets of this experiment have unless their arm says otherwise.
@@ -131,13 +131,13 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     written, rows = [], []
     for group in GROUPS:
         runs = analysis.table[[bool(group.chosen(row)) for _, row in analysis.table.iterrows()]]
-        if runs.empty:
-            continue
         curves = read_curves(runs, analysis.runs, group.label)
+        if not curves:
+            continue
         first = runs.iloc[0]
         title = f"Signal propagation, {first['model.depth']} layers: {group.title}"
         note = (
-            f"{first['pixels']} px, batch {first['batch']}; line: mean of n = {runs['seed'].nunique()} "
+            f"{first['pixels']} px, batch {first['batch']}; line: mean of n = {seeds_drawn(curves)} "
             f"initialisations, band: their range; scale {analysis.scale}.{unfinished(runs)}"
         )
         path = analysis.output.with_name(f"{analysis.output.name}_{group.name}")

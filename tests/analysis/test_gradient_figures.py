@@ -101,6 +101,13 @@ def test_table_figures_and_paths(results: Path, monkeypatch: pytest.MonkeyPatch)
     assert "n = 2 runs" in text
 
 
+def test_runs_that_are_still_to_come_are_not_counted(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = table()
+    content.loc[(content["seed"] == 1) & (content["model.depth"] == 8), "state"] = "missing"
+    write(results, content)
+    assert "n = 1 to 2 runs a network" in analysed(results, monkeypatch)[1]
+
+
 def test_failed_and_diverged_runs_are_said(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = table()
     numbers = ["state", "gradient_correlation", "neighbour_autocorrelation"]
