@@ -46,12 +46,15 @@ $(INSTALLED): pyproject.toml
 	@$(VENV)/bin/python -m pip install $(if $(MAKE_TERMOUT),,--quiet) --disable-pip-version-check --constraint results/versions.txt --editable '.[test]'
 	@touch $@
 
+# The script that draws an experiment; the default one where it has none of its own.
+draws = $$([ -f analysis/$(1).py ] && echo analysis/$(1).py || echo -m nfrepro.plots.default $(1))
+
 sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it (EXECUTOR=slurm: submit it, and return; debug: in one process)
 	@status=0; \
 	$(NFREPRO) sweep $(EXP) $(OPTIONS) --executor $(EXECUTOR) $(if $(JOBS),--jobs $(JOBS)) $(if $(PROCESSES),--processes $(PROCESSES)) $(if $(RETRY),--retry) \
 	  $(if $(FORCE),--force '$(FORCE)') $(ON_CLUSTER) || status=$$?; \
-	if [ $(EXECUTOR) != slurm ] && [ $$status -le 1 ] && [ -f analysis/$(EXP).py ]; then \
-	  $(VENV)/bin/python analysis/$(EXP).py $(OPTIONS) || status=$$?; fi; \
+	if [ $(EXECUTOR) != slurm ] && [ $$status -le 1 ]; then \
+	  $(VENV)/bin/python $(call draws,$(notdir $(basename $(EXP)))) $(OPTIONS) || { code=$$?; [ $$status -ne 0 ] || status=$$code; }; fi; \
 	exit $$status
 
 plan: $(INSTALLED)  ## what is left of EXP at SCALE, and what it costs: hours, memory, disk (EXECUTOR=slurm: as jobs)
@@ -73,13 +76,12 @@ cancel: $(INSTALLED)  ## stop what is queued or running of EXP at SCALE, or RUN 
 	@$(NFREPRO) cancel $(EXP) $(RUN) $(OPTIONS)
 
 figures: $(INSTALLED)  ## draw every figure anew from results/
-	@status=0; for script in analysis/*.py; do \
-	  name=$$(basename $$script .py); \
-	  for table in results/$$name/*/runs.csv; do \
-	    [ -f $$table ] || continue; \
-	    grep -q '^[^,]*,completed,' $$table || { echo "$$script: nothing to draw, $$table has no completed run"; continue; }; \
-	    $(VENV)/bin/python $$script --scale $$(basename $$(dirname $$table)) || { status=1; echo "$$script failed on $$table" >&2; }; \
-	  done; done; exit $$status
+	@status=0; for table in results/*/*/runs.csv; do \
+	  [ -f $$table ] || continue; \
+	  grep -q '^[^,]*,completed,' $$table || { echo "nothing to draw: $$table has no completed run"; continue; }; \
+	  folder=$$(dirname $$table); name=$$(basename $$(dirname $$folder)); \
+	  $(VENV)/bin/python $(call draws,$$name) --scale $$(basename $$folder) || { status=1; echo "not drawn: $$table" >&2; }; \
+	done; exit $$status
 
 claims: $(INSTALLED)  ## verdicts on the claims from results/, each at its best scale (SCALE=…: at that one); results/claims.json has all
 	@$(NFREPRO) claims $(if $(filter-out file,$(origin SCALE)),--scale $(SCALE)) --write

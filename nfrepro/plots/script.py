@@ -36,22 +36,35 @@ class Analysis:
 
 
 def run_script(experiment: str, description: str, analyse: Callable[[Analysis], Sequence[Path]]) -> None:
-    """Calls `analyse` on the collected table of `experiment` and prints the paths it wrote; exits 2 on bad input."""
+    """Call `analyse` on the collected table of `experiment` and print the paths it wrote; exit 2 on bad input."""
+    draw(experiment, script_parser(description).parse_args(), analyse)
+
+
+def script_parser(description: str) -> argparse.ArgumentParser:
+    """The options of every script."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--scale", default="laptop", help="scale of the runs to draw")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the results")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="overrides the sweep had")
-    call = parser.parse_args()
+    return parser
+
+
+def draw(experiment: str, call: argparse.Namespace, analyse: Callable[[Analysis], Sequence[Path]]) -> None:
+    """What `run_script` does, with the options as they were parsed."""
     try:
-        table = read_table(table_path(call.results, experiment, call.scale, call.overrides))
-        folder = scale_folder(call.results, experiment, call.scale)
-        output = folder / f"{experiment}{overrides_suffix(call.overrides)}"
-        for path in analyse(Analysis(experiment, call.scale, table, output, runs_folder(call.results))):
+        for path in analyse(read_analysis(call.results, experiment, call.scale, call.overrides)):
             print(path)
     except InputError as error:
         sys.exit(_complain(str(error), 2))
     except OSError as error:
         sys.exit(_complain(f"{error.filename or 'system'}: {error.strerror or error}", 1))
+
+
+def read_analysis(results: Path, experiment: str, scale: str, overrides: Sequence[str] = ()) -> Analysis:
+    """The collected table of a sweep, and where what is drawn of it goes."""
+    table = read_table(table_path(results, experiment, scale, overrides))
+    output = scale_folder(results, experiment, scale) / f"{experiment}{overrides_suffix(overrides)}"
+    return Analysis(experiment, scale, table, output, runs_folder(results))
 
 
 def compared(

@@ -39,7 +39,7 @@ def test_a_table_without_completed_runs_is_named_and_no_error(project: Path) -> 
     called = make_figures(project)
     assert called.returncode == 0, called.stderr
     assert called.stdout.splitlines() == [
-        "analysis/a.py: nothing to draw, results/a/laptop/runs.csv has no completed run",
+        "nothing to draw: results/a/laptop/runs.csv has no completed run",
         "b draws --scale laptop",
         "c draws --scale laptop",
     ]
@@ -50,4 +50,4 @@ def test_after_a_script_that_fails_the_others_are_drawn(project: Path) -> None:
     called = make_figures(project)
     assert called.returncode != 0
     assert "c draws --scale laptop" in called.stdout
-    assert "analysis/b.py failed on results/b/laptop/runs.csv" in called.stderr
+    assert "not drawn: results/b/laptop/runs.csv" in called.stderr
