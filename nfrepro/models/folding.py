@@ -3,13 +3,18 @@
 from copy import deepcopy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nfrepro.errors import InputError
+from nfrepro.models.convolution_scales import (
+    AnyNFBlock,
+    NFNetwork,
+    ScaledConvolution,
+    ends_in_squeeze_excite,
+    scaled_convolutions,
+)
 from nfrepro.models.convolutions import Conv2d
-from nfrepro.models.nf_resnet import NFBlock, NFResNet
-from nfrepro.models.nfnet import NFNet, NFNetBlock
-from nfrepro.models.regnet import NFRegNet, NFRegNetBlock
+from nfrepro.models.nfnet import NFNet
 
 
 @torch.no_grad()
@@ -19,51 +24,32 @@ def fold(model: nn.Module) -> nn.Module:
 
     The copy is in evaluation mode and is not meant to be trained. Raises `ValueError` for any other network.
     """
-    if not isinstance(model, NFResNet | NFRegNet | NFNet):
+    if not isinstance(model, NFNetwork):
         raise InputError(f"only NF-ResNets, NF-RegNets and NFNets can be folded, not a {type(model).__name__}")
     folded = deepcopy(model).eval()
+    for scaled in scaled_convolutions(folded):
+        setattr(scaled.owner, scaled.name, _plain(scaled))
     for module in folded.modules():
-        if isinstance(module, NFBlock | NFRegNetBlock | NFNetBlock):
-            _fold_block(module)
+        if isinstance(module, AnyNFBlock):
+            _set_scales_to_one(module)
     if isinstance(folded, NFNet):
-        for name in ("stem_conv1", "stem_conv2", "stem_conv3"):
-            setattr(folded, name, _plain(getattr(folded, name), folded.gamma))
         folded.gamma = 1.0
-    folded.initial_conv = _plain(folded.initial_conv, folded.gamma_in_weight)
-    if not isinstance(folded, NFResNet):
-        folded.final_conv = _plain(folded.final_conv, folded.gamma_in_weight)
     folded.linear.weight *= folded.gamma_after_activation
     folded.gamma_in_weight = folded.gamma_after_activation = 1.0
     return folded
 
 
-def _fold_block(block: NFBlock | NFRegNetBlock | NFNetBlock) -> None:
-    entering, branch = block.gamma / block.beta, block.branch_scale
-    block.conv0 = _plain(block.conv0, entering)
-    for name in ("conv1", "conv1b", "conv2"):
-        if hasattr(block, name):
-            setattr(block, name, _plain(getattr(block, name), block.gamma))
-    if block.conv_shortcut is not None:
-        sees_activated = getattr(block, "shortcut_sees_activated", True)
-        block.conv_shortcut = _plain(block.conv_shortcut, entering if sees_activated else 1.0)
-    if _ends_in_squeeze_excite(block):
-        # The gates are no linear function of what they see: only behind them may the branch be scaled.
+def _set_scales_to_one(block: AnyNFBlock) -> None:
+    if ends_in_squeeze_excite(block):
         assert block.squeeze_excite is not None
-        block.squeeze_excite.gain *= float(branch)
-    else:
-        block.conv2 = _plain(block.conv2, 1.0, branch)
+        block.squeeze_excite.gain *= float(block.branch_scale)
     block.gamma = block.beta = block.alpha = 1.0
     block.skip_gain = None
 
 
-def _ends_in_squeeze_excite(block: NFBlock | NFRegNetBlock | NFNetBlock) -> bool:
-    if isinstance(block, NFBlock):
-        return block.squeeze_excite is not None and not block.squeezes_in_the_middle
-    return isinstance(block, NFNetBlock)
-
-
-def _plain(convolution: Conv2d, input_scale: float, output_scale: Tensor | float = 1.0) -> Conv2d:
-    """The plain convolution that does what `convolution` does between the two scales."""
+def _plain(scaled: ScaledConvolution) -> Conv2d:
+    """The plain convolution that does what the scaled one does between its two scales."""
+    convolution = scaled.convolution
     assert convolution.bias is not None
     plain = Conv2d(
         convolution.in_channels,
@@ -74,6 +60,7 @@ def _plain(convolution: Conv2d, input_scale: float, output_scale: Tensor | float
         bias=True,
         groups=convolution.groups,
     )
-    plain.weight = nn.Parameter(convolution.effective_weight(input_scale * output_scale), requires_grad=False)
-    plain.bias = nn.Parameter(convolution.bias * output_scale, requires_grad=False)
+    weight, bias = scaled.effective()
+    plain.weight = nn.Parameter(weight, requires_grad=False)
+    plain.bias = nn.Parameter(bias, requires_grad=False)
     return plain
