@@ -1,0 +1,19 @@
+"""Where kernels written in Triton run: on NVIDIA GPUs, with a C compiler, which Triton needs once to load them."""
+
+import os
+import shutil
+from functools import lru_cache
+from importlib.util import find_spec
+
+import torch
+
+
+def runs_on(device: torch.device) -> bool:
+    """Whether the kernels run on `device`. They do on "meta", where operators are counted and nothing is computed."""
+    return device.type == "meta" or (device.type == "cuda" and _is_usable())
+
+
+@lru_cache(maxsize=1)
+def _is_usable() -> bool:
+    compilers = (os.environ.get("CC"), "gcc", "clang", "cc")
+    return find_spec("triton") is not None and any(shutil.which(name) for name in compilers if name)
