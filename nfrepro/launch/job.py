@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from nfrepro.errors import InputError
 from nfrepro.launch import run_record
+from nfrepro.launch.device_errors import free_device_memory, is_of_device
 from nfrepro.launch.run_record import Failure, is_of_machine
 from nfrepro.runs import cancellation, progress, redo, store
 from nfrepro.runs.lock import Claim, Claimed, ClaimLost, claim
@@ -102,6 +103,10 @@ def _lead(
     except OSError as error:
         where, what = error.filename or folder, error.strerror or error
         return Ended("interrupted", f"{where}: {what}: mend this and start the sweep again")
+    except RuntimeError as error:
+        if not is_of_device(error):
+            raise
+        return Ended("interrupted", f"{Failure.of(error).text}: the GPU is at fault; the next sweep continues the run")
 
 
 def _assist(run: Run, place: Place, words: Conversation, should_stop: Callable[[], bool]) -> Ended:
@@ -198,7 +203,10 @@ def _execute_claimed(run: Run, held: Claim, place: Place, words: Conversation, a
 def _run_task(run: Run, place: Place, around: Surroundings) -> Outcome:
     _set_threads(place.threads)
     task = TASKS[run.task]
-    return task.run(task.options.model_validate(run.config), around)
+    try:
+        return task.run(task.options.model_validate(run.config), around)
+    finally:
+        free_device_memory()
 
 
 def _failure_of_another(words: Conversation) -> Failure | None:

@@ -51,12 +51,32 @@ def count_cores() -> int:
 
 
 def count_gpus() -> int:
-    """GPUs that torch can use; torch is asked only where a driver is installed."""
+    """GPUs that torch can use; torch is asked only where a driver is installed.
+
+    Raises `InputError` where there are GPUs, and torch cannot use them: with a driver that is too old, say.
+    """
     if shutil.which("nvidia-smi") is None and not Path("/proc/driver/nvidia").exists():
         return 0
     import torch
 
-    return torch.cuda.device_count()
+    count = torch.cuda.device_count()
+    if count and not torch.cuda.is_available():
+        raise InputError(
+            f"{count} GPUs, but torch {torch.__version__} cannot use them: {_reason()} "
+            "(to compute on the processor, hide them: CUDA_VISIBLE_DEVICES=)"
+        )
+    return count
+
+
+def _reason() -> str:
+    """What torch says when it is made to use a GPU that it cannot use."""
+    import torch
+
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        return (str(error).splitlines() or ["no reason given"])[0]
+    return "no reason given"
 
 
 def device_name(device: str) -> str:

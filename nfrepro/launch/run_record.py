@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nfrepro.launch.device_errors import is_of_device
 from nfrepro.runs import store
 from nfrepro.runs.integrity import seal
 from nfrepro.runs.provenance import provenance
@@ -36,7 +37,7 @@ class Failure:
 
 def is_of_machine(error: Exception) -> bool:
     """Whether the run itself is not to blame."""
-    return isinstance(error, OSError) and error.errno in MACHINE_ERRORS
+    return (isinstance(error, OSError) and error.errno in MACHINE_ERRORS) or is_of_device(error)
 
 
 def begin(run: Run, folder: Path, processes: int, earlier: dict[str, Any] | None) -> dict[str, Any]:

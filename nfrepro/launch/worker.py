@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 from nfrepro.allocation import keep_freed_memory
 from nfrepro.errors import InputError
+from nfrepro.launch.device_errors import device_works
 from nfrepro.launch.job import Place, execute
 from nfrepro.specs import Run
 from nfrepro.training.distributed import ProcessLost, joined
@@ -39,6 +40,8 @@ def main() -> None:
         with joined(place.device) as processes:
             while (run := runs.get()) is not None and not stop.is_set():
                 _execute(run, replace(place, processes=processes), stop, events)
+                if not device_works():
+                    sys.exit(f"{place.device} works no more in this process: another worker takes over")
     except (InputError, ProcessLost) as error:
         sys.exit(f"process {os.environ.get('RANK')} of a worker: {error}")
 
