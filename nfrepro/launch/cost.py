@@ -10,12 +10,15 @@ TRAINING_OVER_FORWARD = 3
 OPERATIONS = 2
 BYTES = 4  # of a float32
 # Share of float32's activations that bfloat16 autocast keeps: a little more than half (pooling keeps indices).
-ACTIVATION_SHARE = {"float32": 1.0, "bfloat16": 0.53}
-# Operations a second that a device is taken to do where nothing is measured, in TFLOP/s; of a CPU, one thread.
+ACTIVATION_SHARE = {"float32": 1.0, "tf32": 1.0, "bfloat16": 0.53}
+# Operations a second that a device is taken to do where nothing is measured, in TFLOP/s; of a CPU, one thread. An H100
+# did 20, 74 and 137 with a ResNet-50, and 53 in bfloat16 with a small network on CIFAR-10 (docs/gpu.md).
 ASSUMED_TFLOPS = {
     ("cpu", "float32"): 0.03,
+    ("cpu", "tf32"): 0.03,
     ("cpu", "bfloat16"): 0.03,
     ("cuda", "float32"): 20.0,
+    ("cuda", "tf32"): 40.0,
     ("cuda", "bfloat16"): 50.0,
 }
 

@@ -18,13 +18,13 @@ from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import loader_workers
 from nfrepro.tasks.memory import PeakMemory, available_bytes, total_bytes
 from nfrepro.tasks.options import TrainTask
-from nfrepro.tasks.train import initial_model, training_device
+from nfrepro.tasks.train import initial_model
 from nfrepro.tasks.work import count_work
 from nfrepro.training.averaging import WeightAverage
 from nfrepro.training.distributed import Processes
 from nfrepro.training.loop import TrainingSetup
 from nfrepro.training.options import TrainOptions
-from nfrepro.training.precision import check_precision
+from nfrepro.training.precision import check_precision, prepare_device
 from nfrepro.training.recipe import make_optimizer
 from nfrepro.training.state import TrainingState
 from nfrepro.training.step import Trainer
@@ -57,7 +57,7 @@ def dry_run(task: TrainTask, device_name: str, steps: int, seconds: float, tell:
     """
     check_precision(task.train.precision, device_name)
     ends = time.monotonic() + PROMISED_SHARE * seconds
-    device = training_device(device_name)
+    device = prepare_device(device_name, task.train.precision)
     tell("doing", text="counting")
     work = count_work(task)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else None

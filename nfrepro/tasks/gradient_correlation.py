@@ -19,6 +19,8 @@ from nfrepro.signal.gradient_correlation import correlation_of
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
 from nfrepro.tasks.options import GaussianOptions, GradientCorrelationTask
 from nfrepro.tasks.probe import data_provenance
+from nfrepro.training.device import describe_device
+from nfrepro.training.precision import prepare_device
 
 TABLE = "autocorrelation.csv"
 OUTPUTS = 1  # of the classifier: the number whose gradient is taken
@@ -30,11 +32,12 @@ def run(task: GradientCorrelationTask, around: Surroundings) -> Outcome:
 
     Diverged is a run with gradients that are not finite: then there are no numbers, and no table.
     """
+    device = prepare_device(around.device, "float32")
     plain, centred, sizes = [], [], []
     for draw in range(task.draws):
         if around.should_stop():
             raise Interrupted
-        gradients = _gradients(task, draw, around.device)
+        gradients = _gradients(task, draw, device)
         if not gradients.isfinite().all():
             around.complain(f"gradients of initialisation {draw} are not finite")
             return Outcome("diverged", dict.fromkeys(NUMBERS))
@@ -49,10 +52,10 @@ def run(task: GradientCorrelationTask, around: Surroundings) -> Outcome:
     atomic.write_text(around.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
     numbers = torch.stack([correlation[task.inputs // 4], autocorrelation[1], torch.stack(sizes).mean()])
     final = {name: number if isfinite(number) else None for name, number in zip(NUMBERS, numbers.tolist(), strict=True)}
-    return Outcome("completed", final, data_provenance(task.data, task.seed))
+    return Outcome("completed", final, data_provenance(task.data, task.seed) | describe_device(device))
 
 
-def _gradients(task: GradientCorrelationTask, draw: int, device: str) -> Tensor:
+def _gradients(task: GradientCorrelationTask, draw: int, device: torch.device) -> Tensor:
     """[inputs, C, pixels, pixels]: of one new network, along one new circle."""
     first, second, *batch = _inputs(task, stream_seed("circle", task.seed, draw)).to(device)
     torch.manual_seed(stream_seed("weights", task.seed, draw))

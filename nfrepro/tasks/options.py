@@ -18,6 +18,7 @@ from nfrepro.models.activation_names import ActivationName, KnownActivation
 from nfrepro.models.options import ModelOptions
 from nfrepro.options import Options, TaskOptions, added
 from nfrepro.training.options import TrainOptions
+from nfrepro.training.precision import Precision
 
 
 class ProbeSchedule(Options):
@@ -148,7 +149,7 @@ class ProbeTask(TaskOptions):
     # Images in the batch; BatchNorm normalises with their statistics.
     batch: int = Field(default=4, ge=1, le=4096)
     # bfloat16 rounds activations to 8 bits inside the network; the statistics are computed in float32 from them.
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
 
     def label(self) -> str:
         return f"{self.model.label}-{self.data.name}{self.pixels}-{super().label()}"

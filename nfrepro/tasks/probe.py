@@ -17,6 +17,8 @@ from nfrepro.seeding import stream_seed
 from nfrepro.signal import STATISTICS, input_correlation, long_form, predict, propagation
 from nfrepro.tasks.job import Outcome, Surroundings
 from nfrepro.tasks.options import GaussianOptions, ProbeInput, ProbeTask
+from nfrepro.training.device import describe_device
+from nfrepro.training.precision import autocast, prepare_device
 
 TABLE = "propagation.csv"
 CLASSES = 1000  # the classifier is built, but no statistic sees it
@@ -26,14 +28,17 @@ def run(task: ProbeTask, around: Surroundings) -> Outcome:
     """One forward pass. The seed chooses the weights and the batch."""
     x = _batch(task)
     torch.manual_seed(stream_seed("weights", task.seed))
-    model = build(task.model, CLASSES, x.shape[1]).to(around.device).to(memory_format=torch.channels_last)
-    x = x.to(around.device).to(memory_format=torch.channels_last)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=task.precision == "bfloat16"):
+    device = prepare_device(around.device, task.precision)
+    model = build(task.model, CLASSES, x.shape[1]).to(device).to(memory_format=torch.channels_last)
+    x = x.to(device).to(memory_format=torch.channels_last)
+    with autocast(device, task.precision):
         measured = propagation(model, x, extra={"input_correlation": input_correlation})
     predicted = prediction(task, x.shape[1])
     table = long_form(measured, predicted, network=task.model.label, seed=task.seed)
     atomic.write_text(around.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
-    return Outcome("completed", final_numbers(measured, predicted), data_provenance(task.data, task.seed))
+    return Outcome(
+        "completed", final_numbers(measured, predicted), data_provenance(task.data, task.seed) | describe_device(device)
+    )
 
 
 def _batch(task: ProbeTask) -> Tensor:

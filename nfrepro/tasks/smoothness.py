@@ -26,6 +26,7 @@ from nfrepro.tasks.job import Outcome, Progress, Surroundings
 from nfrepro.tasks.options import SmoothnessSchedule, SmoothnessTask, TrainedNetworkTask
 from nfrepro.tasks.train import last_step, prepare, train
 from nfrepro.tasks.training_probe import replace_step
+from nfrepro.training.precision import ieee_arithmetic
 
 TABLE = "smoothness.csv"
 SURFACE = "landscape.csv"
@@ -67,10 +68,11 @@ class SmoothnessProbe:
         multiples, shares = self.schedule.step_lengths, self.schedule.relative_lengths
         measured = partial(smoothness, model, self.loss, self.batch)
         try:
-            along = [
-                measured([length * self.peak_lr for length in multiples]),
-                measured(shares, relative=True),
-            ]
+            with ieee_arithmetic():
+                along = [
+                    measured([length * self.peak_lr for length in multiples]),
+                    measured(shares, relative=True),
+                ]
         except InputError as error:  # an overflow: training itself will say that it diverged
             self.complain(f"no smoothness measured after step {step}: {error}")
             return
@@ -93,7 +95,8 @@ def run(task: SmoothnessTask, around: Surroundings) -> Outcome:
         return replace(outcome, final={**outcome.final, **numbers, "landscape_rise": None})
     steps, grid = outcome.final["steps"], task.landscape
     around.report(Progress(steps, steps, "loss surface"))
-    surface = landscape(model, probe.loss, on_plane, side=grid.side, extent=grid.extent, seed=task.seed)
+    with ieee_arithmetic():
+        surface = landscape(model, probe.loss, on_plane, side=grid.side, extent=grid.extent, seed=task.seed)
     _write_surface(around.folder / SURFACE, surface)
     rise = surface.rise if np.isfinite(surface.rise) else None
     return replace(outcome, final={**outcome.final, **numbers, "landscape_rise": rise})

@@ -19,8 +19,8 @@ from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
 from nfrepro.tasks.options import TrainedNetworkTask
 from nfrepro.training import checkpoint, loop, observer
-from nfrepro.training.precision import check_precision
-
+from nfrepro.training.device import describe_device
+from nfrepro.training.precision import check_precision, prepare_device
 
 class Probe(Protocol):
     """Looks at the network in training, and changes nothing."""
@@ -36,7 +36,7 @@ class Probe(Protocol):
 def prepare(task: TrainedNetworkTask, around: Surroundings) -> tuple[Dataset, nn.Module]:
     """Data and initial network, on the device. Raises `InputError` where that would emulate the precision."""
     check_precision(task.train.precision, around.device)
-    device = training_device(around.device)
+    device = prepare_device(around.device, task.train.precision)
     dataset = load_once(task.data, task.seed).to(device)
     return dataset, initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
 
@@ -72,15 +72,6 @@ def train(
         _provenance(dataset, task, device),
         discard_unfinished=partial(checkpoint.remove, around.folder),
     )
-
-
-def training_device(name: str) -> torch.device:
-    """The device of that name, set up to repeat its results."""
-    device = torch.device(name)
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
-    return device
 
 
 def initial_model(task: TrainedNetworkTask, dataset: Dataset) -> nn.Module:
@@ -171,5 +162,5 @@ def _provenance(dataset: Dataset, task: TrainedNetworkTask, device: torch.device
         **dataset.provenance,
         "precision": task.train.precision,
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        **describe_device(device),
     }

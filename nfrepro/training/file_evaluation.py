@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from nfrepro.errors import InputError, did_you_mean
 from nfrepro.models.resolution import test_pixels
 from nfrepro.models.weights import Description, build_network, read_weights
 from nfrepro.training.evaluation import Evaluation, evaluate
+from nfrepro.training.precision import Precision, autocast, prepare_device
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,11 @@ def prepare(weights: Path, data: Path, name: str | None, options: Mapping[str, A
 
 def evaluate_subject(subject: Subject, advance: Callable[[int], None] = lambda count: None) -> Evaluation:
     """Evaluates all images, telling `advance` of each batch. Raises InputError where the outputs are not finite."""
-    protocol, device = subject.protocol, subject.protocol.device
+    protocol = subject.protocol
+    device = prepare_device(str(protocol.device), protocol.precision)
     model = subject.model.to(device).to(memory_format=torch.channels_last)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bfloat16")
     try:
-        result = evaluate(model, _batches(subject, advance), autocast)
+        result = evaluate(model, _batches(subject, advance), autocast(device, protocol.precision))
     except torch.OutOfMemoryError:
         raise InputError(f"--batch {protocol.batch_size}: too many images for the memory of {device}: fewer") from None
     if not result.loss < float("inf"):

@@ -4,11 +4,10 @@ Defaults are the paper's recipe for its ResNets (authors' experiment.py), but fo
 scale narrows.
 """
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
 from nfrepro.options import Options, renamed
+from nfrepro.training.precision import Precision
 
 
 class TrainOptions(Options):
@@ -40,8 +39,9 @@ class TrainOptions(Options):
     clip_factor: float | None = Field(default=None, gt=0)
     # Softmax cross entropy against (1 - s) * target + s / classes; the target is one-hot, or of mixed images a mixture.
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    # float32, or bfloat16 autocast with float32 weights. Part of the identity: never chosen by the machine.
-    precision: Literal["float32", "bfloat16"] = "float32"
+    # float32 (IEEE, also on GPUs that would rather multiply in TF32), tf32 (the same as float32 on a CPU), or bfloat16
+    # autocast with float32 weights. Part of the identity: never chosen by the machine.
+    precision: Precision = "float32"
     # Decay of the exponential moving average of the weights, warmed up as min(decay, (1 + step) / (10 + step)).
     # null: no average.
     ema_decay: float | None = Field(default=None, gt=0, lt=1)

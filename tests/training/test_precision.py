@@ -1,12 +1,17 @@
 """Training in bfloat16 on a processor that would emulate it: refused before it begins, and within a run."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from test_loop import execute, task
 from tiny_experiment import Call
 
 from nfrepro.errors import InputError
+from nfrepro.tasks.job import Surroundings
+from nfrepro.tasks.registry import TASKS
 from nfrepro.training import precision
 
 SMOKE = ("tiny", "--scale", "smoke")
@@ -50,3 +55,68 @@ def test_a_run_that_begins_nevertheless_fails_with_the_reason(tmp_path: Path, mo
 def test_float32_and_gpus_are_never_emulated() -> None:
     assert not precision.is_emulated("float32", "cpu")
     assert not precision.is_emulated("bfloat16", "cuda:0")
+
+
+def arithmetic() -> tuple[str, str, str]:
+    backends = torch.backends
+    return backends.cudnn.conv.fp32_precision, backends.cudnn.rnn.fp32_precision, backends.cuda.matmul.fp32_precision
+
+
+@pytest.fixture
+def torchs_own_arithmetic() -> Iterator[None]:
+    before = arithmetic()
+    yield
+    for backend, kind in zip((torch.backends.cudnn.conv, torch.backends.cudnn.rnn), before, strict=False):
+        backend.fp32_precision = kind
+    torch.backends.cuda.matmul.fp32_precision = before[2]
+
+
+@pytest.mark.usefixtures("torchs_own_arithmetic")
+def test_the_option_alone_decides_how_a_gpu_multiplies() -> None:
+    torch.backends.cudnn.conv.fp32_precision = "tf32"  # as torch begins
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
+    for kind, expected in [("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")]:
+        precision.prepare_device("cpu", kind)
+        assert arithmetic() == (expected, expected, expected)
+        assert torch.backends.cudnn.allow_tf32 == (expected == "tf32")  # raises where the switches disagree
+        assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+
+
+@pytest.mark.usefixtures("torchs_own_arithmetic")
+def test_a_measurement_within_a_run_is_in_float32() -> None:
+    precision.prepare_device("cpu", "tf32")
+    with precision.ieee_arithmetic():
+        assert arithmetic() == ("ieee", "ieee", "ieee")
+    assert arithmetic() == ("tf32", "tf32", "tf32")
+
+
+# Those that compute on the device of the run; the others compute on the CPU, in float64.
+TASKS_ON_A_DEVICE: dict[str, Any] = {
+    "train": {"task": "train"},
+    "probe": {"task": "probe", "set": {"model": {"name": "nf_resnet", "blocks": [1]}, "pixels": 32, "batch": 2}},
+    "gradient_correlation": {
+        "task": "gradient_correlation",
+        "set": {"model": {"name": "nf_resnet", "blocks": [1], "stem": "small"}, "pixels": 8, "batch": 2, "inputs": 4},
+    },
+}
+
+
+@pytest.mark.usefixtures("torchs_own_arithmetic")
+@pytest.mark.parametrize("name", TASKS_ON_A_DEVICE)
+def test_every_task_sets_it(tmp_path: Path, name: str) -> None:
+    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    if name == "train":
+        execute(task(train={"epochs": 1}), tmp_path / "run")
+    else:
+        kind = TASKS[name]
+        kind.run(
+            kind.options.model_validate({"seed": 0, **TASKS_ON_A_DEVICE[name]["set"]}), Surroundings(tmp_path, "cpu")
+        )
+    assert arithmetic() == ("ieee", "ieee", "ieee")
+
+
+def test_tf32_is_another_run_and_on_a_cpu_the_same_numbers(tmp_path: Path) -> None:
+    plain, tf32 = task(train={"epochs": 1}), task(train={"epochs": 1, "precision": "tf32"})
+    assert plain.model_dump() != tf32.model_dump()
+    finals = [execute(options, tmp_path / options.train.precision).final for options in (plain, tf32)]
+    assert finals[0]["weights_sha256"] == finals[1]["weights_sha256"]
