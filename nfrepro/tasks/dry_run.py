@@ -25,7 +25,7 @@ from nfrepro.training.distributed import Processes
 from nfrepro.training.loop import TrainingSetup
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.precision import check_precision, prepare_device
-from nfrepro.training.recipe import make_optimizer
+from nfrepro.training.recipe import make_optimizer, set_learning_rate
 from nfrepro.training.state import TrainingState
 from nfrepro.training.step import Trainer
 
@@ -163,8 +163,7 @@ def _steps(trainer: Trainer, setup: TrainingSetup, batches: Iterable[tuple[Tenso
     """A step on each batch. Returns the sum of their losses, and so waits for the device."""
     losses, state = [], trainer.state
     for x, targets in batches:
-        for group in state.optimizer.param_groups:
-            group["lr"] = setup.learning_rate(state.step)
+        set_learning_rate(state.optimizer, setup.learning_rate(state.step))
         losses.append(trainer.step(x, targets, setup.autocast)[0])
     return float(torch.stack(losses).sum())
 

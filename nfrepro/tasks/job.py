@@ -33,7 +33,10 @@ class Surroundings:
 
 
 def loader_workers(threads: int) -> int:
-    """Processes that read data for a process of so many threads, where its data set does not lie in memory."""
+    """Processes that read data for a process of so many threads, where its data set does not lie in memory.
+
+    On 16 cores with an H100, 15 processes were no faster than 8 (docs/gpu.md).
+    """
     return min(8, threads)
 
 

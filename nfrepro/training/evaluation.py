@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nfrepro.models.effective_weights import EffectiveWeights
 from nfrepro.training.distributed import ALONE, Processes
 
 
@@ -28,20 +29,38 @@ def evaluate(
     processes: Processes = ALONE,
 ) -> Evaluation:
     """`model` in evaluation mode over all `batches` of (images [N, C, H, W], labels [N]) that the processes have; its
-    mode is restored. Raises `ProcessLost`."""
+    mode is restored. Waits for the device once. Raises `ProcessLost`."""
     was_training = model.training
     model.eval()
-    loss, top1, top5, images = 0.0, 0, 0, 0
-    for x, labels in batches:
-        with autocast:
-            logits = model(x)
-        logits = logits.float()
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        top1 += int(best[:, 0].sum())
-        top5 += int(best.sum())
-        images += len(labels)
+    images, sums = 0, None
+    dtype = torch.bfloat16 if autocast._enabled else torch.float32
+    with EffectiveWeights(model).for_inference(dtype):
+        for x, labels in batches:
+            with autocast:
+                logits = model(x)
+            found = _sums(logits.float(), labels)
+            sums = found if sums is None else sums + found
+            images += len(labels)
     model.train(was_training)
+    loss, top1, top5 = [0.0, 0.0, 0.0] if sums is None else sums.tolist()
     loss, *counts = processes.totals([loss, top1, top5, images])
     top1, top5, images = (int(count) for count in counts)
     return Evaluation(loss / images, 100.0 * top1 / images, 100.0 * top5 / images, images)
+
+
+def _sums(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum of the losses, and how many labels have the largest logit and one of the five largest: float64 [3]."""
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    rank = ranks(logits, labels)
+    return torch.stack([loss.double(), (rank < 1).sum().double(), (rank < 5).sum().double()])
+
+
+def ranks(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many classes come before the label, int64 [N].
+
+    Of equal logits, common in bfloat16, the class of lower number comes first: on every device the same, which `topk`
+    does not promise. A NaN comes before every number.
+    """
+    own = logits.gather(1, labels[:, None])
+    before = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
+    return (~(logits <= own) | ((logits == own) & before)).sum(1)

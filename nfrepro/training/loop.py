@@ -17,7 +17,8 @@ from nfrepro.training.averaging import WeightAverage
 from nfrepro.training.evaluation import Evaluation, evaluate
 from nfrepro.training.observer import Diverged, Observer, Surroundings, images_per_second
 from nfrepro.training.options import TrainOptions
-from nfrepro.training.recipe import learning_rate, make_optimizer
+from nfrepro.training.precision import autocast
+from nfrepro.training.recipe import learning_rate, make_optimizer, set_learning_rate
 from nfrepro.training.skipinit import mean_abs_skipinit_gain
 from nfrepro.training.state import Sums, TrainingState
 from nfrepro.training.step import Trainer
@@ -46,7 +47,7 @@ class TrainingSetup:
 
     @property
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.dataset.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16")
+        return autocast(self.dataset.device, self.options.precision)
 
     def learning_rate(self, step: int) -> float:
         return learning_rate(step, self.steps_per_epoch, self.options)
@@ -74,7 +75,7 @@ def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome
     where the data are not those the checkpoint was made with.
     """
     state = _start_or_continue(model, setup, around)
-    trainer = Trainer(state, setup.options, setup.seed, around.processes)
+    trainer = Trainer(state, setup.options, setup.seed, around.processes, around.cuda_graph)
     observer = Observer(state, setup.options, setup.steps_per_epoch, setup.dataset.fingerprint, around)
     observer.report()
     model.train()
@@ -125,8 +126,7 @@ def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: O
     rows, workers = trainer.processes.share(batch_size), observer.around.workers
     batches = train_batches(setup.dataset, setup.data, batch_size, setup.seed, epoch, first_step, rows, workers)
     for x, targets in observer.timed(batches):
-        for group in state.optimizer.param_groups:
-            group["lr"] = setup.learning_rate(state.step)
+        set_learning_rate(state.optimizer, setup.learning_rate(state.step))
         observer.around.before_step(state.step)
         found = trainer.step(x, targets, setup.autocast)
         if state.step == setup.steps // 4:

@@ -15,8 +15,10 @@ from nfrepro.training.distributed import ALONE, Processes
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.state import TrainingState
 
-# Looking at a loss makes the CPU wait for a GPU, so there it is done for this many steps at once.
-GPU_STEPS_BETWEEN_LOOKS = 20
+# Looking at a loss makes the CPU wait for a GPU, so there it is done for several steps at once: for as many as take
+# this time, since a run also stops and saves only when it looks.
+SECONDS_BETWEEN_LOOKS = 1.0
+GPU_STEPS_BETWEEN_LOOKS = 20  # at most
 SECONDS_BETWEEN_REPORTS = 0.5
 
 
@@ -64,6 +66,7 @@ class Surroundings:
     probe: Callable[[nn.Module, int], None] = lambda model, step: None
     probe_steps: frozenset[int] = frozenset()
     processes: Processes = ALONE  # of which the first alone writes
+    cuda_graph: bool = False  # on a GPU: record a step once, and launch it as a whole; the bits are the same
 
 
 class Observer:
@@ -76,6 +79,7 @@ class Observer:
         self.steps_per_epoch, self.fingerprint = steps_per_epoch, fingerprint
         self.unseen: list[Tensor] = []  # of each step since the last look, what `train_step` found
         self.newest_loss: float | None = None
+        self.steps_to_look = 1  # the next look is so many steps after the last; the same in all processes
         self.asked_to_stop = False  # as of the last look; all processes have the same answer
         self.clock = self.reported = self.saved = time.perf_counter()
         self.waited = 0.0  # for batches, since the clock was started
@@ -104,8 +108,7 @@ class Observer:
         last_of_epoch = self.state.step % self.steps_per_epoch == 0
         self.unseen.append(found)
         probed = self.state.step in self.around.probe_steps
-        at_once = 1 if self.around.device.type == "cpu" else GPU_STEPS_BETWEEN_LOOKS
-        if len(self.unseen) < at_once and not last_of_epoch and not probed:
+        if len(self.unseen) < self.steps_to_look and not last_of_epoch and not probed:
             return
         self._look()
         if probed:
@@ -171,10 +174,13 @@ class Observer:
         try:
             asked = self.around.should_stop()
         except Exception:
-            processes.totals([*mine, True])  # the others would wait for this one
+            processes.totals([*mine, True, 0.0])  # the others would wait for this one
             raise
-        *found, stops = processes.totals([*mine, asked])
+        seconds_of_step = (time.perf_counter() - self.clock) / len(self.unseen)
+        *found, stops, seconds = processes.totals([*mine, asked, seconds_of_step])
         self.asked_to_stop = stops > 0
+        if self.around.device.type == "cuda":
+            self.steps_to_look = steps_between_looks(seconds / processes.count)
         return [found[step : step + 2] for step in range(0, len(found), 2)]
 
     def _between_steps(self) -> None:
@@ -186,6 +192,11 @@ class Observer:
             raise Stopped
         if now - self.saved >= self.around.checkpoint_seconds:
             self.save()
+
+
+def steps_between_looks(seconds_of_step: float) -> int:
+    """How many steps a GPU makes before the CPU waits for it and looks."""
+    return max(1, min(GPU_STEPS_BETWEEN_LOOKS, int(SECONDS_BETWEEN_LOOKS / max(seconds_of_step, 1e-9))))
 
 
 def images_per_second(state: TrainingState, options: TrainOptions) -> float:

@@ -62,7 +62,10 @@ class TrainingState:
         self.model.load_state_dict(saved["model"])
         if self.ema is not None:
             self.ema.model.load_state_dict(saved["ema"])
+        fused = self.optimizer.param_groups[0]["fused"]  # a matter of this device, not of the one that saved
         self.optimizer.load_state_dict(saved["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["fused"] = fused
         self.sums = Sums(**saved["sums"])
         self.step = saved["step"]
         self.train_seconds, self.data_seconds = saved["train_seconds"], saved["data_seconds"]

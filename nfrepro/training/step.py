@@ -1,15 +1,18 @@
 """One optimiser step: on a whole batch at once, or accumulated over its micro-batches, or over several processes."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nfrepro.errors import InputError
+from nfrepro.models.effective_weights import EffectiveWeights
 from nfrepro.seeding import stream_seed
 from nfrepro.training.batch_norm import RunningStatistics, has_batch_norm
 from nfrepro.training.clipping import clip_gradients, clipped_parameters
+from nfrepro.training.cuda_graph import GraphedStep, may_be_recorded
 from nfrepro.training.distributed import Processes
 from nfrepro.training.gradients import GradientSum
 from nfrepro.training.options import TrainOptions
@@ -54,13 +57,24 @@ class Trainer:
     Raises `InputError` where the run does not divide among them.
     """
 
-    def __init__(self, state: TrainingState, options: TrainOptions, seed: int, processes: Processes) -> None:
+    def __init__(
+        self,
+        state: TrainingState,
+        options: TrainOptions,
+        seed: int,
+        processes: Processes,
+        cuda_graph: bool = False,
+    ) -> None:
         check_division(state.model, options, processes.count)
         self.state, self.options, self.seed, self.processes = state, options, seed, processes
         self.parts = cut(options, processes.share(options.batch_size))
+        self.weights = EffectiveWeights(state.model)
         self.gradients = GradientSum(state.model.parameters(), processes)
         # Otherwise draws go on from step to step, and their generator is part of the checkpoint.
         self.seeds_parts = options.grad_accum_steps > 1 or processes.count > 1
+        self.graphed: GraphedStep | None = None
+        if cuda_graph and may_be_recorded(state.model, len(self.parts), processes.count):
+            self.graphed = GraphedStep(state.optimizer)
 
     def step(self, x: Tensor, targets: Tensor, autocast: torch.autocast) -> Tensor:
         """One step at the optimiser's learning rate, on images [N, C, H, W] and labels [N] or targets [N, classes].
@@ -69,25 +83,35 @@ class Trainer:
         waiting for the device. Raises `ProcessLost`.
         """
         state, options = self.state, self.options
+        update = partial(self._update, autocast=autocast)
+        found = update(x, targets) if self.graphed is None else self.graphed.step(update, x, targets)
+        if state.ema is not None and options.ema_decay is not None:
+            state.ema.update(state.model, ema_decay(state.step, options.ema_decay))
+        state.step += 1
+        return found
+
+    def _update(self, x: Tensor, targets: Tensor, autocast: torch.autocast) -> Tensor:
+        """The step itself: forward and backward pass of each part, clipping, and the optimiser's update."""
+        state, options = self.state, self.options
         statistics = RunningStatistics(state.model, options.grad_accum_steps, self.processes)
         state.optimizer.zero_grad(set_to_none=True)
         found = torch.zeros(2, dtype=torch.float64, device=x.device)
-        for part in self.parts:
-            if self.seeds_parts:
-                _seed_dropout(x.device, self.seed, state.step, part)
-            with statistics.of_a_part(), autocast:
-                logits = state.model(x[part.rows])
-            if part is self.parts[-1]:
-                self.gradients.before_last_backward()
-            found += _backward(logits, targets[part.rows], options)
+        dtype = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
+        with self.weights.for_training(dtype, len(self.parts)) as effective:
+            for part in self.parts:
+                if self.seeds_parts:
+                    _seed_dropout(x.device, self.seed, state.step, part)
+                with statistics.of_a_part(), autocast:
+                    logits = state.model(x[part.rows])
+                if part is self.parts[-1]:
+                    self.gradients.before_last_backward()
+                found += _backward(logits, targets[part.rows], options)
+            effective.finish()
         self.gradients.finish()
         statistics.average()
         if options.clip_factor is not None:
             clip_gradients(clipped_parameters(state.model), options.clip_factor)
         state.optimizer.step()
-        if state.ema is not None and options.ema_decay is not None:
-            state.ema.update(state.model, ema_decay(state.step, options.ema_decay))
-        state.step += 1
         return found
 
 
