@@ -21,7 +21,7 @@ ON_CLUSTER = $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)' $(if $(DRY_
 OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-numeric test-slurm soak lint sweep plan dry-run status watch logs cancel figures claims settle report bench slurm-up slurm-down clean
+.PHONY: help setup test test-all test-numeric test-slurm soak lint sweep plan dry-run status watch logs cancel figures claims settle report bench gpu-check slurm-up slurm-down clean
 
 # The cluster of `make slurm-up`, if it is there and this machine has no other.
 NFREPRO_SLURM ?= /tmp/nfrepro-slurm-$(shell id -un)
@@ -96,6 +96,9 @@ report: figures  ## every figure, results/claims.json, results/REPORT.md and res
 
 bench: $(INSTALLED)  ## measure speed on this machine
 	@$(NFREPRO) bench
+
+gpu-check: $(INSTALLED)  ## try the project on this machine's NVIDIA GPU, in under nine minutes; writes docs/gpu.md
+	@$(VENV)/bin/python -m nfrepro.gpu_check --out $${TMPDIR:-/tmp}/gpu_check.jsonl --page docs
 
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n $(shell expr $$(nproc) + 1) --maxprocesses 8 --dist worksteal
 

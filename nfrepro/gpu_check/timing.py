@@ -1,0 +1,143 @@
+"""A training step of the project on a batch that is there; its time, its kernels, its waits."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nfrepro.models import convolutions, effective_weights
+from nfrepro.tasks import dry_run
+from nfrepro.tasks.options import TrainTask
+from nfrepro.tasks.train import initial_model
+from nfrepro.training.averaging import WeightAverage
+from nfrepro.training.distributed import Processes
+from nfrepro.training.loop import TrainingSetup
+from nfrepro.training.precision import prepare_device
+from nfrepro.training.recipe import make_optimizer, set_learning_rate
+from nfrepro.training.state import TrainingState
+from nfrepro.training.step import Trainer
+
+SMALL = {"blocks": [3, 3, 3], "width": 0.5, "stem": "small"}  # scale `gpu` of the experiments on CIFAR-10
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One network in training, and a batch for it."""
+
+    trainer: Trainer
+    setup: TrainingSetup
+    x: Tensor
+    targets: Tensor
+
+    @property
+    def model(self) -> nn.Module:
+        return self.trainer.state.model
+
+    def step(self) -> None:
+        set_learning_rate(self.trainer.state.optimizer, 0.01)
+        self.trainer.step(self.x, self.targets, self.setup.autocast)
+
+
+def task(
+    model: dict[str, Any], batch: int, pixels: int = 32, classes: int = 10, images: int = 2048, **train: Any
+) -> TrainTask:
+    """A training on made-up images."""
+    return TrainTask.model_validate(
+        {
+            "seed": 0,
+            "data": {
+                "name": "synthetic",
+                "classes": classes,
+                "channels": 3,
+                "pixels": pixels,
+                "train_images": images,
+                "test_images": 512,
+                "crop_padding": 2,
+            },
+            "model": model,
+            "train": {"epochs": 2, "batch_size": batch, "lr_per_256": 0.1, "warmup_epochs": 0.5, **train},
+        }
+    )
+
+
+def prepared(options: TrainTask, device_name: str, cuda_graph: bool = False) -> Prepared:
+    """The first state of that training, with random images."""
+    device = prepare_device(device_name, options.train.precision)
+    rows = options.train.batch_size
+    setup = TrainingSetup(dry_run._stand_in(options, rows).to(device), options.data, options.train, options.seed)
+    model = initial_model(options, setup.dataset).to(device).to(memory_format=torch.channels_last)
+    ema = None if options.train.ema_decay is None else WeightAverage(model)
+    state = TrainingState(model.train(), ema, make_optimizer(model, options.train))
+    x, targets = next(dry_run._batches(setup))
+    return Prepared(Trainer(state, options.train, options.seed, Processes(), cuda_graph), setup, x, targets)
+
+
+WAYS = ("all filters at once", "as BatchNorm", "operator by operator")
+
+
+@contextmanager
+def standardizing(way: str) -> Iterator[None]:
+    """Weights are standardized in one of `WAYS`; the first is the one of training."""
+    kept = effective_weights._is_for_kernel, convolutions._StandardizeAsBatchNorm
+    try:
+        if way != WAYS[0]:
+            setattr(effective_weights, "_is_for_kernel", lambda scaled: False)  # noqa: B010
+        if way == WAYS[2]:
+            setattr(convolutions, "_StandardizeAsBatchNorm", convolutions._Standardize)  # noqa: B010
+        yield
+    finally:
+        for module, name, value in zip(
+            (effective_weights, convolutions), ("_is_for_kernel", "_StandardizeAsBatchNorm"), kept, strict=True
+        ):
+            setattr(module, name, value)
+
+
+def seconds(call: Callable[[], object], times: int, warm_up: int = 3) -> float:
+    """Mean over `times` calls."""
+    for _ in range(warm_up):
+        call()
+    torch.cuda.synchronize()
+    begun = time.perf_counter()
+    for _ in range(times):
+        call()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - begun) / times
+
+
+def cost_of_step(call: Callable[[], object], times: int) -> dict[str, Any]:
+    """Milliseconds of a call, of its launches on the CPU and of its kernels on the GPU; kernels; waits for the GPU."""
+    found: dict[str, Any] = {"ms": 1e3 * seconds(call, times)}
+    begun = time.perf_counter()
+    for _ in range(5):
+        call()
+    found["cpu_ms"] = 200.0 * (time.perf_counter() - begun)
+    torch.cuda.synchronize()
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        for _ in range(3):
+            call()
+        torch.cuda.synchronize()
+    kernels = [event for event in profile.events() if event.device_type.name == "CUDA"]
+    by_name: dict[str, list[float]] = {}
+    for event in kernels:
+        by_name.setdefault(event.name[:60], []).append(event.time_range.elapsed_us())
+    found["kernels"] = len(kernels) / 3
+    found["gpu_ms"] = sum(map(sum, by_name.values())) / 3e3
+    slowest = sorted(by_name.items(), key=lambda item: -sum(item[1]))[:10]
+    found["slowest"] = [(name, round(len(times) / 3, 1), round(sum(times) / 3)) for name, times in slowest]
+    found["waits"] = _waits(call)
+    return found
+
+
+def _waits(call: Callable[[], object]) -> int:
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in caught)
