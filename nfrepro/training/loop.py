@@ -23,7 +23,9 @@ from nfrepro.training.skipinit import mean_abs_skipinit_gain
 from nfrepro.training.state import Sums, TrainingState
 from nfrepro.training.step import Trainer
 
+# Images evaluated at once; of large ones no more than are trained on at once, so that what trains can be evaluated.
 EVALUATION_BATCH = 500
+SMALL_PIXELS = 64
 # Training images on which the trained network is evaluated: enough for half a point, and cheap.
 TRAINING_SAMPLE = 5000
 
@@ -44,6 +46,12 @@ class TrainingSetup:
     @property
     def steps(self) -> int:
         return self.options.epochs * self.steps_per_epoch
+
+    @property
+    def evaluation_batch(self) -> int:
+        at_once = self.options.batch_size // self.options.grad_accum_steps
+        small = self.dataset.test.pixels <= SMALL_PIXELS
+        return EVALUATION_BATCH if small else min(EVALUATION_BATCH, at_once)
 
     @property
     def autocast(self) -> torch.autocast:
@@ -150,7 +158,7 @@ def _evaluate(state: TrainingState, setup: TrainingSetup, around: Surroundings) 
 
 def _evaluated(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Evaluation:
     rows = around.processes.share(len(setup.dataset.test))
-    batches = test_batches(setup.dataset, EVALUATION_BATCH, around.workers, rows)
+    batches = test_batches(setup.dataset, setup.evaluation_batch, around.workers, rows)
     return evaluate(model, batches, setup.autocast, around.processes)
 
 

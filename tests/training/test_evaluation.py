@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nfrepro.training.evaluation import evaluate, ranks
+from nfrepro.training.observer import steps_between_looks
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0, math.inf, -math.inf]), min_size=1, max_size=8), st.data())
@@ -35,3 +36,11 @@ def test_evaluation_adds_up_over_batches_of_different_size() -> None:
     assert math.isclose(found.top1, 100 * best[:, 0].float().mean().item(), rel_tol=1e-6)
     assert math.isclose(found.top5, 100 * best.any(1).float().mean().item(), rel_tol=1e-6)
     assert model.training
+
+
+@given(st.floats(1e-4, 100.0))
+def test_a_gpu_is_looked_at_about_every_second(seconds_of_step: float) -> None:
+    steps = steps_between_looks(seconds_of_step)
+    assert 1 <= steps <= 20
+    assert steps == 1 or steps * seconds_of_step <= 1.0
+    assert steps == 20 or (steps + 1) * seconds_of_step > 1.0

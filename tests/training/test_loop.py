@@ -196,3 +196,10 @@ def test_seeds_and_arms(tmp_path: Path) -> None:
     weights = [model.state_dict()["stages.1.0.conv1.weight"] for model in (small, large, other_seed)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(("pixels", "expected"), [(32, 500), (64, 500), (96, 8)])
+def test_large_images_are_evaluated_as_few_at_once_as_they_are_trained_on(pixels: int, expected: int) -> None:
+    options = task(data={"pixels": pixels}, train={"grad_accum_steps": 2})
+    setup = loop.TrainingSetup(load(options.data), options.data, options.train, options.seed)
+    assert setup.evaluation_batch == expected
