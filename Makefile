@@ -16,6 +16,8 @@ PYTHON   ?= python3
 
 VENV     := .venv
 INSTALLED := $(VENV)/.installed
+TEST_TOOLS := $(VENV)/.test-tools
+PIP_INSTALL = $(VENV)/bin/python -m pip install $(if $(MAKE_TERMOUT),,--quiet) --disable-pip-version-check --constraint results/versions.txt
 NFREPRO  := $(VENV)/bin/nfrepro
 ON_CLUSTER = $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)' $(if $(DRY_RUN),--dry-run))
 OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
@@ -43,7 +45,12 @@ $(INSTALLED): pyproject.toml
 	  { echo "nfrepro needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Use: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
 	@echo 'installing into $(VENV) (once; torch is large, it takes a minute or more)'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install $(if $(MAKE_TERMOUT),,--quiet) --disable-pip-version-check --constraint results/versions.txt --editable '.[test]'
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(TEST_TOOLS): $(INSTALLED)
+	@echo 'installing the tools of tests and benchmarks (once)'
+	@$(PIP_INSTALL) --editable '.[test]'
 	@touch $@
 
 # The script that draws an experiment; the default one where it has none of its own.
@@ -94,30 +101,30 @@ report: figures  ## every figure, results/claims.json, results/REPORT.md and res
 	@$(NFREPRO) report
 	@$(VENV)/bin/python docs/verdicts.py
 
-bench: $(INSTALLED)  ## measure speed on this machine
+bench: $(TEST_TOOLS)  ## measure speed on this machine
 	@$(NFREPRO) bench
 
-gpu-check: $(INSTALLED)  ## try the project on this machine's NVIDIA GPU, in under nine minutes; writes docs/gpu.md
+gpu-check: $(TEST_TOOLS)  ## try the project on this machine's NVIDIA GPU, in under nine minutes; writes docs/gpu.md
 	@$(VENV)/bin/python -m nfrepro.gpu_check --out $${TMPDIR:-/tmp}/gpu_check.jsonl --page docs
 
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n $(shell expr $$(nproc) + 1) --maxprocesses 8 --dist worksteal
 
-test: $(INSTALLED)  ## the tests that take seconds each: a few minutes in all
+test: $(TEST_TOOLS)  ## the tests that take seconds each: a few minutes in all
 	@$(PYTEST) -m 'not slurm and not slow'
 
 test-all: test  ## those, and then the slow rest: sweeps that are killed, compilers, large networks (test-slurm is apart)
 	@$(PYTEST) -m 'slow and not slurm'
 
-test-numeric: $(INSTALLED)  ## the numeric tests once more, with the kernels of a processor without vector instructions
+test-numeric: $(TEST_TOOLS)  ## the numeric tests once more, with the kernels of a processor without vector instructions
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -m 'not slurm and not slow' tests/signal tests/models tests/training tests/tasks tests/stats
 
-test-slurm: $(INSTALLED)  ## the tests on a real SLURM, which they bring up and end (Debian, as root; minutes)
+test-slurm: $(TEST_TOOLS)  ## the tests on a real SLURM, which they bring up and end (Debian, as root; minutes)
 	@$(VENV)/bin/python -m pytest -m slurm tests/slurm $(if $(ONLY),-k '$(ONLY)')
 
-soak: $(INSTALLED)  ## 200 runs on a real SLURM through kills, requeues, lost nodes …; writes docs/soak.md (up to 15 minutes)
+soak: $(TEST_TOOLS)  ## 200 runs on a real SLURM through kills, requeues, lost nodes …; writes docs/soak.md (up to 15 minutes)
 	@PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(VENV)/bin/python tests/slurm/soak.py
 
-lint: $(INSTALLED)  ## ruff and mypy
+lint: $(TEST_TOOLS)  ## ruff and mypy
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -73,6 +74,21 @@ STOPPED = 130
 SECONDS_OF_LAST_WORDS = 1.0  # a job says how its run ended after that is stored
 EXPERIMENTS = Path("experiments")
 RESULTS = Path("results")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"nfrepro {version('nfrepro')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    print_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="The version, and nothing else.")
+    ] = False,
+) -> None:
+    """Checks the claims of the paper on normalizer-free ResNets (arXiv 2101.08692)."""
 
 
 @app.command("list")

@@ -1,5 +1,6 @@
 """The command line, called as users and programs call it."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -218,3 +219,8 @@ def test_overrides_replace_no_table(nfrepro: Call, results: Path) -> None:
     ]
     assert len((folder / "runs-model.alpha=_0.2_-seed=0~9f997b3c.csv").read_text().splitlines()) == 2
     assert (folder / "runs.csv").read_bytes() == before
+
+
+def test_the_version_is_that_of_the_package(nfrepro: Call) -> None:
+    called = nfrepro("--version")
+    assert (called.returncode, called.stdout) == (0, f"nfrepro {importlib.metadata.version('nfrepro')}\n")
