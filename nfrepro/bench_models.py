@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from nfrepro.models import create, fold
-from nfrepro.training.precision import is_emulated
+from nfrepro.models.effective_weights import EffectiveWeights
+from nfrepro.training.precision import is_emulated, prepare_device
 
 STEPS = 8
 # Device -> (images in a batch, pixels) measured.
-SIZES = {"cpu": ((16, 64), (16, 128)), "cuda": ((128, 224),)}
+SIZES = {"cpu": ((16, 64), (16, 128)), "cuda": ((256, 224),)}
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ def bench_compiled_models() -> Iterator[str]:
 
 
 def _bench(compiled: bool) -> Iterator[str]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = prepare_device("cuda" if torch.cuda.is_available() else "cpu", "bfloat16")
     for batch, pixels in SIZES[device.type]:
         threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
         mode = "compiled" if compiled else "eager"
         size = f"batch {batch}, {pixels} pixels, {_precision(device)}, channels-last"
-        yield f"{device.type}{threads}, {size}, {mode}, n = {STEPS}"
+        yield f"\n{device.type}{threads}, {size}, {mode}, n = {STEPS}\n"
+        yield "| pixels | | | images/s | peak MiB | first is … × as fast (min to max) |"
+        yield "| --- | --- | --- | --- | --- | --- |"
         x = torch.randn(batch, 3, pixels, pixels, device=device).to(memory_format=torch.channels_last)
         labels = torch.randint(1000, (batch,), device=device)
         for mode, subjects in (("training", _training(device)), ("inference", _inference(device))):
@@ -64,7 +67,8 @@ def _training(device: torch.device) -> list[Subject]:
     subjects = []
     for name, network in networks.items():
         network.to(device).to(memory_format=torch.channels_last).train()
-        optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True)
+        fused = True if device.type == "cuda" else None
+        optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True, fused=fused)
         subjects.append(Subject(name, network, optimizer))
     return subjects
 
@@ -99,24 +103,26 @@ def _compare(mode: str, subjects: list[Subject], x: Tensor, labels: Tensor, comp
     ours = seconds[subjects[0].name]
     for name, values in seconds.items():
         ratios = [theirs / our for theirs, our in zip(values, ours, strict=True)]
-        yield (
-            f"{mode:9} {name:32} {len(x) / statistics.median(values):8.1f} images/s"
-            f"  peak {peaks[name] / 2**20:6.0f} MiB  {subjects[0].name} is {statistics.median(ratios):.2f} x as fast"
-            f" (min {min(ratios):.2f}, max {max(ratios):.2f})"
-        )
+        rate, peak = f"{len(x) / statistics.median(values):.1f}", f"{peaks[name] / 2**20:.0f}"
+        faster = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        yield f"| {x.shape[-1]} | {mode} | {name} | {rate} | {peak} | {faster} |"
 
 
 def _step(subject: Subject, x: Tensor, labels: Tensor, compiled: bool) -> Callable[[], None]:
     network = torch.compile(subject.network) if compiled else subject.network
     optimizer = subject.optimizer
+    weights = EffectiveWeights(subject.network)
+    dtype = torch.bfloat16 if _precision(x.device) == "bfloat16" else torch.float32
 
     def train() -> None:
         assert optimizer is not None
-        with _autocast(x.device):
-            logits = network(x)
-        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with weights.for_training(dtype, 1) as effective:
+            with _autocast(x.device):
+                logits = network(x)
+            loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            effective.finish()
         optimizer.step()
         loss.item()
 

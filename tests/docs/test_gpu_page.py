@@ -32,6 +32,14 @@ def test_the_table_of_precisions_quotes_the_facts(precision: str) -> None:
     assert any(line.startswith(f"| `{precision}`") and line.endswith(f"| {rate:,} |") for line in lines)
 
 
+@pytest.mark.parametrize("document", ["README.md", "docs/models.md"])
+def test_the_rates_of_resnet_50_are_quoted_right(document: str) -> None:
+    text = (DOCS.parent / document).read_text()
+    for network in ("ours, nf_resnet50", "timm, nf_resnet50", "torchvision, resnet50"):
+        rate = next(fact["images_s"] for fact in FACTS if fact.get("network") == network)
+        assert f"{rate:,}" in text, network
+
+
 def test_graphs_and_resumed_runs_had_the_same_bits() -> None:
     bits = [fact for fact in FACTS if "same_bits" in fact and fact["check"] in ("cuda_graph", "resume")]
     assert len(bits) == 9
