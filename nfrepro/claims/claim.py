@@ -22,7 +22,8 @@ claims:
     stated_by: paper                 # who says it
     known_from: others               # where we have it from: see KnownFrom
     paper: null                      # the paper's number, as text
-    finding: Top-1 of NF minus that of BN, in points   # heads the report, with the number of the decisive test
+    finding: Top-1 of NF minus that of BN, in points   # heads the report, with the number of the decisive test; at the
+                                                       # test itself, where tests ask for different quantities
     was: {verdict: contradicted, scale: laptop, why: …}   # by the rule before this one, and why it was changed
     holds_if: all                    # every test has to hold (the default), or any of them
     looks: {overnight: [4, 6, 8, 12]}                  # instead of those of the file
@@ -128,6 +129,7 @@ class ClaimTestForm(Options):
     diverged: Diverged | None = None
     requires: Annotated[tuple[str, ...], Field(strict=False)] = ()
     sd: float | None = Field(default=None, gt=0)
+    finding: str | None = None  # what its number is, in words
     note: str | None = None
 
     @model_validator(mode="after")
@@ -166,6 +168,11 @@ class ClaimTestForm(Options):
         return self.diverged or ("chance" if fails else "left_out")
 
     @property
+    def asked(self) -> tuple[str, str | None]:
+        """The quantity, and the number of a run that it is about."""
+        return self.quantity.name, getattr(self.quantity, "column", None)
+
+    @property
     def margin(self) -> float | None:
         """The distance of the rule from 0 in a comparison; None where the rule has no margin."""
         if not isinstance(self.quantity, NumberDifference | Contrast | BestDifference):
@@ -181,7 +188,7 @@ class ClaimForm(Options):
     stated_by: str
     known_from: KnownFrom
     paper: str | None  # the paper's number or numbers
-    finding: str | None = None  # what the decisive test's number is, in words: heads the report, with the number
+    finding: str | None = None  # what the number of any of its tests is, in words: heads the report, with the number
     note: str | None = None
     holds_if: Literal["all", "any"] = "all"
     untested: str | None = None  # why it has no tests
@@ -261,6 +268,12 @@ class Claim:
     was: Was | None = None
     looks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # by scale: seeds an arm
     controls: Mapping[str, Control] = field(default_factory=dict)  # those that its tests require
+
+    def __post_init__(self) -> None:
+        if self.form.finding is not None and len({test.form.asked for test in self.tests}) > 1:
+            raise InputError(
+                f"{self.id}: finding: its tests ask for different quantities: say at each test what its number is"
+            )
 
     def tests_at(self, scale: str) -> tuple[ClaimTest, ...]:
         """Those that apply at a scale."""

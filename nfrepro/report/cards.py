@@ -121,7 +121,8 @@ def card(best: ClaimVerdict, others: Sequence[ClaimVerdict], scales: Sequence[st
 
 def finding(found: ClaimVerdict) -> str:
     """What the claim's number is, in a sentence; empty where it has none or nobody has said what it means."""
-    meaning, decision = found.claim.form.finding, found.decision
+    of_test = found.decisive.test.form.finding if found.decisive else None
+    meaning, decision = of_test or found.claim.form.finding, found.decision
     if meaning is None or decision.interval is None or found.verdict in ("not testable", "not run"):
         return ""
     interval = decision.interval

@@ -110,6 +110,19 @@ def test_what_was_found_heads_the_report(study: Study) -> None:
     assert line in page(study.read())
 
 
+def test_words_of_a_finding_belong_to_the_test_whose_number_follows(study: Study) -> None:
+    """Where tests ask for different quantities, a claim's one sentence would be said of the other's number."""
+    alone = "column: x}, rule: {high: 1}}\n  C02"
+    study.claims(CLAIMS.replace(alone, "column: x}, rule: {high: 1}, finding: How large x is}\n  C02"))
+    assert "How large x is: 0.51 [0.4852, 0.5348], n = 3, scale laptop." in page(study.read())
+    asks_y = "{experiment: study, where: {model.alpha: 0.2}, quantity: {name: number, column: y}, rule: {high: 9}}"
+    another = f"      - {asks_y}\n  C02"
+    of_claim = CLAIMS.replace('    paper: "0.5"\n', "    paper: null\n    finding: How large x is\n")
+    study.claims(of_claim.replace("  C02", another, 1))
+    with pytest.raises(InputError, match="C01: finding: its tests ask for different quantities"):
+        study.read()
+
+
 def test_a_claim_that_was_re_ruled_shows_the_verdict_before(study: Study) -> None:
     was = "    was: {verdict: contradicted, scale: laptop, why: The rule was about y.}\n"
     study.claims(CLAIMS.replace('    paper: "0.5"\n', "    paper: null\n" + was))
