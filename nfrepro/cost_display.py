@@ -73,6 +73,9 @@ def _totals(plan: CostPlan) -> Iterator[str]:
     else:
         wall = f"about {_number(plan.hours_left / machine.at_once)} h with {count(machine.at_once, 'run')} at once"
         yield f"left: {_number(plan.device_hours_left)} {UNITS[machine.type]}; {wall}"
+    together = min((shape.runs_on_a_gpu for shape in plan.shapes), default=1)
+    if together > 1:
+        yield f"short steps leave a GPU idle: {together} runs on each fit, and take less time together (--jobs, JOBS)"
     if plan.shapes:
         yield (
             f"disk: results about {_short(plan.result_bytes)}B; "

@@ -23,6 +23,11 @@ from nfrepro.tasks.work import Work, count_work
 
 # Checkpoints of a run on disk while the next one is written.
 CHECKPOINTS = 3
+# Runs whose steps are shorter leave a GPU idle between them; up to four at once were seen to gain (docs/gpu.md).
+SHORT_STEP_SECONDS = 0.03
+MOST_RUNS_ON_A_GPU = 4
+# What CUDA itself takes of a GPU's memory in every process, and the share that runs may fill.
+CONTEXT_BYTES, FILLED_SHARE = 600_000_000, 0.9
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class ShapeCost:
     hours_per_run: float  # from its start to its end; mean of its runs
     hours_left: float  # of all its runs left, one after the other
     checkpoint_bytes: int
+    runs_on_a_gpu: int = 1  # at once, that gain by it and fit; measured
 
 
 @dataclass(frozen=True)
@@ -222,7 +228,18 @@ def _shape_cost(
         hours_per_run=statistics.mean(hours[run.id] for run in shape.runs),
         hours_left=sum(hours[run.id] for run in left),
         checkpoint_bytes=cost.checkpoint_bytes(work, ema),
+        runs_on_a_gpu=runs_on_a_gpu(measured, train["batch_size"] / rate) if machine.type == "cuda" else 1,
     )
+
+
+def runs_on_a_gpu(measured: measurements.Measurement | None, step_seconds: float) -> int:
+    """How many runs of a shape should share a GPU, by what its dry run found; 1 where there was none."""
+    if measured is None or measured.peak_bytes is None or measured.total_bytes is None:
+        return 1
+    if step_seconds >= SHORT_STEP_SECONDS:
+        return 1
+    fitting = int(FILLED_SHARE * measured.total_bytes / (measured.peak_bytes + CONTEXT_BYTES))
+    return max(1, min(MOST_RUNS_ON_A_GPU, fitting))
 
 
 def _rate(

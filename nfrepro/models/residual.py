@@ -102,10 +102,11 @@ class NormalizerFreeBlock(nn.Module):
         return self.activation(x if self.input_beta == 1.0 else x / self.input_beta)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
+        """x + alpha f(x / beta): [N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
         out = self.activated(x)
-        residual = self.residual_branch(out, self.gamma / self.beta, self.branch_scale)
-        return self.stochastic_depth(residual) + self.shortcut(x, out)  # type: ignore[no-any-return]
+        # gamma / beta act in the weights of f's first convolution, alpha and the SkipInit scalar in those of its last.
+        alpha_f = self.residual_branch(out, self.gamma / self.beta, self.branch_scale)
+        return self.shortcut(x, out) + self.stochastic_depth(alpha_f)  # type: ignore[no-any-return]
 
     def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and the residual branch before stochastic depth, SkipInit scalar and alpha."""

@@ -20,6 +20,7 @@ from nfrepro.tasks.memory import PeakMemory, available_bytes, total_bytes
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.train import initial_model
 from nfrepro.tasks.work import count_work
+from nfrepro.training import cuda_graph
 from nfrepro.training.averaging import WeightAverage
 from nfrepro.training.distributed import Processes
 from nfrepro.training.loop import TrainingSetup
@@ -33,6 +34,8 @@ from nfrepro.training.step import Trainer
 FIRST_IMAGES = 4
 # Share of the time and of the free memory that the first trial may promise a whole batch.
 PROMISED_SHARE = 0.7
+# A GPU is timed for so long at least, as far as these steps go.
+GPU_SECONDS, MOST_STEPS = 1.0, 200
 # The loader is timed for so long at least.
 LOADER_SECONDS = 1.0
 
@@ -100,9 +103,11 @@ def _try(bench: Bench, rows: int) -> Trial:
     model = initial_model(task, setup.dataset).to(bench.device).to(memory_format=torch.channels_last)
     ema = None if setup.options.ema_decay is None else WeightAverage(model)
     state = TrainingState(model.train(), ema, make_optimizer(model, setup.options))
-    trainer = Trainer(state, setup.options, setup.seed, Processes())
+    trainer = Trainer(state, setup.options, setup.seed, Processes(), cuda_graph.wanted())
     batch = next(_batches(setup))
-    losses = [_steps(trainer, setup, [batch])]
+    losses = [_steps(trainer, setup, [batch] * (cuda_graph.STEPS_BEFORE + 2 if trainer.graphed else 1))]
+    if bench.device.type == "cuda":
+        steps = _steps_of_a_second(trainer, setup, batch, steps)
     model_seconds, loss = _timed(lambda: _steps(trainer, setup, [batch] * steps))
     losses.append(loss)
     joint_seconds, found = None, None
@@ -114,6 +119,12 @@ def _try(bench: Bench, rows: int) -> Trial:
         found = loader_rate(setup.dataset, task.data, setup.options.batch_size, LOADER_SECONDS, _workers())
     finite = all(map(math.isfinite, losses))
     return Trial(rows, steps, model_seconds, joint_seconds, found, finite, bench.memory.bytes())
+
+
+def _steps_of_a_second(trainer: Trainer, setup: TrainingSetup, batch: tuple[Tensor, Tensor], steps: int) -> int:
+    """At least `steps`, and so many that a GPU's clocks come to speed."""
+    seconds, _ = _timed(lambda: _steps(trainer, setup, [batch]))
+    return max(steps, min(MOST_STEPS, int(GPU_SECONDS / max(seconds, 1e-6))))
 
 
 def _setup(task: TrainTask, rows: int, dataset: Dataset) -> TrainingSetup:

@@ -14,8 +14,9 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         if device.type == "cuda":
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
-            self.before = torch.cuda.memory_allocated(device)
+            self.before = torch.cuda.memory_reserved(device)
         else:
             # Makes the peak what is held now; where that is not allowed, it stays the process's peak so far.
             with contextlib.suppress(OSError):
@@ -23,8 +24,8 @@ class PeakMemory:
             self.before = _own("VmRSS")
 
     def bytes(self) -> int:
-        """On a GPU what torch allocated, on a CPU what is resident."""
-        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else _own("VmHWM")
+        """On a GPU what torch reserved, which no other process can have; on a CPU what is resident."""
+        peak = torch.cuda.max_memory_reserved(self.device) if self.device.type == "cuda" else _own("VmHWM")
         return peak - self.before
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,12 +18,9 @@ from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
 from nfrepro.tasks.options import TrainedNetworkTask
-from nfrepro.training import checkpoint, loop, observer
+from nfrepro.training import checkpoint, cuda_graph, loop, observer
 from nfrepro.training.device import describe_device
 from nfrepro.training.precision import check_precision, prepare_device
-
-# Variable of the environment: on a GPU steps are made by a CUDA graph where that is possible, unless it is 0.
-CUDA_GRAPH = "NFREPRO_CUDA_GRAPH"
 
 
 class Probe(Protocol):
@@ -103,7 +99,7 @@ def _around_the_loop(
         write_metrics=partial(write_metrics, around.folder) if around.processes.rank == 0 else lambda rows: None,
         workers=around.workers,
         processes=around.processes,
-        cuda_graph=os.environ.get(CUDA_GRAPH, "1") != "0",
+        cuda_graph=cuda_graph.wanted(),
         **looking_on,
     )
 

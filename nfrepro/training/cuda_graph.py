@@ -4,6 +4,7 @@ A small network waits for the CPU to launch its kernels one by one: docs/gpu.md 
 that costs, and what a graph saves. The kernels are the same, and so are the bits.
 """
 
+import os
 import warnings
 from collections.abc import Callable
 
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 # choose and load their kernels.
 STEPS_BEFORE = 3
 
+
+# Variable of the environment: on a GPU steps are made by a CUDA graph where that is possible, unless it is 0.
+VARIABLE = "NFREPRO_CUDA_GRAPH"
 
 Update = Callable[[Tensor, Tensor], Tensor]
 
@@ -79,6 +83,11 @@ class GraphedStep:
             found = action()
         torch.cuda.current_stream().wait_stream(self.stream)
         return found
+
+
+def wanted() -> bool:
+    """Whether steps are to be recorded where they can be."""
+    return os.environ.get(VARIABLE, "1") != "0"
 
 
 def may_be_recorded(model: nn.Module, parts: int, processes: int) -> bool:
