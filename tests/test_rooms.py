@@ -1,6 +1,7 @@
-"""The plan of the house: no room imports one above it, and only the command line prints."""
+"""The architecture: no package imports one above it, only the command line prints, and CONTRIBUTING says the same."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,15 @@ def test_nothing_below_the_command_line_prints() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 pytest.fail(f"{path.relative_to(PACKAGE)}:{node.lineno} prints")
+
+
+def test_the_table_of_contributing_is_this_plan() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    said = {}
+    for room, may_import in re.findall(r"^\| `(\w+)/` \| .* \| ([^|]*) \|$", text, flags=re.MULTILINE):
+        named = set(re.findall(r"`(\w+)`", may_import))
+        said[room] = {"signal", "models", "data", "training"} if may_import == "all of the above" else named
+    assert said == MAY_IMPORT
+    shared = re.search(r"^(.*)are shared code", text, flags=re.MULTILINE)
+    assert shared is not None
+    assert set(re.findall(r"`(\w+)\.py`", shared.group(1))) == GROUND
