@@ -1,16 +1,68 @@
 """Very deep networks without regularisation: a map of the runs that collapse, by learning rate and seed (claim C26)."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import fill
+
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import NullLocator
 
 from nfrepro.claims.number_quantities import CHANCE_LEVELS
 from nfrepro.plots.comparison import Comparison, Factor, read_arms, setting
 from nfrepro.plots.script import Analysis, run_script, write_markdown
-from nfrepro.plots.stability import draw_stability, peak_rate, read_outcomes, stability_rows
-from nfrepro.plots.style import save_figure
+from nfrepro.plots.style import MARKERS, PALETTE, legend_with_note, new_figure, save_figure
+from nfrepro.stats.intervals import Interval, mean_interval
+from nfrepro.stats.proportions import exact_interval
 
 EXPERIMENT = "deep_stability"
+CLASSES = {"fashion_mnist": 10.0, "cifar10": 10.0}  # others say it in data.classes
+COLORS = colormaps["cividis"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run ended."""
+
+    rate: float  # the peak learning rate
+    seed: int
+    state: str
+    top1: float  # in percent; NaN unless completed
+    at_chance: bool
+    diverged_at: float  # step; NaN unless diverged
+
+    @property
+    def collapsed(self) -> bool:
+        """Diverged, or no better than guessing at the end."""
+        return self.state == "diverged" or self.at_chance
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("completed", "diverged")
+
+
+def read_outcomes(table: pd.DataFrame) -> list[Outcome]:
+    """One for each row of runs.csv."""
+    return [_outcome(row) for _, row in table.iterrows()]
+
+
+def peak_rate(row: pd.Series) -> float:
+    """The learning rate after warm-up: linear in the batch size."""
+    return float(row["train.lr_per_256"] * row["train.batch_size"] / 256)
+
+
+def collapses(outcomes: Sequence[Outcome]) -> Interval | None:
+    """The share of runs that collapsed, of those that ended; None if none did."""
+    ended = [outcome.collapsed for outcome in outcomes if outcome.ended]
+    return exact_interval(sum(ended), len(ended)) if ended else None
+
+
 # Peak learning rate -> how many of how many runs of NF-ResNet-288 collapsed; section 5, second hand.
 PAPER = {0.2: (0, 5), 0.4: (2, 5)}
 RATES = Comparison(
@@ -47,6 +99,124 @@ def draw(analysis: Analysis, rates: Comparison, paper: Mapping[float, tuple[int,
     print(table.read_text())
     figure = draw_stability(outcomes, paper, rates.title, f"{about}. {COLLAPSED}")
     return [table, *save_figure(figure, analysis.output)]
+
+
+def stability_rows(outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int, int]]) -> list[dict[str, str]]:
+    """A row for each learning rate; `paper` has how many of how many runs collapsed."""
+    rows = []
+    for rate, own in by_rate(outcomes).items():
+        share = collapses(own)
+        others = [outcome.top1 for outcome in own if outcome.ended and not outcome.collapsed]
+        ended = sum(outcome.ended for outcome in own)
+        known = next((f"{hits} of {n}" for at, (hits, n) in paper.items() if math.isclose(at, rate)), "")
+        rows.append(
+            {
+                "peak learning rate": f"{rate:g}",
+                "diverged": str(sum(outcome.state == "diverged" for outcome in own)),
+                "at chance": str(sum(outcome.at_chance for outcome in own)),
+                "collapsed (%)": "" if share is None else f"{share.mean:.0f} ({share.low:.0f} to {share.high:.0f})",
+                "n": str(ended),
+                "failed or missing": str(len(own) - ended),
+                "test top-1 of the others (%)": str(mean_interval(others)),
+            }
+            | ({"paper (ImageNet, 288 layers)": known} if paper else {})
+        )
+    return rows
+
+
+def by_rate(outcomes: Sequence[Outcome]) -> dict[float, list[Outcome]]:
+    """Ascending."""
+    rates = sorted({outcome.rate for outcome in outcomes})
+    return {rate: [outcome for outcome in outcomes if outcome.rate == rate] for rate in rates}
+
+
+def draw_stability(
+    outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int, int]], title: str, note: str
+) -> Figure:
+    """The map of all runs; beside it the share that collapsed, against the learning rate."""
+    rates = list(by_rate(outcomes))
+    seeds = sorted({outcome.seed for outcome in outcomes})
+    width = 4.6 + max(2.6, 0.85 * len(rates))
+    figure = new_figure(width, 2.4 + max(1.8, 0.45 * len(seeds)))
+    left, right = figure.subplots(1, 2, width_ratios=[max(2.6, 0.85 * len(rates)), 3.0])
+    _draw_map(left, outcomes, rates, seeds)
+    _draw_shares(right, outcomes, paper)
+    figure.suptitle(fill(title, int(12 * width)), fontsize=11)
+    handles = [
+        *right.get_legend_handles_labels()[0],
+        Patch(facecolor="white", edgecolor="0.5", hatch="///", label="diverged at that step"),
+    ]
+    legend_with_note(figure, handles, note, columns=3, characters=int(17 * width))
+    return figure
+
+
+def _outcome(row: pd.Series) -> Outcome:
+    state, top1 = str(row["state"]), float(row.get("top1", math.nan))
+    guessing = 100 / CLASSES.get(row["data.name"], row.get("data.classes", math.nan))
+    # Where the number of classes is not known, nothing is taken for guessing.
+    at_chance = state == "completed" and bool(top1 <= CHANCE_LEVELS * guessing)
+    diverged_at = float(row.get("diverged_at_step", math.nan))
+    return Outcome(peak_rate(row), int(row["seed"]), state, top1, at_chance, diverged_at)
+
+
+def _draw_map(axes: Axes, outcomes: Sequence[Outcome], rates: Sequence[float], seeds: Sequence[int]) -> None:
+    """A cell a run: its accuracy in words and colour, or what became of it."""
+    shade = Normalize(0, 100)
+    for outcome in outcomes:
+        place = (rates.index(outcome.rate) - 0.5, seeds.index(outcome.seed) - 0.5)
+        completed = outcome.state == "completed"
+        color = COLORS(shade(outcome.top1)) if completed else ("white" if outcome.state == "diverged" else "0.85")
+        hatch = "///" if outcome.state == "diverged" else None
+        axes.add_patch(Rectangle(place, 1, 1, facecolor=color, edgecolor="0.5", hatch=hatch, linewidth=0.5))
+        text = axes.text(place[0] + 0.5, place[1] + 0.5, _words(outcome), ha="center", va="center", fontsize=8)
+        text.set_color("white" if completed and outcome.top1 < 55 else "black")
+        if outcome.state == "diverged":
+            text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
+    axes.set_xlim(-0.5, len(rates) - 0.5)
+    axes.set_ylim(-0.5, len(seeds) - 0.5)
+    axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+    axes.set_yticks(range(len(seeds)), [str(seed) for seed in seeds])
+    axes.set_xlabel("peak learning rate")
+    axes.set_ylabel("seed")
+    axes.set_title("test top-1 (%) of every run")
+    axes.grid(False)
+
+
+def _words(outcome: Outcome) -> str:
+    if outcome.state == "completed":
+        return f"{outcome.top1:.1f}" + ("\nat chance" if outcome.at_chance else "")
+    if outcome.state == "diverged" and math.isfinite(outcome.diverged_at):
+        return f"step {outcome.diverged_at:.0f}"
+    return outcome.state
+
+
+def _draw_shares(axes: Axes, outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int, int]]) -> None:
+    ours = {rate: share for rate, own in by_rate(outcomes).items() if (share := collapses(own)) is not None}
+    theirs = {rate: exact_interval(hits, n) for rate, (hits, n) in paper.items()}
+    rates = sorted({*by_rate(outcomes), *theirs})
+    _draw_intervals(axes, ours, 0.97, color=PALETTE[0], marker=MARKERS[0], linestyle="-", label="collapsed")
+    hollow = {"marker": MARKERS[1], "markerfacecolor": "none", "linestyle": "none"}
+    if theirs:
+        _draw_intervals(
+            axes, theirs, 1.03, color="0.3", label="the paper, ImageNet, 288 layers (second hand)", **hollow
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(-4, 104)
+    axes.set_xlabel("peak learning rate (logarithmic)")
+    axes.set_ylabel("runs that collapsed (%)")
+    axes.set_title("share, 95 % exact interval")
+
+
+def _draw_intervals(
+    axes: Axes, shares: Mapping[float, Interval], beside: float, **style: str | tuple[float, ...]
+) -> None:
+    """`beside`: a factor on the rates, so that two kinds do not hide each other."""
+    means = [share.mean for share in shares.values()]
+    below = [share.mean - share.low for share in shares.values()]
+    above = [share.high - share.mean for share in shares.values()]
+    axes.errorbar([beside * rate for rate in shares], means, [below, above], capsize=3, **style)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

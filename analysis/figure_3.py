@@ -17,7 +17,7 @@ from nfrepro.plots.comparison import Comparison, Factor, named, read_arms, setti
 from nfrepro.plots.comparison_figure import draw_comparison
 from nfrepro.plots.comparison_table import table_note, table_rows
 from nfrepro.plots.factors import METHOD
-from nfrepro.plots.paper_values import Level, PaperValue, Reference, Trust
+from nfrepro.plots.paper_values import NF_REGNETS, Level, PaperValue, Reference, Trust
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.style import save_figure
 
@@ -25,15 +25,6 @@ EXPERIMENT = "figure_3"
 MIXED = "MixUp + CutMix"
 # Data set -> channels, pixels, classes of its images; others say pixels and classes in their options.
 IMAGES = {"fashion_mnist": (1, 28, 10), "cifar10": (3, 32, 10)}
-# Figure 3: multiply-adds (1e9; digitised, error 0.03) and top-1 (digitised, error 0.05).
-NF_REGNETS: dict[str, tuple[float, float]] = {
-    "b0": (0.44, 76.96),
-    "b1": (0.74, 78.7),
-    "b2": (1.09, 79.95),
-    "b3": (1.99, 81.24),
-    "b4": (4.44, 82.49),
-    "b5": (10.48, 82.98),
-}
 # With AutoAugment or RandAugment; printed in arXiv 2102.06171, but for B1 and B2, read off figure 3.
 EFFICIENTNETS: dict[str, tuple[float, float, Trust]] = {
     "b0": (0.39, 77.1, "verbatim"),

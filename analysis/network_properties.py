@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from nfrepro.plots.paper_values import NF_REGNETS
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 
 EXPERIMENT = "network_properties"
-# Read off the paper's figure 3, in units of 1e9; error 0.03.
-PAPER_MULTIPLY_ADDS = {"b0": 0.44, "b1": 0.74, "b2": 1.09, "b3": 1.99, "b4": 4.44, "b5": 10.48}
+PAPER_MULTIPLY_ADDS = {variant: cost for variant, (cost, _) in NF_REGNETS.items()}
 LARGEST = {
     "other images in the batch": "batch_dependence",
     "training - evaluation": "train_test_gap",

@@ -34,3 +34,14 @@ class Reference:
     source: str
     values: Mapping[tuple[Level, ...], PaperValue]
     panel: str = ""
+
+
+# NF-RegNets of figure 3: multiply-adds (1e9; digitised, error 0.03) and top-1 on ImageNet (digitised, error 0.05).
+NF_REGNETS: Mapping[str, tuple[float, float]] = {
+    "b0": (0.44, 76.96),
+    "b1": (0.74, 78.7),
+    "b2": (1.09, 79.95),
+    "b3": (1.99, 81.24),
+    "b4": (4.44, 82.49),
+    "b5": (10.48, 82.98),
+}

@@ -11,7 +11,6 @@ from PIL import Image
 from project_scripts import script
 
 from nfrepro.errors import InputError
-from nfrepro.plots.landscape_figure import draw_landscapes
 from nfrepro.plots.script import Analysis
 from nfrepro.plots.smoothness_figure import bands
 from nfrepro.runs.table import collect, read_table, table_path, write_table
@@ -158,7 +157,7 @@ def test_runs_that_did_not_complete_are_counted_and_named(
 def test_odd_surfaces_are_drawn(losses: dict[int, float]) -> None:
     rows = surface(1.0)
     rows.loc[list(losses), "loss"] = list(losses.values())
-    figure = draw_landscapes({"odd": rows, "odder": rows}, "title", "note")
+    figure = script("smoothness").draw_landscapes({"odd": rows, "odder": rows}, "title", "note")
     figure.canvas.draw()
     assert texts(figure).count("in the middle") == 2
 

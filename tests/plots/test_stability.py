@@ -4,11 +4,13 @@ import math
 
 import pandas as pd
 import pytest
+from project_scripts import script
 from scipy import stats
 from test_propagation_figure import cut_off, overlaps, without_warnings
 
-from nfrepro.plots.stability import collapses, draw_stability, read_outcomes, stability_rows
-
+SCRIPT = script("deep_stability")
+collapses, draw_stability = SCRIPT.collapses, SCRIPT.draw_stability
+read_outcomes, stability_rows = SCRIPT.read_outcomes, SCRIPT.stability_rows
 PAPER = {0.2: (0, 5), 0.4: (2, 5)}
 
 
