@@ -17,7 +17,7 @@ from torch.fx.experimental.optimization import fuse
 
 from nfrepro.models import create, fold
 from nfrepro.models.effective_weights import EffectiveWeights
-from nfrepro.training.precision import is_emulated, prepare_device
+from nfrepro.training.precision import autocast, is_emulated, prepare_device, weight_dtype
 
 STEPS = 8
 # Device -> (images in a batch, pixels) measured.
@@ -112,13 +112,13 @@ def _step(subject: Subject, x: Tensor, labels: Tensor, compiled: bool) -> Callab
     network = torch.compile(subject.network) if compiled else subject.network
     optimizer = subject.optimizer
     weights = EffectiveWeights(subject.network)
-    dtype = torch.bfloat16 if _precision(x.device) == "bfloat16" else torch.float32
+    context = autocast(x.device, _precision(x.device))
 
     def train() -> None:
         assert optimizer is not None
         optimizer.zero_grad()
-        with weights.for_training(dtype, 1) as effective:
-            with _autocast(x.device):
+        with weights.for_training(weight_dtype(context), 1) as effective:
+            with context:
                 logits = network(x)
             loss = torch.nn.functional.cross_entropy(logits.float(), labels)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -127,7 +127,7 @@ def _step(subject: Subject, x: Tensor, labels: Tensor, compiled: bool) -> Callab
         loss.item()
 
     def infer() -> None:
-        with torch.no_grad(), _autocast(x.device):
+        with torch.no_grad(), context:
             network(x).sum().item()
 
     return infer if optimizer is None else train
@@ -136,10 +136,6 @@ def _step(subject: Subject, x: Tensor, labels: Tensor, compiled: bool) -> Callab
 def _precision(device: torch.device) -> str:
     """float32 on a processor that has no bfloat16 instructions."""
     return "float32 (no bfloat16 instructions here)" if is_emulated("bfloat16", device.type) else "bfloat16"
-
-
-def _autocast(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=_precision(device) == "bfloat16")
 
 
 def _peak_bytes(call: Callable[[], None], device: torch.device) -> float:

@@ -278,7 +278,10 @@ def arithmetic(device: str) -> Iterator[Fact]:
 
 def faults(device: str) -> Iterator[Fact]:
     """Whether a run that breaks the GPU's context takes those after it along, through the local queue."""
-    yield _in_a_child("faults", device)
+    child = [sys.executable, "-c", f"from nfrepro.gpu_check import checks; checks._faults({device!r})"]
+    found = subprocess.run(child, capture_output=True, text=True, timeout=90, check=False)
+    lines = [json.loads(line) for line in found.stdout.splitlines() if line.startswith("{")]
+    yield {"status": found.returncode, "said": lines, "error": found.stderr[-300:] if found.returncode else ""}
 
 
 def _faults(device: str) -> None:
@@ -302,13 +305,6 @@ def _faults(device: str) -> None:
     attempt("a run after it", lambda: _final(options, device))
     attempt("an assertion on the device", assertion)
     attempt("a run after that", lambda: _final(options, device))
-
-
-def _in_a_child(name: str, device: str) -> Fact:
-    child = [sys.executable, "-c", f"from nfrepro.gpu_check import checks; checks._{name}({device!r})"]
-    found = subprocess.run(child, capture_output=True, text=True, timeout=90, check=False)
-    lines = [json.loads(line) for line in found.stdout.splitlines() if line.startswith("{")]
-    return {"status": found.returncode, "said": lines, "error": found.stderr[-300:] if found.returncode else ""}
 
 
 PACKED = """\

@@ -13,13 +13,9 @@ from torch import Tensor, nn
 from nfrepro.models import convolutions, effective_weights
 from nfrepro.tasks import dry_run
 from nfrepro.tasks.options import TrainTask
-from nfrepro.tasks.train import initial_model
-from nfrepro.training.averaging import WeightAverage
-from nfrepro.training.distributed import Processes
 from nfrepro.training.loop import TrainingSetup
 from nfrepro.training.precision import prepare_device
-from nfrepro.training.recipe import make_optimizer, set_learning_rate
-from nfrepro.training.state import TrainingState
+from nfrepro.training.recipe import set_learning_rate
 from nfrepro.training.step import Trainer
 
 SMALL = {"blocks": [3, 3, 3], "width": 0.5, "stem": "small"}  # scale `gpu` of the experiments on CIFAR-10
@@ -68,13 +64,10 @@ def task(
 def prepared(options: TrainTask, device_name: str, cuda_graph: bool = False) -> Prepared:
     """The first state of that training, with random images."""
     device = prepare_device(device_name, options.train.precision)
-    rows = options.train.batch_size
-    setup = TrainingSetup(dry_run._stand_in(options, rows).to(device), options.data, options.train, options.seed)
-    model = initial_model(options, setup.dataset).to(device).to(memory_format=torch.channels_last)
-    ema = None if options.train.ema_decay is None else WeightAverage(model)
-    state = TrainingState(model.train(), ema, make_optimizer(model, options.train))
-    x, targets = next(dry_run._batches(setup))
-    return Prepared(Trainer(state, options.train, options.seed, Processes(), cuda_graph), setup, x, targets)
+    images = dry_run.random_images(options, options.train.batch_size).to(device)
+    setup = TrainingSetup(images, options.data, options.train, options.seed)
+    x, targets = next(dry_run.endless_batches(setup))
+    return Prepared(dry_run.initial_trainer(options, setup, cuda_graph), setup, x, targets)
 
 
 WAYS = ("all filters at once", "as BatchNorm", "operator by operator")
@@ -91,10 +84,8 @@ def standardizing(way: str) -> Iterator[None]:
             setattr(convolutions, "_StandardizeAsBatchNorm", convolutions._Standardize)  # noqa: B010
         yield
     finally:
-        for module, name, value in zip(
-            (effective_weights, convolutions), ("_is_for_kernel", "_StandardizeAsBatchNorm"), kept, strict=True
-        ):
-            setattr(module, name, value)
+        setattr(effective_weights, "_is_for_kernel", kept[0])  # noqa: B010
+        setattr(convolutions, "_StandardizeAsBatchNorm", kept[1])  # noqa: B010
 
 
 def seconds(call: Callable[[], object], times: int, warm_up: int = 3) -> float:

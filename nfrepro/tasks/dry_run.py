@@ -21,13 +21,12 @@ from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.train import initial_model
 from nfrepro.tasks.work import count_work
 from nfrepro.training import cuda_graph
-from nfrepro.training.averaging import WeightAverage
 from nfrepro.training.distributed import Processes
 from nfrepro.training.loop import TrainingSetup
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.precision import check_precision, prepare_device
-from nfrepro.training.recipe import make_optimizer, set_learning_rate
-from nfrepro.training.state import TrainingState
+from nfrepro.training.recipe import set_learning_rate
+from nfrepro.training.state import initial_state
 from nfrepro.training.step import Trainer
 
 # Images of a batch that a CPU tries first; every kind of mixing takes four.
@@ -99,12 +98,9 @@ class Bench:
 
 def _try(bench: Bench, rows: int) -> Trial:
     task, steps = bench.task, bench.steps
-    setup = _setup(task, rows, bench.dataset or _stand_in(task, rows).to(bench.device))
-    model = initial_model(task, setup.dataset).to(bench.device).to(memory_format=torch.channels_last)
-    ema = None if setup.options.ema_decay is None else WeightAverage(model)
-    state = TrainingState(model.train(), ema, make_optimizer(model, setup.options))
-    trainer = Trainer(state, setup.options, setup.seed, Processes(), cuda_graph.wanted())
-    batch = next(_batches(setup))
+    setup = _setup(task, rows, bench.dataset or random_images(task, rows).to(bench.device))
+    trainer = initial_trainer(task, setup, cuda_graph.wanted())
+    batch = next(endless_batches(setup))
     losses = [_steps(trainer, setup, [batch] * (cuda_graph.STEPS_BEFORE + 2 if trainer.graphed else 1))]
     if bench.device.type == "cuda":
         steps = _steps_of_a_second(trainer, setup, batch, steps)
@@ -112,13 +108,19 @@ def _try(bench: Bench, rows: int) -> Trial:
     losses.append(loss)
     joint_seconds, found = None, None
     if bench.dataset is not None:
-        batches = _batches(setup)
+        batches = endless_batches(setup)
         losses.append(_steps(trainer, setup, [next(batches)]))
         joint_seconds, loss = _timed(lambda: _steps(trainer, setup, islice(batches, steps)))
         losses.append(loss)
         found = loader_rate(setup.dataset, task.data, setup.options.batch_size, LOADER_SECONDS, _workers())
     finite = all(map(math.isfinite, losses))
     return Trial(rows, steps, model_seconds, joint_seconds, found, finite, bench.memory.bytes())
+
+
+def initial_trainer(task: TrainTask, setup: TrainingSetup, graph: bool) -> Trainer:
+    """A trainer of the initial network of `task`, alone on the device of the data; by a CUDA graph if `graph`."""
+    model = initial_model(task, setup.dataset).to(setup.dataset.device).to(memory_format=torch.channels_last)
+    return Trainer(initial_state(model.train(), setup.options), setup.options, setup.seed, Processes(), graph)
 
 
 def _steps_of_a_second(trainer: Trainer, setup: TrainingSetup, batch: tuple[Tensor, Tensor], steps: int) -> int:
@@ -140,7 +142,7 @@ def _setup(task: TrainTask, rows: int, dataset: Dataset) -> TrainingSetup:
     return TrainingSetup(dataset, task.data, options, task.seed)
 
 
-def _stand_in(task: TrainTask, count: int) -> Dataset:
+def random_images(task: TrainTask, count: int) -> Dataset:
     """Random images of the right size, for data that are not here."""
     sizes = image_sizes(task.data)
     generator = torch.Generator().manual_seed(stream_seed("dry-run", task.seed))
@@ -160,7 +162,7 @@ def _stand_in(task: TrainTask, count: int) -> Dataset:
     )
 
 
-def _batches(setup: TrainingSetup) -> Iterator[tuple[Tensor, Tensor]]:
+def endless_batches(setup: TrainingSetup) -> Iterator[tuple[Tensor, Tensor]]:
     """Epoch after epoch, without end."""
     epoch = 0
     while True:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nfrepro.models.effective_weights import EffectiveWeights
 from nfrepro.training.distributed import ALONE, Processes
+from nfrepro.training.precision import weight_dtype
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     images, sums = 0, None
-    dtype = torch.bfloat16 if autocast._enabled else torch.float32
-    with EffectiveWeights(model).for_inference(dtype):
+    with EffectiveWeights(model).for_inference(weight_dtype(autocast)):
         for x, labels in batches:
             with autocast:
                 logits = model(x)

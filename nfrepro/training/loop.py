@@ -13,14 +13,13 @@ from nfrepro.data.sources import Dataset
 from nfrepro.data.training_sample import training_sample
 from nfrepro.errors import InputError
 from nfrepro.training import checkpoint
-from nfrepro.training.averaging import WeightAverage
 from nfrepro.training.evaluation import Evaluation, evaluate
 from nfrepro.training.observer import Diverged, Observer, Surroundings, images_per_second
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.precision import autocast
-from nfrepro.training.recipe import learning_rate, make_optimizer, set_learning_rate
+from nfrepro.training.recipe import learning_rate, set_learning_rate
 from nfrepro.training.skipinit import mean_abs_skipinit_gain
-from nfrepro.training.state import Sums, TrainingState
+from nfrepro.training.state import Sums, TrainingState, initial_state
 from nfrepro.training.step import Trainer
 
 # Images evaluated at once; of large ones no more than are trained on at once, so that what trains can be evaluated.
@@ -107,8 +106,7 @@ def _start_or_continue(model: nn.Module, setup: TrainingSetup, around: Surroundi
     processes = around.processes
     # Drawn from one seed, but perhaps by processors that round differently.
     processes.copy_of_first([value for _, value in sorted(model.state_dict().items())])
-    ema = None if setup.options.ema_decay is None else WeightAverage(model)
-    state = TrainingState(model, ema, make_optimizer(model, setup.options))
+    state = initial_state(model, setup.options)
     # All continue from the file that the first one finds; a shared file system may show others something older.
     content = processes.bytes_of_first(
         checkpoint.read_newest(around.folder, around.complain) if processes.rank == 0 else None

@@ -55,10 +55,16 @@ def autocast(device: "torch.device", precision: str) -> "torch.autocast":
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
+def weight_dtype(context: "torch.autocast") -> "torch.dtype":
+    """The type that convolutions take their weights in, in that context."""
+    import torch
+
+    return torch.bfloat16 if context._enabled else torch.float32
+
+
 @contextmanager
 def ieee_arithmetic() -> Iterator[None]:
     """float32 as it is meant, for a measurement within a run of another precision."""
-
     before = multiplication()
     _set_multiplication("ieee")
     try:

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from nfrepro.training.averaging import WeightAverage
+from nfrepro.training.options import TrainOptions
+from nfrepro.training.recipe import make_optimizer
 
 
 @dataclass
@@ -77,3 +79,9 @@ class TrainingState:
         torch.set_rng_state(saved["rng"])
         if saved["cuda_rng"] is not None:
             torch.cuda.set_rng_state(saved["cuda_rng"], self.device)
+
+
+def initial_state(model: nn.Module, options: TrainOptions) -> TrainingState:
+    """The state of `model` before its first step."""
+    ema = None if options.ema_decay is None else WeightAverage(model)
+    return TrainingState(model, ema, make_optimizer(model, options))

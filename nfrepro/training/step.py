@@ -16,6 +16,7 @@ from nfrepro.training.cuda_graph import GraphedStep, may_be_recorded
 from nfrepro.training.distributed import Processes
 from nfrepro.training.gradients import GradientSum
 from nfrepro.training.options import TrainOptions
+from nfrepro.training.precision import weight_dtype
 from nfrepro.training.recipe import ema_decay
 from nfrepro.training.state import TrainingState
 
@@ -96,8 +97,7 @@ class Trainer:
         statistics = RunningStatistics(state.model, options.grad_accum_steps, self.processes)
         state.optimizer.zero_grad(set_to_none=True)
         found = torch.zeros(2, dtype=torch.float64, device=x.device)
-        dtype = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
-        with self.weights.for_training(dtype, len(self.parts)) as effective:
+        with self.weights.for_training(weight_dtype(autocast), len(self.parts)) as effective:
             for part in self.parts:
                 if self.seeds_parts:
                     _seed_dropout(x.device, self.seed, state.step, part)
