@@ -105,7 +105,7 @@ bench: $(TEST_TOOLS)  ## measure speed on this machine
 	@$(NFREPRO) bench
 
 gpu-check: $(TEST_TOOLS)  ## try the project on this machine's NVIDIA GPU, in under nine minutes; writes docs/gpu.md
-	@$(VENV)/bin/python -m nfrepro.gpu_check --out $${TMPDIR:-/tmp}/gpu_check.jsonl --page docs
+	@$(VENV)/bin/python -m nfrepro.bench.gpu_check --out $${TMPDIR:-/tmp}/gpu_check.jsonl --page docs
 
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n $(shell expr $$(nproc) + 1) --maxprocesses 8 --dist worksteal
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tiny_experiment import TINY, Call
 
-from nfrepro.changed_data import MEMORY, changed_data_lines
+from nfrepro.cli.changed_data import MEMORY, changed_data_lines
 from nfrepro.data import fingerprints, sources
 from nfrepro.data.options import ImageFolderOptions
 from nfrepro.runs import store

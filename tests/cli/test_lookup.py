@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from nfrepro.cli.gains import gain_of
 from nfrepro.errors import InputError
-from nfrepro.gains import gain_of
-from nfrepro.lookup import find_activation, find_network
 from nfrepro.models.activations import ACTIVATIONS
+from nfrepro.models.lookup import find_activation, find_network
 from nfrepro.models.options import FAMILIES, NFResNetOptions
 
 Z = torch.linspace(-3, 3, 13, dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import nn
 from torchvision.transforms import functional
 
 from nfrepro import cli
-from nfrepro.display import Counter
+from nfrepro.cli.progress import Counter
 from nfrepro.models import create
 
 ROOT = Path(__file__).parents[2]
@@ -172,7 +173,7 @@ def test_a_bad_call_is_one_line_and_exit_2(
 ) -> None:
     line = [part.format(folder=folder, out=tmp_path / "out.pt") for part in arguments]
     monkeypatch.setattr(sys, "argv", ["nfrepro", *line])
-    monkeypatch.setattr(cli.signal, "signal", lambda *arguments: None)  # this process keeps its own
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)  # this process keeps its own
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     printed = capsys.readouterr()

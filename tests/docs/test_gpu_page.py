@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nfrepro.gpu_check.page import page, read
+from nfrepro.bench.gpu_check.page import page, read
 
 DOCS = Path(__file__).parents[2] / "docs"
 FACTS = read(DOCS / "gpu_facts.jsonl")

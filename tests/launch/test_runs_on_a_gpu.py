@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from nfrepro.launch.measurements import Device, Measurement
-from nfrepro.planning import runs_on_a_gpu
+from nfrepro.cost.measurements import Device, Measurement
+from nfrepro.cost.plan import runs_on_a_gpu
 
 GB = 10**9
 SMALL = Measurement(

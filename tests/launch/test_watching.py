@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from tiny_experiment import TINY, Call, command
 
-from nfrepro import watch
+from nfrepro.cli import watch
+from nfrepro.cli.run_log import RunLog
 from nfrepro.launch.watching import Watching
-from nfrepro.run_log import RunLog
 from nfrepro.runs.status import Row
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from tiny_experiment import TINY
 
+from nfrepro.cli.status_table import table
 from nfrepro.runs import cancellation, progress, store
 from nfrepro.runs import lock as claim
 from nfrepro.runs.status import QueuedJob, Row, observe, rows
 from nfrepro.specs import Run, expand, load_experiment
-from nfrepro.status_table import table
 from nfrepro.tasks.registry import SCHEMAS
 
 GOLDEN = Path(__file__).parent / "status_table.txt"

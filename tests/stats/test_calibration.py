@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nfrepro.bench_calibration import KINDS, RATE, computed, errors, power
+from nfrepro.bench.calibration import KINDS, RATE, computed, errors, power
 
 TRIALS, CLAIMS = 400, 20
 # A mean of eight values knows nothing of a rare late seed that none of them shows: docs/claims.md says so.

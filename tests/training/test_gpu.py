@@ -114,7 +114,7 @@ def test_every_way_to_standardize_agrees_with_float64(monkeypatch: pytest.Monkey
 
 
 def test_a_step_waits_for_nothing(tmp_path: Path) -> None:
-    from nfrepro.gpu_check import timing
+    from nfrepro.bench.gpu_check import timing
 
     ready = timing.prepared(timing.task({"name": "nf_resnet", **timing.SMALL}, 16), "cuda:0")
     ready.step()

@@ -10,7 +10,7 @@ from timm.models.nfnet import NfCfg, NormFreeNet
 from timm.utils.model import avg_ch_var, avg_ch_var_residual, avg_sq_ch_mean, extract_spp_stats
 from torch import Tensor, nn
 
-from nfrepro.bench_models import cpu_peak_bytes
+from nfrepro.bench.models import cpu_peak_bytes
 from nfrepro.models import create
 from nfrepro.signal import propagation
 from nfrepro.signal.evaluation import evaluation

@@ -1,4 +1,4 @@
-"""docs/gpu.md from the facts of `nfrepro.gpu_check`: what was checked on one GPU, and what was measured."""
+"""docs/gpu.md from the facts of `nfrepro.bench.gpu_check`: what was checked on one GPU, and what was measured."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -7,13 +7,13 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
+from nfrepro.cost import estimates, measurements
+from nfrepro.cost.shapes import Shape, find_shapes
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sizes import ImageSizes, image_sizes
-from nfrepro.launch import cost, measurements
 from nfrepro.launch.cluster import Cluster
 from nfrepro.launch.machine import Share
 from nfrepro.launch.plan import Plan
-from nfrepro.launch.shapes import Shape, find_shapes
 from nfrepro.launch.submission import divide
 from nfrepro.runs import store
 from nfrepro.runs.stored_results import trained_by_others
@@ -34,7 +34,7 @@ CONTEXT_BYTES, FILLED_SHARE = 600_000_000, 0.9
 class Machine:
     """Where the runs would execute."""
 
-    type: cost.DeviceType
+    type: estimates.DeviceType
     name: str | None  # of the processor or GPU; None: any
     threads: int  # of each run
     at_once: int  # runs
@@ -58,7 +58,7 @@ class Machine:
         return Machine(_type(cluster.runs_on), None, cluster.cpus_per_run, at_once, processes)
 
 
-def _type(device: str) -> cost.DeviceType:
+def _type(device: str) -> estimates.DeviceType:
     return "cuda" if device.startswith("cuda") else "cpu"
 
 
@@ -92,7 +92,7 @@ class Jobs:
 
     jobs: int
     hours: float  # of GPUs, or of processor cores, at the limit of every job
-    device: cost.DeviceType
+    device: estimates.DeviceType
     longest_job_hours: float  # expected
     timeout_hours: float
 
@@ -167,7 +167,7 @@ def plan_cost(
         hours_left=left,
         device_hours_left=None if left is None else left * machine.devices_per_run,
         checkpoint_bytes_at_once=_checkpoints_at_once(shapes, machine),
-        result_bytes=sum(cost.result_bytes(run.config) for run in plan.execute) if shapes else 0,
+        result_bytes=sum(estimates.result_bytes(run.config) for run in plan.execute) if shapes else 0,
         jobs=_jobs(plan.execute, results, cluster, hours if known else {}),
         listings=_listings(shapes, runs),
     )
@@ -201,13 +201,15 @@ def _shape_cost(
     work = measured.work if measured and measured.work else count_work(TrainTask.model_validate(config))
     rate, rate_from = _rate(measured, work, train["precision"], machine, tflops)
     peak, peak_from = (
-        cost.peak_bytes(work, cost.rows_at_once(config, machine.processes), train["precision"], ema),
+        estimates.peak_bytes(work, estimates.rows_at_once(config, machine.processes), train["precision"], ema),
         "estimate",
     )
     if measured and measured.peak_bytes is not None:
         peak, peak_from = measured.peak_bytes, measured.how
     schedules = [_schedule(run) for run in shape.runs]
-    hours |= {run.id: cost.run_hours(schedule, work, rate) for run, schedule in zip(shape.runs, schedules, strict=True)}
+    hours |= {
+        run.id: estimates.run_hours(schedule, work, rate) for run, schedule in zip(shape.runs, schedules, strict=True)
+    }
     to_execute = {run.id for run in plan.execute}
     left = [run for run in shape.runs if run.id in to_execute]
     return ShapeCost(
@@ -227,7 +229,7 @@ def _shape_cost(
         loader_images_per_second=measured.loader_rate if measured else None,
         hours_per_run=statistics.mean(hours[run.id] for run in shape.runs),
         hours_left=sum(hours[run.id] for run in left),
-        checkpoint_bytes=cost.checkpoint_bytes(work, ema),
+        checkpoint_bytes=estimates.checkpoint_bytes(work, ema),
         runs_on_a_gpu=runs_on_a_gpu(measured, train["batch_size"] / rate) if machine.type == "cuda" else 1,
     )
 
@@ -251,16 +253,16 @@ def _rate(
         device = "" if machine.name else f" on {measured.device.name}"
         but = f", but {measured.text}" if measured.text else ""
         return machine.processes * measured.rate, f"{measured.how}{device}{times}{but}"
-    assumed = tflops or cost.assumed_tflops(machine.type, precision, machine.threads)
+    assumed = tflops or estimates.assumed_tflops(machine.type, precision, machine.threads)
     why = f" (dry run: {measured.status})" if measured else ""
-    rate = machine.processes * cost.estimated_images_per_second(work, assumed)
+    rate = machine.processes * estimates.estimated_images_per_second(work, assumed)
     return rate, f"not measured{why}: assumes {assumed:g} TFLOP/s{times}"
 
 
-def _schedule(run: Run) -> cost.Schedule:
+def _schedule(run: Run) -> estimates.Schedule:
     task = TrainTask.model_validate(run.config)
     sizes = _sizes(task.data)
-    return cost.Schedule.of(run.config, sizes.train_images, sizes.test_images)
+    return estimates.Schedule.of(run.config, sizes.train_images, sizes.test_images)
 
 
 def _listings(shapes: Sequence[ShapeCost], runs: Sequence[Run]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A dry run of one shape: `python -m nfrepro.launch.dry_run_worker`.
+"""A dry run of one shape: `python -m nfrepro.cost.dry_run_worker`.
 
 Reads one JSON line from standard input: `config` of a run of the task `train`, `device`, `threads`, `steps`, `seconds`.
 Writes what it learns to standard output, one JSON line each, in this order: `doing`, what comes next; `about`, the

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from nfrepro.launch.measurements import Measurement
-from nfrepro.launch.shapes import Shape
-from nfrepro.planning import CostPlan, Jobs, ShapeCost
+from nfrepro.cost.measurements import Measurement
+from nfrepro.cost.plan import CostPlan, Jobs, ShapeCost
+from nfrepro.cost.shapes import Shape
 
 UNITS = {"cpu": "CPU-hours", "cuda": "GPU-hours"}
 UNKNOWN = "-"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nfrepro.claims.looks import DueLook
-from nfrepro.cost_display import aligned
+from nfrepro.cli.cost_tables import aligned
 from nfrepro.runs import store
 from nfrepro.specs import Run
 from nfrepro.stats.power import power_of_mean_test

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nfrepro.errors import InputError
-from nfrepro.lookup import NamedActivation
 from nfrepro.models.activations import ACTIVATIONS
+from nfrepro.models.lookup import NamedActivation
 from nfrepro.signal import moments
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from nfrepro.cost import measurements
+from nfrepro.cost.dry_run import Heard, Order, conclude
+from nfrepro.cost.measurements import Device, Measurement
+from nfrepro.cost.shapes import find_shapes
 from nfrepro.errors import InputError
-from nfrepro.launch import measurements
-from nfrepro.launch.dry_run import Heard, Order, conclude
-from nfrepro.launch.measurements import Device, Measurement
-from nfrepro.launch.shapes import find_shapes
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 from nfrepro.tasks.work import Work

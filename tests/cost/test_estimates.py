@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from nfrepro.launch import cost
-from nfrepro.launch.shapes import find_shapes
+from nfrepro.cost import estimates
+from nfrepro.cost.shapes import find_shapes
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 from nfrepro.tasks.work import Work
@@ -74,26 +74,26 @@ def test_a_shape_has_one_key_in_every_experiment(tmp_path: Path) -> None:
 
 
 def test_steps_of_imagenet() -> None:
-    schedule = cost.Schedule.of(CONFIG, 1_281_167, 50_000)
-    assert schedule == cost.Schedule(steps=90 * 1251, images=90 * 1251 * 1024, evaluated_images=23 * 50_000)
+    schedule = estimates.Schedule.of(CONFIG, 1_281_167, 50_000)
+    assert schedule == estimates.Schedule(steps=90 * 1251, images=90 * 1251 * 1024, evaluated_images=23 * 50_000)
     averaged = {"train": CONFIG["train"] | {"ema_decay": 0.99}}
-    assert cost.Schedule.of(averaged, 1_281_167, 50_000).evaluated_images == 2 * 23 * 50_000
+    assert estimates.Schedule.of(averaged, 1_281_167, 50_000).evaluated_images == 2 * 23 * 50_000
 
 
 def test_hours_by_hand() -> None:
     # 6 operations a multiply-add: 12 G an image, so 1 TFLOP/s is 83.3 images/s.
-    rate = cost.estimated_images_per_second(WORK, 1.0)
+    rate = estimates.estimated_images_per_second(WORK, 1.0)
     assert rate == pytest.approx(1000 / 12)
     # An evaluated image costs 1.5 times a third of a trained one.
-    schedule = cost.Schedule(steps=10, images=300_000, evaluated_images=100_000)
-    assert cost.run_hours(schedule, WORK, rate) == pytest.approx(350_000 * 12 / 1000 / 3600)
+    schedule = estimates.Schedule(steps=10, images=300_000, evaluated_images=100_000)
+    assert estimates.run_hours(schedule, WORK, rate) == pytest.approx(350_000 * 12 / 1000 / 3600)
 
 
 def test_memory_and_disk_by_hand() -> None:
     # Weights, gradients and momentum of 4 MB each.
-    assert cost.peak_bytes(WORK, 10, "float32", ema=False) == 12_000_000 + 500_000 + 10 * 10_600_000
-    assert cost.peak_bytes(WORK, 10, "float32", ema=True) == 16_000_000 + 500_000 + 10 * 10_600_000
-    assert cost.peak_bytes(WORK, 10, "bfloat16", ema=False) == 12_000_000 + 500_000 + 10 * 5_900_000
-    assert cost.rows_at_once(CONFIG) == 256
-    assert cost.rows_at_once(CONFIG, processes=8) == 128
-    assert cost.checkpoint_bytes(WORK, ema=False) == 8_000_000
+    assert estimates.peak_bytes(WORK, 10, "float32", ema=False) == 12_000_000 + 500_000 + 10 * 10_600_000
+    assert estimates.peak_bytes(WORK, 10, "float32", ema=True) == 16_000_000 + 500_000 + 10 * 10_600_000
+    assert estimates.peak_bytes(WORK, 10, "bfloat16", ema=False) == 12_000_000 + 500_000 + 10 * 5_900_000
+    assert estimates.rows_at_once(CONFIG) == 256
+    assert estimates.rows_at_once(CONFIG, processes=8) == 128
+    assert estimates.checkpoint_bytes(WORK, ema=False) == 8_000_000

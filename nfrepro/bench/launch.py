@@ -1,5 +1,5 @@
 """Cost of launching sweeps: how it grows with the number of runs, what the local queue adds to a run, and what is
-gained by runs that share the machine (`bench_workers.py`). Commands are those of a user, in folders of their own."""
+gained by runs that share the machine (`workers.py`). Commands are those of a user, in folders of their own."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nfrepro
-from nfrepro.bench_workers import bench_overhead, bench_packing
+from nfrepro.bench.workers import bench_overhead, bench_packing
 from nfrepro.launch import submission as kept
 from nfrepro.launch.cluster import Cluster
 from nfrepro.runs import store

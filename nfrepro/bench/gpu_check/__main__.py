@@ -1,4 +1,4 @@
-"""`python -m nfrepro.gpu_check`: runs the checks, printing each fact as a line of JSON as it is found.
+"""`python -m nfrepro.bench.gpu_check`: runs the checks, printing each fact as a line of JSON as it is found.
 
 `--page DOCS` writes them into that folder, too: as gpu_facts.jsonl, and as the page gpu.md.
 """
@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from nfrepro import atomic
-from nfrepro.gpu_check.page import page, read
+from nfrepro.bench.gpu_check.page import page, read
 
 SECONDS = 530.0
 FACTS = "gpu_facts.jsonl"
@@ -37,7 +37,7 @@ def main() -> None:
 
     if not torch.cuda.is_available():
         sys.exit("nfrepro: gpu-check needs an NVIDIA GPU that torch can use, and there is none here")
-    from nfrepro.gpu_check.checks import CHECKS
+    from nfrepro.bench.gpu_check.checks import CHECKS
 
     begun = time.monotonic()
     signal.signal(signal.SIGALRM, _late)
@@ -62,7 +62,7 @@ def write_page(docs: Path, facts: Path) -> None:
 def _check(out: TextIO, begun: float, name: str, seconds: int, device: str) -> None:
     import torch
 
-    from nfrepro.gpu_check.checks import CHECKS
+    from nfrepro.bench.gpu_check.checks import CHECKS
 
     started = time.monotonic()
     signal.alarm(seconds)

@@ -12,8 +12,8 @@ from nfrepro import atomic
 from nfrepro.allocation import keep_freed_memory
 from nfrepro.data.probe_batch import folder_batch, gaussian_batch
 from nfrepro.errors import InputError
-from nfrepro.lookup import NamedNetwork
 from nfrepro.models.description import describe
+from nfrepro.models.lookup import NamedNetwork
 from nfrepro.options import Options
 from nfrepro.plots.propagation_figure import draw_propagation
 from nfrepro.plots.style import save_figure

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tiny_experiment import Call
 
-from nfrepro.bench_launch import TRAINING, growth_line, make_sweep
-from nfrepro.bench_workers import BATCH, Clock, runs_of, training_seconds
+from nfrepro.bench.launch import TRAINING, growth_line, make_sweep
+from nfrepro.bench.workers import BATCH, Clock, runs_of, training_seconds
 from nfrepro.launch.local_queue import execute_all
 from nfrepro.launch.machine import Share
 

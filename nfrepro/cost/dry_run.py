@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from nfrepro.launch.cost import DeviceType, image_bytes, rows_at_once
+from nfrepro.cost.estimates import DeviceType, image_bytes, rows_at_once
+from nfrepro.cost.measurements import Device, Measurement, Status
+from nfrepro.cost.shapes import Shape
 from nfrepro.launch.local_workers import worker_environment
-from nfrepro.launch.measurements import Device, Measurement, Status
-from nfrepro.launch.shapes import Shape
 from nfrepro.runs.provenance import processor
 from nfrepro.tasks.work import Work
 
@@ -68,7 +68,7 @@ def try_shape(shape: Shape, order: Order, doing: Callable[[str], None]) -> Measu
 
 def _listen(shape: Shape, order: Order, doing: Callable[[str], None]) -> Heard:
     process = subprocess.Popen(
-        [sys.executable, "-m", "nfrepro.launch.dry_run_worker"],
+        [sys.executable, "-m", "nfrepro.cost.dry_run_worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from nfrepro.cli.status_table import duration
 from nfrepro.launch.local_queue import Event
-from nfrepro.status_table import duration
 
 
 class Display(Protocol):

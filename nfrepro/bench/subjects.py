@@ -73,14 +73,14 @@ def _lazy(module: str, name: str) -> Callable[[], Iterator[str]]:
 
 SUBJECTS: dict[str, Callable[[], Iterator[str]]] = {
     "specs": bench_specs,
-    "models": _lazy("nfrepro.bench_models", "bench_models"),
-    "models_compiled": _lazy("nfrepro.bench_models", "bench_compiled_models"),
-    "propagation": _lazy("nfrepro.bench_propagation", "bench_propagation"),
-    "launch": _lazy("nfrepro.bench_launch", "bench_launch"),
-    "calibration": _lazy("nfrepro.bench_calibration", "bench_calibration"),
+    "models": _lazy("nfrepro.bench.models", "bench_models"),
+    "models_compiled": _lazy("nfrepro.bench.models", "bench_compiled_models"),
+    "propagation": _lazy("nfrepro.bench.propagation", "bench_propagation"),
+    "launch": _lazy("nfrepro.bench.launch", "bench_launch"),
+    "calibration": _lazy("nfrepro.bench.calibration", "bench_calibration"),
 }
 # The same, small: to see that they work.
 QUICK: dict[str, Callable[[], Iterator[str]]] = {
-    "launch": _lazy("nfrepro.bench_launch", "bench_launch_quickly"),
-    "calibration": _lazy("nfrepro.bench_calibration", "bench_calibration_quickly"),
+    "launch": _lazy("nfrepro.bench.launch", "bench_launch_quickly"),
+    "calibration": _lazy("nfrepro.bench.calibration", "bench_calibration_quickly"),
 }

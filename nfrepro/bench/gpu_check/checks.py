@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nfrepro.gpu_check import timing
+from nfrepro.bench.gpu_check import timing
 from nfrepro.models import create
 from nfrepro.models.effective_weights import EffectiveWeights
 from nfrepro.tasks.job import Interrupted, Surroundings
@@ -278,7 +278,7 @@ def arithmetic(device: str) -> Iterator[Fact]:
 
 def faults(device: str) -> Iterator[Fact]:
     """Whether a run that breaks the GPU's context takes those after it along, through the local queue."""
-    child = [sys.executable, "-c", f"from nfrepro.gpu_check import checks; checks._faults({device!r})"]
+    child = [sys.executable, "-c", f"from nfrepro.bench.gpu_check import checks; checks._faults({device!r})"]
     found = subprocess.run(child, capture_output=True, text=True, timeout=90, check=False)
     lines = [json.loads(line) for line in found.stdout.splitlines() if line.startswith("{")]
     yield {"status": found.returncode, "said": lines, "error": found.stderr[-300:] if found.returncode else ""}

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from nfrepro.cli.status_table import numbers, table
 from nfrepro.runs.status import ACTIVE, Row
 from nfrepro.runs.store import DONE
-from nfrepro.status_table import numbers, table
 
 SECONDS_BETWEEN_LOOKS = 2.0
 FOLLOWED = (*ACTIVE, "waiting")  # by whoever wants the output of a run

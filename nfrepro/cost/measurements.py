@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nfrepro import atomic
+from nfrepro.cost.estimates import DeviceType
 from nfrepro.errors import InputError
-from nfrepro.launch.cost import DeviceType
 from nfrepro.runs.provenance import versions
 from nfrepro.specs import Run, identity
 from nfrepro.tasks.work import Work

@@ -1,0 +1,94 @@
+"""The command line: the verbs by name, and what becomes of errors.
+
+Exit status 0: all runs are done (completed or diverged); 1: some failed, were interrupted or are missing; 2: a bad file
+or call; 130: stopped.
+"""
+
+import io
+import signal
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated, NoReturn
+
+import typer
+
+from nfrepro.cli import benchmarks, cost, experiments, settle, stored, sweep, verdicts, watching, weights
+from nfrepro.cli import signal as signal_verbs
+from nfrepro.cli.output import complain, interrupt
+from nfrepro.errors import InputError
+
+app = typer.Typer(
+    help="Checks the claims of the paper on normalizer-free ResNets (arXiv 2101.08692).",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+# In the order of the help.
+VERBS: dict[str, Callable[..., None]] = {
+    "list": experiments.list_experiments,
+    "expand": experiments.expand_experiment,
+    "plan": cost.plan,
+    "dry-run": cost.dry_run,
+    "sweep": sweep.sweep,
+    "run": sweep.run_one,
+    "status": watching.status,
+    "logs": watching.logs,
+    "cancel": watching.cancel,
+    "collect": stored.collect,
+    "compare": stored.compare,
+    "prune": stored.prune,
+    "migrate": stored.migrate,
+    "claims": verdicts.claims,
+    "report": verdicts.report,
+    "settle": settle.settle,
+    "bench": benchmarks.bench,
+    "convert": weights.convert,
+    "evaluate": weights.evaluate,
+    "gain": signal_verbs.gain,
+    "spp": signal_verbs.spp,
+}
+for name, verb in VERBS.items():
+    app.command(name)(verb)
+
+STOPPED = 130
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"nfrepro {version('nfrepro')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    print_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="The version, and nothing else.")
+    ] = False,
+) -> None:
+    """Checks the claims of the paper on normalizer-free ResNets (arXiv 2101.08692)."""
+
+
+def main() -> NoReturn:
+    """Entry point: turns whatever is wrong with the input into one line and exit status 2."""
+    signal.signal(signal.SIGTERM, interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
+    try:
+        code = app(standalone_mode=False)
+    except InputError as error:
+        sys.exit(complain(str(error), 2))
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe has left: nothing to say, and nobody to say it to
+        sys.exit(141)
+    except OSError as error:
+        sys.exit(complain(f"{error.filename or 'system'}: {error.strerror or error}: mend this and start again", 1))
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a mistake in the call, found by typer
+            sys.exit(complain(f"{error.format_message()} (see nfrepro --help)", 2))
+        raise
+    if code == STOPPED:  # typer turns a KeyboardInterrupt into it
+        complain("stopped: the same command continues where it stopped", STOPPED)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,77 @@
+"""Arguments of the verbs: their types, and the runs and options that they name."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nfrepro.errors import InputError, did_you_mean
+from nfrepro.specs import Run, expand, load_experiment, old_name_notes
+from nfrepro.tasks.registry import SCHEMAS
+
+ExperimentName = Annotated[str, typer.Argument(metavar="EXP", help="Experiment: a name, or a path ending in .yaml.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the hash at its end.")]
+Scale = Annotated[str, typer.Option(help="Budget: smoke, laptop, gpu or paper, as far as the experiment has it.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key; may be given several times.")
+]
+Experiments = Annotated[Path, typer.Option(help="Folder of the experiment files.", envvar="NFREPRO_EXPERIMENTS")]
+Results = Annotated[Path, typer.Option(help="Folder of the results.", envvar="NFREPRO_RESULTS")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once. Default: one per GPU, else per physical core.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processor threads of each run. Default: its part of the cores. Changes the last digits."),
+]
+ProcessesOfARun = Annotated[
+    int, typer.Option("--processes", min=1, help="Processes of this machine that divide every run, each with its GPU.")
+]
+Json = Annotated[bool, typer.Option("--json", help="For programs instead of people.")]
+Model = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Network, say nf_resnet50; for a file that does not know its own.")
+]
+ModelSets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="model.KEY=VALUE", help="One option of the network; may be given several times."),
+]
+CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints; each epoch has one too.")]
+
+EXPERIMENTS = Path("experiments")
+RESULTS = Path("results")
+
+
+def expand_runs(name: str, scale: str, overrides: Sequence[str] | None, experiments: Path) -> list[Run]:
+    experiment = load_experiment(name, experiments)
+    runs = expand(experiment, scale, SCHEMAS, overrides or ())
+    for note in old_name_notes(experiment, SCHEMAS[experiment.task], overrides or ()):
+        print(f"nfrepro: {note}", file=sys.stderr)
+    return runs
+
+
+def select_run(runs: Sequence[Run], run_id: str) -> Run:
+    chosen = [run for run in runs if run.id == run_id or run.id.rpartition("-")[2] == run_id]
+    if not chosen:
+        raise InputError(
+            f"no run {run_id}{did_you_mean(run_id, [run.id for run in runs])} among these {len(runs)} runs"
+        )
+    return chosen[0]
+
+
+def model_options(overrides: Sequence[str] | None) -> dict[str, Any]:
+    """`model.KEY=VALUE` as options of the network, by the rules of experiment files."""
+    from nfrepro.specs.layers import read_override
+    from nfrepro.specs.reader import plain
+
+    options = {}
+    for text in overrides or ():
+        key, value = read_override(text)
+        if len(key) != 2 or key[0] != "model" or key[1] == "name":
+            raise InputError(f"--set {text}: expected model.OPTION=VALUE, for example model.activation=silu")
+        options[key[1]] = plain(value)
+    return options
+
+
+def check_results(results: Path) -> None:
+    if not results.is_dir():
+        raise InputError(f"{results}: no such folder of results")

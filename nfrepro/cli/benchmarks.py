@@ -1,0 +1,29 @@
+"""The verb bench."""
+
+from typing import Annotated
+
+import typer
+
+from nfrepro.errors import InputError
+
+
+def bench(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            help="What to measure: specs, launch, calibration; models, models_compiled, propagation (need timm)."
+        ),
+    ] = "specs",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="launch, calibration: a short trial, whose numbers mean nothing.")
+    ] = False,
+) -> None:
+    """Measures speed on this machine, by medians and ratios of repetitions; or how often verdicts are wrong."""
+    from nfrepro.bench import subjects as benchmarks
+
+    if subject not in benchmarks.SUBJECTS:
+        raise InputError(f"bench {subject}: unknown; there is: {', '.join(benchmarks.SUBJECTS)}")
+    if quick and subject not in benchmarks.QUICK:
+        raise InputError(f"bench {subject}: has no --quick, which is for {', '.join(benchmarks.QUICK)}")
+    for line in (benchmarks.QUICK if quick else benchmarks.SUBJECTS)[subject]():
+        print(line, flush=True)

@@ -1,0 +1,111 @@
+"""Verbs about cost: plan, dry-run."""
+
+import re
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from nfrepro.cli.arguments import (
+    EXPERIMENTS,
+    RESULTS,
+    ExperimentName,
+    Experiments,
+    Jobs,
+    Json,
+    Results,
+    Scale,
+    Sets,
+    Threads,
+    expand_runs,
+)
+from nfrepro.cli.execution import check_precision
+from nfrepro.cli.output import print_json
+from nfrepro.errors import InputError
+
+
+def plan(
+    name: ExperimentName,
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Plan for this profile in experiments/clusters, or a .yaml file.")
+    ] = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
+    tflops: Annotated[
+        float | None, typer.Option(min=1e-6, help="10^12 operations a second of a device, where nothing is measured.")
+    ] = None,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """What is left to run and what it will cost: hours, memory, disk. Starts and writes nothing."""
+    runs = expand_runs(name, scale, overrides, experiments)
+    from nfrepro.cli.cost_tables import plan_lines
+    from nfrepro.cli.progress import Counter
+    from nfrepro.cost import plan as planning
+    from nfrepro.cost.shapes import find_shapes
+    from nfrepro.launch.cluster import load_cluster
+    from nfrepro.launch.machine import device_name, share_machine
+    from nfrepro.launch.plan import make_plan
+
+    profile = None if cluster is None else load_cluster(cluster, experiments)
+    if profile is None:
+        share = share_machine(len(runs), jobs, threads)
+        machine = planning.Machine.here(share, device_name(share.devices[0]))
+    elif jobs is not None or threads is not None:
+        raise InputError("--jobs and --threads are not for a cluster: see array_parallelism and cpus_per_run")
+    else:
+        machine = planning.Machine.of(profile)
+    left = make_plan(runs, results, False)
+    if profile is None:
+        check_precision(left.execute)
+    shapes = find_shapes(runs) if runs[0].task == "train" else []
+    with Counter(len(shapes), "shapes") as counter:
+        found = planning.plan_cost(left, runs, results, machine, profile, tflops, counter.advance)
+    if as_json:
+        print_json(asdict(found))
+        return
+    for line in plan_lines(found):
+        print(line)
+
+
+def dry_run(
+    name: ExperimentName,
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:NUMBER; auto is a GPU if there is one.")] = "auto",
+    threads: Threads = None,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps timed, after one that is not.")] = 3,
+    limit_seconds: Annotated[float, typer.Option(min=1, help="Longest time for one shape, from its start.")] = 120.0,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+) -> None:
+    """A few real steps of every shape of run: does it fit, how fast is it, is the loss finite? Feeds plan."""
+    runs = expand_runs(name, scale, overrides, experiments)
+    if runs[0].task != "train":
+        raise InputError(f"{name}: its runs are of the task {runs[0].task}; a dry run is of training")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise InputError(f"--device {device}: there is: cpu, cuda, cuda:NUMBER, auto")
+    from nfrepro.cli.cost_tables import count, trial_header, trial_row
+    from nfrepro.cli.progress import Waiting
+    from nfrepro.cost import measurements
+    from nfrepro.cost.dry_run import Order, try_shape
+    from nfrepro.cost.shapes import find_shapes
+    from nfrepro.launch.machine import share_machine
+
+    share = share_machine(len(runs), None, threads)
+    order = Order(share.devices[0] if device == "auto" else device, share.threads, steps, limit_seconds)
+    shapes = find_shapes(runs)
+    print(f"{order.device}, {count(order.threads, 'thread')}; {count(steps, 'step')}; rates in images/s", flush=True)
+    print(trial_header(shapes), flush=True)
+    good = True
+    for number, shape in enumerate(shapes, start=1):
+        with Waiting(f"[{number}/{len(shapes)}] {shape.label}") as waiting:
+            found = try_shape(shape, order, waiting.show)
+        measurements.keep(found, results, shape.runs[0])
+        print(trial_row(found, shapes), flush=True)
+        good = good and found.status in ("measured", "slow")
+    if not good:
+        raise typer.Exit(1)

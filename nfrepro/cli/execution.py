@@ -1,0 +1,140 @@
+"""Execution of runs: what they need, the local queue, this process; and what a sweep says at its start and end."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from nfrepro.cli.output import count_by_state
+from nfrepro.errors import InputError
+from nfrepro.specs import Run
+from nfrepro.specs.varied import varied_options
+from nfrepro.tasks.registry import TASKS
+
+if TYPE_CHECKING:
+    from nfrepro.launch.plan import Plan
+
+
+def prepare(runs: Sequence[Run], processes: int = 1, here: bool = True) -> None:
+    """Everything that the runs need, of this machine where they execute `here`, is found or fetched before the first of
+    them starts."""
+    if here:
+        check_precision(runs)
+    seen = set()
+    for run in runs:
+        _check_processes(run, processes)
+        needs = json.dumps([run.task, run.config.get("data")], sort_keys=True)
+        if needs not in seen:
+            seen.add(needs)
+            task = TASKS[run.task]
+            task.prepare(task.options.model_validate(run.config), lambda text: print(text, flush=True))
+
+
+def _check_processes(run: Run, processes: int) -> None:
+    task = TASKS[run.task]
+    try:
+        task.check_processes(task.options.model_validate(run.config), processes)
+    except InputError as error:
+        raise InputError(f"{run.id}: {error}") from None
+
+
+def check_precision(runs: Sequence[Run]) -> None:
+    """Raises `InputError` where the processor here would have to emulate the precision that `runs` train in."""
+    from nfrepro.launch.machine import count_gpus
+    from nfrepro.training.precision import check_precision
+
+    precisions = {run.config["train"]["precision"]: run.id for run in runs if "train" in run.config}
+    if "bfloat16" not in precisions or count_gpus():
+        return
+    for precision, name in precisions.items():
+        try:
+            check_precision(precision, "cpu")
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+
+
+def ask_for_redo(runs: Sequence[Run], results: Path, pattern: str | None, processes: int, here: bool = True) -> None:
+    from nfrepro.runs import redo
+
+    chosen = [] if pattern is None else redo.find(results, runs, pattern)
+    prepare(chosen, processes, here)
+    for run in chosen:
+        redo.request(results, run)
+        print(f"{run.id}  to be redone; what is stored stays until the new result is complete")
+
+
+def lift_cancellations(runs: Sequence[Run], results: Path) -> None:
+    """Whoever asks for `runs` after they were cancelled wants them."""
+    from nfrepro.runs import cancellation, store
+
+    for run in runs:
+        cancellation.lift(store.run_folder(results, run), run)
+
+
+def stored_lines_of(plan: "Plan", runs: Sequence[Run], results: Path) -> Iterator[str]:
+    from nfrepro.runs.stored_results import stored_lines
+
+    yield from stored_lines(results, runs, plan.done, len(plan.execute), len(plan.failed))
+    if not plan.execute:
+        from nfrepro.cli.changed_data import changed_data_lines
+
+        yield from changed_data_lines(results, plan.done)
+
+
+def tidy_runs(runs: Sequence[Run], results: Path) -> None:
+    from nfrepro.runs import store
+    from nfrepro.runs.tidying import tidy
+
+    for run in runs:
+        tidy(store.run_folder(results, run))
+
+
+def execute_locally(
+    runs: Sequence[Run],
+    sweep: Sequence[Run],
+    results: Path,
+    jobs: int | None,
+    threads: int | None,
+    processes: int,
+    checkpoint_seconds: float,
+) -> None:
+    from nfrepro.cli.progress import make_display
+    from nfrepro.launch.local_queue import execute_all
+    from nfrepro.launch.machine import share_machine
+
+    share = share_machine(len(runs), jobs, threads, processes)
+    with make_display(len(sweep), len(sweep) - len(runs), varied_options(sweep)) as display:
+        execute_all(runs, results, share, checkpoint_seconds, display.observe, display.stopping)
+
+
+def execute_here(
+    runs: Sequence[Run], sweep: Sequence[Run], results: Path, threads: int | None, checkpoint_seconds: float
+) -> None:
+    """Lines, no bars: a debugger needs the terminal."""
+    from nfrepro.cli.progress import Lines
+    from nfrepro.launch.machine import share_machine
+    from nfrepro.launch.this_process import execute_in_turn
+
+    with Lines(len(sweep), len(sweep) - len(runs), varied_options(sweep)) as display:
+        execute_in_turn(runs, results, share_machine(1, 1, threads), checkpoint_seconds, display.observe)
+
+
+def exit_by_state(runs: Sequence[Run], results: Path) -> None:
+    """Says how many runs are where; exit status 1 unless all are done, with a list of those that are not."""
+    from nfrepro.runs import redo, store
+
+    stored = {run.id: redo.read_work(results, run) for run in runs}
+    for name, found in stored.items():
+        if found.state not in store.DONE:
+            reason = f": {found.record['error']}" if found.record and found.record["error"] else ""
+            log = f" ({found.folder / store.ERROR})" if found.state == "failed" else ""
+            print(f"{found.state}  {name}{reason}{log}")
+            if found.folder != store.runs_folder(results) / name:
+                print(f"    what is stored stands; to do without the redo: rm -r {found.folder}*")
+    print(count_by_state([found.state for found in stored.values()]))
+    if any(found.state not in store.DONE for found in stored.values()):
+        if any(found.state == "failed" for found in stored.values()):
+            print("failed runs are tried again with --retry (make: RETRY=1)")
+        raise typer.Exit(1)

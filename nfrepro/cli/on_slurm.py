@@ -1,0 +1,71 @@
+"""Sweeps on SLURM: what is left is submitted, nothing is waited for."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nfrepro.cli.execution import ask_for_redo, lift_cancellations, prepare, stored_lines_of
+from nfrepro.cli.output import count_by_state
+from nfrepro.specs import Run
+
+
+def sweep_on_slurm(
+    runs: Sequence[Run],
+    results: Path,
+    cluster: str,
+    experiments: Path,
+    retry: bool,
+    force: str | None,
+    checkpoint_seconds: float,
+    dry_run: bool,
+) -> None:
+    """Submits what is neither done, nor being executed, nor queued; waits for nothing."""
+    from nfrepro.launch import partitions, slurm
+    from nfrepro.launch.cluster import load_cluster
+    from nfrepro.launch.submission import divide
+
+    def complain(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    profile = load_cluster(cluster, experiments)
+    if dry_run:
+        left = _left_for_slurm(runs, results, retry, set())
+        print("\n".join(slurm.sbatch_texts(divide(left, results, profile, checkpoint_seconds))) if left else "nothing")
+        return
+    slurm.check_slurm()
+    partitions.check(profile)
+    with slurm.submitting(results, runs[0]):
+        ask_for_redo(runs, results, force, profile.processes_per_run, here=False)
+        left = _left_for_slurm(runs, results, retry, slurm.queued(results, runs))
+        if not left:
+            print("nothing to submit")
+            return
+        if silent := slurm.ended_silently(results, left):
+            complain(f"{silent} earlier jobs ended before they began: cancelled, or their nodes do not see {results}")
+        prepare(left, profile.processes_per_run, here=False)
+        lift_cancellations(left, results)
+        submitted = slurm.submit(divide(left, results, profile, checkpoint_seconds), complain)
+    jobs = sum(len(array.jobs) for array in submitted.arrays)
+    ids = ", ".join(str(array.job_id) for array in submitted.arrays)
+    print(
+        f"submitted {count_by_state(['queued'] * len(left))} in {jobs} jobs of up to {profile.timeout_min} min: {ids}"
+    )
+    print(f"logs: {submitted.jobs}")
+
+
+def _left_for_slurm(runs: Sequence[Run], results: Path, retry: bool, queued: set[str]) -> list[Run]:
+    from nfrepro.launch.plan import make_plan
+    from nfrepro.runs import redo
+
+    plan = make_plan(runs, results, retry)
+    for line in stored_lines_of(plan, runs, results) if plan.done else ():
+        print(line, file=sys.stderr)
+    states = {run.id: redo.read_work(results, run).state for run in plan.execute}
+    running = {name for name, state in states.items() if state == "running"}
+    # A cancelled run may be in a job that has others to do, and has passed it over already.
+    queued = queued - {name for name, state in states.items() if state == "cancelled"}
+    left = [run for run in plan.execute if run.id not in queued | running]
+    words = ["done"] * len(plan.done) + ["failed"] * len(plan.failed) + ["running"] * len(running)
+    words += ["queued"] * sum(run.id in queued - running for run in plan.execute) + ["to submit"] * len(left)
+    print(count_by_state(words), file=sys.stderr)
+    return left

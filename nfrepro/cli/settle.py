@@ -1,0 +1,162 @@
+"""The verb settle: the seeds that open claims are due."""
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nfrepro.cli.arguments import EXPERIMENTS, RESULTS, CheckpointSeconds, Experiments, Jobs, Results, Threads
+from nfrepro.cli.execution import execute_locally, lift_cancellations, prepare
+from nfrepro.cli.on_slurm import sweep_on_slurm
+from nfrepro.cli.output import interrupt, print_lines, runs_text
+from nfrepro.cli.tables import collect_table
+from nfrepro.errors import InputError
+from nfrepro.specs import Run, refuse_old_name
+from nfrepro.tasks.registry import SCHEMAS
+
+if TYPE_CHECKING:
+    from nfrepro.claims.claim import Claim
+    from nfrepro.claims.looks import DueLook
+
+
+def settle(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[EXP]", help="Only claims that are tested on it. Default: all.")
+    ] = None,
+    scale: Annotated[str, typer.Option(help="Scale at which the claims are to be settled.")] = "overnight",
+    hours: Annotated[float | None, typer.Option(min=0, help="Stop after so many hours; the next call goes on.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is due, its cost, what it can decide.")] = False,
+    executor: Annotated[str, typer.Option(help="Where runs execute: local or slurm.")] = "local",
+    cluster: Annotated[
+        str, typer.Option(metavar="NAME", help="slurm: profile in experiments/clusters.")
+    ] = "one_machine",
+    jobs: Jobs = None,
+    threads: Threads = 1,
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
+    checkpoint_seconds: CheckpointSeconds = 60.0,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+) -> None:
+    """Runs the seeds that open claims are due, looks, records the looks, and goes on until none is open."""
+    from nfrepro.claims.file import load_blocks
+    from nfrepro.cli import settling
+    from nfrepro.cost import plan as planning
+    from nfrepro.launch.machine import device_name, share_machine
+    from nfrepro.launch.plan import make_plan
+
+    if executor not in ("local", "slurm"):
+        raise InputError(f"--executor {executor}: there is: local, slurm")
+    settler = Settler(experiments, results, scale, name)
+    order, deadline = load_blocks(experiments), None if hours is None else time.monotonic() + 3600 * hours
+    blocks = settling.in_blocks(settler.due(record=not dry_run), order, scale)
+    if dry_run:
+        runs = list({run.id: run for block in blocks for run in block.at_most}.values())
+        share = share_machine(len(runs) or 1, jobs, threads)
+        costs = planning.run_hours(runs, results, planning.Machine.here(share, device_name(share.devices[0])))
+        for block in blocks:
+            print_lines((*settling.block_lines(block, results, costs), ""))
+        print(settling.total_line(blocks, results, costs))
+        return
+    while blocks:
+        todo = [(block, left) for block in blocks if (left := make_plan(block.runs, results, retry).execute)]
+        if not todo:
+            print(settling.total_line(blocks, results, {}) + ", which failed: RETRY=1 tries them again")
+            raise typer.Exit(1)
+        block, left = todo[0]
+        print(f"{block.name}: {len(left)} of {runs_text(len(block.runs))} left for the next looks", flush=True)
+        if executor == "slurm":
+            for experiment in dict.fromkeys(run.experiment for run in left):
+                runs = [run for run in left if run.experiment == experiment]
+                sweep_on_slurm(runs, results, cluster, experiments, retry, None, checkpoint_seconds, False)
+            print("when they are done: the same command")
+            return
+        prepare(left)
+        lift_cancellations(left, results)
+        if not _execute_until(deadline, left, results, jobs, threads, checkpoint_seconds):
+            settler.due(record=True)
+            print(f"{hours:g} hours are over; the same command goes on")
+            return
+        retry = False
+        blocks = settling.in_blocks(settler.due(record=True), order, scale)
+    print(f"no claim is open at scale {scale}")
+
+
+class Settler:
+    """The claims to be settled, and the tables that they are judged by."""
+
+    def __init__(self, experiments: Path, results: Path, scale: str, only: str | None) -> None:
+        from nfrepro.claims.checks import check_looks, check_runs, check_scale, known_scales
+        from nfrepro.claims.file import load_claims
+        from nfrepro.claims.looks import Expansions
+
+        self.experiments, self.results, self.scale, self.only = experiments, results, scale, only
+        self.claims = load_claims(experiments, SCHEMAS)
+        check_scale(self.claims, experiments, scale)
+        check_runs(self.claims, experiments, scale, SCHEMAS)
+        check_looks(self.claims, experiments, scale, SCHEMAS)
+        if only is not None and not any(only in _experiments(claim, scale) for claim in self.claims):
+            refuse_old_name(only)
+            raise InputError(f"{only}: no claim is tested on it at scale {scale}")
+        self.scales = known_scales(self.claims, experiments)
+        self.expansions = Expansions(experiments, scale, SCHEMAS)
+
+    def due(self, record: bool) -> "list[DueLook]":
+        """Collects the tables, looks, says what was found, and returns the looks that are due next."""
+        from nfrepro.claims.judge import judge_at
+        from nfrepro.claims.looks import due_looks, record_looks
+        from nfrepro.report.reading import stored_scales
+
+        tests = [test for claim in self.claims for test in claim.tests_at(self.scale)]
+        tests += [control.test for claim in self.claims for control in claim.controls_at(self.scale)]
+        for experiment in dict.fromkeys(test.form.experiment for test in tests):
+            runs = self.expansions.runs(experiment)
+            # A table without any result would only be in the way of drawing the others.
+            if record and any(_is_done(run, self.results) for run in runs):
+                collect_table(runs, self.results)
+        stored = stored_scales(self.claims, self.scales, self.results)
+        verdicts = judge_at(self.claims, self.results, stored, self.scale)
+        if record:
+            added, differing = record_looks(verdicts, self.results)
+            for line in differing:
+                print(f"nfrepro: {line}", file=sys.stderr)
+            for look in added:
+                ending = f", {look['ending']}" if look["ending"] else ""
+                print(f"{look['claim']} looked at with {look['n']} seeds an arm: {look['verdict']}{ending}", flush=True)
+        due = due_looks(verdicts, self.expansions, self.scale)
+        return [look for look in due if self.only in (None, *_experiments(look.claim, self.scale))]
+
+
+def _experiments(claim: "Claim", scale: str) -> set[str]:
+    """Those that the claim is tested on at a scale."""
+    return {test.form.experiment for test in claim.tests_at(scale)}
+
+
+def _is_done(run: Run, results: Path) -> bool:
+    from nfrepro.runs import store
+
+    return store.read(store.run_folder(results, run), run).state in store.DONE
+
+
+def _execute_until(
+    deadline: float | None, runs: Sequence[Run], results: Path, jobs: int | None, threads: int | None, seconds: float
+) -> bool:
+    """Executes runs as a sweep does; returns False where the deadline stopped it, as Ctrl-C would."""
+    if deadline is not None:
+        if deadline <= time.monotonic():
+            return False
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, deadline - time.monotonic())
+    try:
+        execute_locally(runs, runs, results, jobs, threads, 1, seconds)
+    except KeyboardInterrupt:
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+        raise
+    finally:
+        if deadline is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    return True

@@ -1,0 +1,124 @@
+"""Verbs that execute runs: sweep, run."""
+
+from typing import Annotated
+
+import typer
+
+from nfrepro.cli.arguments import (
+    EXPERIMENTS,
+    RESULTS,
+    CheckpointSeconds,
+    ExperimentName,
+    Experiments,
+    Jobs,
+    ProcessesOfARun,
+    Results,
+    RunId,
+    Scale,
+    Sets,
+    Threads,
+    expand_runs,
+    select_run,
+)
+from nfrepro.cli.execution import (
+    ask_for_redo,
+    execute_here,
+    execute_locally,
+    exit_by_state,
+    lift_cancellations,
+    prepare,
+    stored_lines_of,
+    tidy_runs,
+)
+from nfrepro.cli.on_slurm import sweep_on_slurm
+from nfrepro.cli.output import print_lines
+from nfrepro.cli.tables import tables_to_collect, write_table
+from nfrepro.errors import InputError, did_you_mean
+
+EXECUTORS = ("local", "local-queue", "slurm", "debug")
+
+
+def sweep(
+    name: ExperimentName,
+    scale: Scale = "laptop",
+    executor: Annotated[
+        str, typer.Option(help="Where runs execute: local (worker processes here), slurm, or debug (this process).")
+    ] = "local",
+    cluster: Annotated[
+        str, typer.Option(metavar="NAME", help="slurm: profile in experiments/clusters, or a .yaml file.")
+    ] = "one_machine",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="slurm: print what sbatch would be given.")] = False,
+    jobs: Jobs = None,
+    threads: Threads = None,
+    processes: ProcessesOfARun = 1,
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
+    force: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Redo the runs whose id matches, as 'bn_*'.")
+    ] = None,
+    overrides: Sets = None,
+    checkpoint_seconds: CheckpointSeconds = 60.0,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+) -> None:
+    """Executes what is not done yet, and collects all into runs.csv. With slurm: submits it, and returns."""
+    executor = "local" if executor == "local-queue" else executor
+    if executor not in EXECUTORS:
+        raise InputError(
+            f"--executor {executor}: unknown{did_you_mean(executor, EXECUTORS)}; there is: {', '.join(EXECUTORS)}"
+        )
+    if dry_run and (executor != "slurm" or force is not None):
+        raise InputError("--dry-run shows what --executor slurm would submit; it goes with no other, nor with --force")
+    runs = expand_runs(name, scale, overrides, experiments)
+    from nfrepro.launch.plan import make_plan
+
+    if executor == "slurm":
+        if jobs is not None or threads is not None or processes > 1:
+            raise InputError(
+                "--jobs, --threads and --processes are not for slurm: "
+                "see array_parallelism, cpus_per_run and processes_per_run"
+            )
+        sweep_on_slurm(runs, results, cluster, experiments, retry, force, checkpoint_seconds, dry_run)
+        return
+    if executor == "debug" and processes > 1:
+        raise InputError("--processes is not for debug, which executes runs in this very process")
+    if executor == "debug" and jobs is not None:
+        raise InputError("--jobs is not for debug, which executes one run after the other")
+    ask_for_redo(runs, results, force, processes)
+    plan = make_plan(runs, results, retry)
+    print_lines(stored_lines_of(plan, runs, results))
+    tidy_runs(plan.done, results)
+    prepare(plan.execute, processes)
+    lift_cancellations(plan.execute, results)
+    if plan.execute and executor == "debug":
+        execute_here(plan.execute, runs, results, threads, checkpoint_seconds)
+    elif plan.execute:
+        execute_locally(plan.execute, runs, results, jobs, threads, processes, checkpoint_seconds)
+    path = write_table(runs, results, overrides)
+    if force is not None:
+        print_lines(tables_to_collect(runs, results, force, path))
+    exit_by_state(runs, results)
+
+
+def run_one(
+    name: ExperimentName,
+    run_id: RunId,
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    threads: Threads = None,
+    processes: ProcessesOfARun = 1,
+    checkpoint_seconds: CheckpointSeconds = 60.0,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+) -> None:
+    """Executes one run of an experiment, with the whole machine to itself."""
+    run = select_run(expand_runs(name, scale, overrides, experiments), run_id)
+    from nfrepro.launch.plan import make_plan
+
+    plan = make_plan([run], results, retry=True)
+    if plan.done:
+        print_lines(stored_lines_of(plan, [run], results))
+    prepare(plan.execute, processes)
+    lift_cancellations(plan.execute, results)
+    if plan.execute:
+        execute_locally(plan.execute, [run], results, 1, threads, processes, checkpoint_seconds)
+    exit_by_state([run], results)
