@@ -57,12 +57,8 @@ $(TEST_TOOLS): $(INSTALLED)
 draws = $$([ -f analysis/$(1).py ] && echo analysis/$(1).py || echo -m nfrepro.plots.default $(1))
 
 sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it (EXECUTOR=slurm: submit it, and return; debug: in one process)
-	@status=0; \
-	$(NFREPRO) sweep $(EXP) $(OPTIONS) --executor $(EXECUTOR) $(if $(JOBS),--jobs $(JOBS)) $(if $(PROCESSES),--processes $(PROCESSES)) $(if $(RETRY),--retry) \
-	  $(if $(FORCE),--force '$(FORCE)') $(ON_CLUSTER) || status=$$?; \
-	if [ $(EXECUTOR) != slurm ] && [ $$status -le 1 ]; then \
-	  $(VENV)/bin/python $(call draws,$(notdir $(basename $(EXP)))) $(OPTIONS) || { code=$$?; [ $$status -ne 0 ] || status=$$code; }; fi; \
-	exit $$status
+	@$(NFREPRO) sweep $(EXP) $(OPTIONS) --executor $(EXECUTOR) $(if $(JOBS),--jobs $(JOBS)) $(if $(PROCESSES),--processes $(PROCESSES)) $(if $(RETRY),--retry) \
+	  $(if $(FORCE),--force '$(FORCE)') $(ON_CLUSTER)
 
 plan: $(INSTALLED)  ## what is left of EXP at SCALE, and what it costs: hours, memory, disk (EXECUTOR=slurm: as jobs)
 	@$(NFREPRO) plan $(EXP) $(OPTIONS) $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)')

@@ -1,5 +1,6 @@
 """What several rooms' tests share."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ from tiny_experiment import TINY, Call, command
 # How long an example takes says more about the machine than about the example.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+# Sweeps draw only where a test is about that: to start a script takes seconds.
+os.environ["NFREPRO_DRAW"] = "0"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -25,5 +25,10 @@ Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def command(experiments: Path, results: Path, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The command line, and its environment with both folders named in it."""
-    environment = {**os.environ, "NFREPRO_EXPERIMENTS": str(experiments), "NFREPRO_RESULTS": str(results)}
+    environment = {
+        "NFREPRO_DRAW": "0",
+        **os.environ,
+        "NFREPRO_EXPERIMENTS": str(experiments),
+        "NFREPRO_RESULTS": str(results),
+    }
     return [sys.executable, "-m", "nfrepro", *arguments], environment

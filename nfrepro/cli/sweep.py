@@ -20,6 +20,7 @@ from nfrepro.cli.arguments import (
     expand_runs,
     select_run,
 )
+from nfrepro.cli.drawing import draw_sweep
 from nfrepro.cli.execution import (
     ask_for_redo,
     execute_here,
@@ -55,12 +56,15 @@ def sweep(
     force: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Redo the runs whose id matches, as 'bn_*'.")
     ] = None,
+    draw: Annotated[
+        bool, typer.Option("--draw/--no-draw", envvar="NFREPRO_DRAW", help="Draw its table and figure at the end.")
+    ] = True,
     overrides: Sets = None,
     checkpoint_seconds: CheckpointSeconds = 60.0,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
 ) -> None:
-    """Executes what is not done yet, and collects all into runs.csv. With slurm: submits it, and returns."""
+    """Executes what is not done yet, collects all into runs.csv and draws it. With slurm: submits it, and returns."""
     executor = "local" if executor == "local-queue" else executor
     if executor not in EXECUTORS:
         raise InputError(
@@ -69,20 +73,12 @@ def sweep(
     if dry_run and (executor != "slurm" or force is not None):
         raise InputError("--dry-run shows what --executor slurm would submit; it goes with no other, nor with --force")
     runs = expand_runs(name, scale, overrides, experiments)
+    _check_division(executor, jobs, threads, processes)
     from nfrepro.launch.plan import make_plan
 
     if executor == "slurm":
-        if jobs is not None or threads is not None or processes > 1:
-            raise InputError(
-                "--jobs, --threads and --processes are not for slurm: "
-                "see array_parallelism, cpus_per_run and processes_per_run"
-            )
         sweep_on_slurm(runs, results, cluster, experiments, retry, force, checkpoint_seconds, dry_run)
         return
-    if executor == "debug" and processes > 1:
-        raise InputError("--processes is not for debug, which executes runs in this very process")
-    if executor == "debug" and jobs is not None:
-        raise InputError("--jobs is not for debug, which executes one run after the other")
     ask_for_redo(runs, results, force, processes)
     plan = make_plan(runs, results, retry)
     print_lines(stored_lines_of(plan, runs, results))
@@ -96,7 +92,22 @@ def sweep(
     path = write_table(runs, results, overrides)
     if force is not None:
         print_lines(tables_to_collect(runs, results, force, path))
+    drawn = draw_sweep(runs, results, overrides, experiments) if draw else 0
     exit_by_state(runs, results)
+    raise typer.Exit(drawn)
+
+
+def _check_division(executor: str, jobs: int | None, threads: int | None, processes: int) -> None:
+    """Raise `InputError` for a division of this machine that the executor cannot make."""
+    if executor == "slurm" and (jobs is not None or threads is not None or processes > 1):
+        raise InputError(
+            "--jobs, --threads and --processes are not for slurm: "
+            "see array_parallelism, cpus_per_run and processes_per_run"
+        )
+    if executor == "debug" and processes > 1:
+        raise InputError("--processes is not for debug, which executes runs in this very process")
+    if executor == "debug" and jobs is not None:
+        raise InputError("--jobs is not for debug, which executes one run after the other")
 
 
 def run_one(

@@ -17,7 +17,7 @@ def write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | N
 
 
 def collect_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None = None) -> tuple[Path, int]:
-    """As `_write_table`, without a word: the path of the table, and how many runs are no longer in the experiment."""
+    """Write the table without a word: its path, and how many stored runs are no longer in the experiment."""
     from nfrepro.runs import old_layout, redo, store
     from nfrepro.runs import table as collection
 

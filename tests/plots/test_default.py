@@ -1,8 +1,6 @@
 """Table and figure of experiments that have no script of their own."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -116,13 +114,26 @@ def test_without_a_completed_run_nothing_is_drawn(results: Path) -> None:
 
 
 @pytest.mark.slow
-def test_after_a_sweep_of_ones_own_file(experiments: Path, results: Path, nfrepro: Call) -> None:
+def test_a_sweep_of_ones_own_file_draws_it(experiments: Path, results: Path, nfrepro: Call) -> None:
     (experiments / "mine.yaml").write_text(TINY)
-    assert nfrepro("sweep", "mine", "--scale", "smoke", "--executor", "debug").returncode == 0
-    line = [sys.executable, "-m", "nfrepro.plots.default", str(experiments / "mine.yaml"), "--scale", "smoke"]
-    called = subprocess.run(
-        [*line, "--results", str(results)], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert called.returncode == 0, called.stderr
-    assert "| 0.2 |" in called.stdout
+    call = ("sweep", "mine", "--scale", "smoke", "--executor", "debug")
+    swept = nfrepro(*call, "--set", "seed=[0]")  # --no-draw by NFREPRO_DRAW=0
+    assert swept.returncode == 0
+    assert not list((results / "mine" / "smoke").glob("*.svg"))
+    swept = nfrepro(*call, "--draw")
+    assert swept.returncode == 0, swept.stderr
+    assert "| 0.2 |" in swept.stdout
     assert (results / "mine" / "smoke" / "mine.svg").exists()
+    overridden = nfrepro(*call, "--draw", "--set", "seed=[0]")
+    assert overridden.returncode == 0, overridden.stderr
+    assert list((results / "mine" / "smoke").glob("mine?*.svg"))
+
+
+@pytest.mark.slow
+def test_a_script_in_analysis_draws_its_experiment(experiments: Path, results: Path, nfrepro: Call) -> None:
+    folder = experiments.parent / "analysis"
+    folder.mkdir()
+    (folder / "tiny.py").write_text("import sys\nprint('own script', sys.argv[1:])\nsys.exit(3)\n")
+    swept = nfrepro("sweep", "tiny", "--scale", "smoke", "--executor", "debug", "--draw", "--set", "seed=[0]")
+    assert f"own script ['--scale', 'smoke', '--results', '{results}', '--set=seed=[0]']" in swept.stdout
+    assert swept.returncode == 3

@@ -334,7 +334,18 @@ def sharing(device: str) -> Iterator[Fact]:
                 "NFREPRO_RESULTS": str(work / "results"),
                 "NFREPRO_CUDA_GRAPH": graph,
             }
-            command = [sys.executable, "-m", "nfrepro", "sweep", "packed", "--scale", "gpu", "--jobs", str(jobs)]
+            command = [
+                sys.executable,
+                "-m",
+                "nfrepro",
+                "sweep",
+                "packed",
+                "--scale",
+                "gpu",
+                "--jobs",
+                str(jobs),
+                "--no-draw",
+            ]
             begun = time.monotonic()
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
             seconds = time.monotonic() - begun
