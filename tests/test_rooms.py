@@ -30,6 +30,8 @@ MAY_IMPORT = {
     },
 }
 PRINTS = {"cli", "bench"}
+CODE = [*PACKAGE.rglob("*.py"), *PACKAGE.parent.glob("analysis/*.py"), *PACKAGE.parent.glob("docs/*.py")]
+MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 400, 50  # of statements, signature and docstring left out
 TORCH_FREE = ("specs", "runs", "stats", "claims", "plots", "report", "launch")
 
 
@@ -78,3 +80,15 @@ def test_the_table_of_contributing_is_this_plan() -> None:
     shared = re.search(r"^(.*)are shared code", text, flags=re.MULTILINE)
     assert shared is not None
     assert set(re.findall(r"`(\w+)\.py`", shared.group(1))) == GROUND
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_a_file_has_one_subject_and_a_function_fits_a_screen(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MOST_LINES_OF_A_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            documented = ast.get_docstring(node) is not None
+            statements = node.body[1:] if documented else node.body
+            lines = statements[-1].end_lineno - statements[0].lineno + 1 if statements else 0
+            assert lines <= MOST_LINES_OF_A_FUNCTION, f"{node.name}: {lines} lines"

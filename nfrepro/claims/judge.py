@@ -2,133 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nfrepro.claims.claim import Claim, ClaimTest, Control, Explanation, Verdict
-from nfrepro.claims.evidence import ArmRuns, Evidence, gather
-from nfrepro.claims.runs import ResultTable, read_results, readable, split
-from nfrepro.claims.verdict import (
-    Course,
-    Decision,
-    Ending,
-    Ruling,
-    combine,
-    decide_test,
-    not_run,
-    p_of_claim,
-    rule,
-)
-from nfrepro.stats.intervals import Interval
-from nfrepro.stats.samples import Missing, PValues
-
-# Of a scale without planned looks: one, of all the seeds that there are.
-_ONE_LOOK = (1,)
-
-
-@dataclass(frozen=True)
-class Look:
-    """The evidence for each of a claim's tests from the same number of seeds; None: from all."""
-
-    n: int | None
-    evidence: tuple[tuple[ClaimTest, Evidence], ...]
-
-    @property
-    def pending(self) -> bool:
-        """Whether runs have still to be done for it."""
-        return any(evidence.pending for _, evidence in self.evidence)
-
-    def p_values(self, claim: Claim) -> PValues:
-        return p_of_claim([evidence.sample for _, evidence in self.evidence], claim.form.holds_if)
-
-
-@dataclass(frozen=True)
-class ControlReading:
-    """What the runs say to a control: whether it holds, by its estimate. None: its runs are not there."""
-
-    control: Control
-    evidence: Evidence
-
-    @cached_property
-    def interval(self) -> Interval | None:
-        sample = self.evidence.sample
-        return None if isinstance(sample, Missing) else sample.interval()
-
-    @property
-    def holds(self) -> bool | None:
-        return None if self.interval is None else self.interval.mean in self.control.test.form.rule.bounds
-
-    def __str__(self) -> str:
-        form, test = self.control.form, self.control.test.form
-        if self.interval is None:
-            assert isinstance(self.evidence.sample, Missing)
-            return f"{form.statement} Not known: {self.evidence.sample.reason}"
-        asked = f"{test.quantity} {test.rule}"
-        return f"{form.statement} ({asked}: {self.interval.mean:.4g}, n = {self.interval.n})"
-
-    def report(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "name": self.control.name,
-            "statement": self.control.form.statement,
-            "testable_if": self.control.form.testable_if,
-            "holds": self.holds,
-            "rule": str(self.control.test.form.rule),
-            **_numbers(self.interval),
-        }
-
-
-@dataclass(frozen=True)
-class ClaimEvidence:
-    """All that the runs of a scale have to say to a claim: its looks up to the first that is pending, and controls."""
-
-    claim: Claim
-    scale: str
-    planned: tuple[int, ...]  # looks; empty: one, of all seeds
-    looks: tuple[Look, ...]  # one or more
-    controls: tuple[ControlReading, ...]
-
-    @property
-    def had(self) -> tuple[Look, ...]:
-        """The looks whose runs are there; a scale without planned looks is taken as it is."""
-        return tuple(look for look in self.looks if not look.pending) if self.planned else self.looks
-
-    @property
-    def applies(self) -> bool:
-        return bool(self.claim.tests_at(self.scale))
-
-    @property
-    def exact(self) -> bool:
-        """Whether chance has no part in any of its tests."""
-        tests = self.claim.tests_at(self.scale)
-        return bool(tests) and all(test.exact for test in tests)
-
-    @property
-    def failed(self) -> tuple[ControlReading, ...]:
-        return tuple(reading for reading in self.controls if reading.holds is False)
-
-    @property
-    def unknown(self) -> tuple[ControlReading, ...]:
-        return tuple(reading for reading in self.controls if reading.holds is None)
-
-    @property
-    def tested(self) -> bool:
-        """Whether the claim can be judged on it: every test has a sample, and every control holds."""
-        if not self.had or not self.applies or self.failed or self.unknown:
-            return False
-        return not any(isinstance(evidence.sample, Missing) for _, evidence in self.had[-1].evidence)
-
-    @property
-    def begun(self) -> bool:
-        """Whether there are runs for any of its tests."""
-        return any(evidence.arms for look in self.looks for _, evidence in look.evidence)
-
-    def course(self) -> Course:
-        """Its place in the list of all claims. One that cannot be judged stays in it, and takes nothing."""
-        judged = not (self.exact or self.failed or self.unknown)
-        p_values = tuple(look.p_values(self.claim) for look in self.had) if judged and self.applies else ()
-        return Course(p_values, self.planned or _ONE_LOOK)
+from nfrepro.claims.claim import Claim, ClaimTest, Explanation, Verdict
+from nfrepro.claims.claim_evidence import ONE_LOOK, ClaimEvidence, best_evidence, gather_all, numbers_of
+from nfrepro.claims.evidence import ArmRuns, Evidence
+from nfrepro.claims.runs import readable
+from nfrepro.claims.verdict import Course, Decision, Ending, Ruling, combine, decide_test, not_run, rule
+from nfrepro.stats.samples import Missing
 
 
 @dataclass(frozen=True)
@@ -162,7 +44,7 @@ class Answer:
             "requires": list(form.requires),
             "rule": str(form.rule),
             "verdict": decision.verdict,
-            **_numbers(decision.interval),
+            **numbers_of(decision.interval),
             "p": decision.p,
             "level": decision.level,
             "runs": self.evidence.states,
@@ -259,7 +141,7 @@ class ClaimVerdict:
             "looks": list(self.evidence.planned),
             "looks_had": len(self.evidence.had) if self.evidence.planned else None,
             "controls": [reading.report() for reading in self.evidence.controls],
-            **_numbers(self.decision.interval),
+            **numbers_of(self.decision.interval),
             "paper": form.paper,
             "method": self.decision.method,
             "source": form.source,
@@ -293,76 +175,22 @@ def judge(claims: Sequence[Claim], results: Path, scale: str) -> list[ClaimVerdi
 def judge_best(claims: Sequence[Claim], results: Path, scales: Sequence[str]) -> Judgement:
     """The verdicts at each of `scales`, smaller ones first, and those of the list that the error rate holds for."""
     found = {scale: gather_all(claims, results, scale) for scale in scales}
-    best = [_best(readings) for readings in zip(*found.values(), strict=True)]
+    best = [best_evidence(readings) for readings in zip(*found.values(), strict=True)]
     return Judgement(tuple(_verdicts(best)), {scale: tuple(_verdicts(of)) for scale, of in found.items()})
 
 
 def judge_at(claims: Sequence[Claim], results: Path, scales: Sequence[str], scale: str) -> list[ClaimVerdict]:
     """The verdicts of the list, with each claim at `scale` that has tests there: how far they are settled there."""
     found = {name: gather_all(claims, results, name) for name in dict.fromkeys((*scales, scale))}
-    best = [_best(readings) for readings in zip(*found.values(), strict=True)]
+    best = [best_evidence(readings) for readings in zip(*found.values(), strict=True)]
     return _verdicts([at if at.applies else other for at, other in zip(found[scale], best, strict=True)])
-
-
-def gather_all(claims: Sequence[Claim], results: Path, scale: str) -> list[ClaimEvidence]:
-    """The evidence of a scale for each claim."""
-    tables: dict[str, ResultTable] = {}
-
-    def table(test: ClaimTest) -> ResultTable:
-        name = test.form.experiment
-        if name not in tables:
-            tables[name] = read_results(results, name, scale)
-        return tables[name]
-
-    def controls(claim: Claim, seeds: int | None) -> tuple[ControlReading, ...]:
-        return tuple(
-            ControlReading(control, gather(control.test, table(control.test), seeds))
-            for control in claim.controls_at(scale)
-        )
-
-    def look(claim: Claim, seeds: int | None) -> Look:
-        parts = [(part, table(test)) for test in claim.tests_at(scale) for part in split(test, table(test))]
-        return Look(seeds, tuple((part, gather(part, of, seeds)) for part, of in parts))
-
-    def evidence(claim: Claim) -> ClaimEvidence:
-        planned = claim.looks.get(scale, ()) if claim.tests_at(scale) else ()
-        looks = []
-        for seeds in planned or (None,):
-            looks.append(look(claim, seeds))
-            if looks[-1].pending:
-                break
-        # Controls are judged once, at the first look, before any test.
-        return ClaimEvidence(claim, scale, planned, tuple(looks), controls(claim, planned[0] if planned else None))
-
-    return [evidence(claim) for claim in claims]
-
-
-def _best(readings: Sequence[ClaimEvidence]) -> ClaimEvidence:
-    """That of the largest scale that can test the claim; else of the largest that has runs, else tests, for it."""
-    larger_first = readings[::-1]
-    for is_it in (_tested, _begun, _applies):
-        if found := next(filter(is_it, larger_first), None):
-            return found
-    return readings[0]
-
-
-def _tested(evidence: ClaimEvidence) -> bool:
-    return evidence.tested
-
-
-def _begun(evidence: ClaimEvidence) -> bool:
-    return evidence.begun
-
-
-def _applies(evidence: ClaimEvidence) -> bool:
-    return evidence.applies
 
 
 def _verdicts(found: Sequence[ClaimEvidence]) -> list[ClaimVerdict]:
     """The verdicts on a list of claims. Exact ones are counted apart."""
     listed = [evidence for evidence in found if evidence.claim.tests and not evidence.exact]
     rulings = iter(rule([evidence.course() for evidence in listed]))
-    none = rule([Course((), _ONE_LOOK)])[0]
+    none = rule([Course((), ONE_LOOK)])[0]
     return [_verdict(of, next(rulings) if of.claim.tests and not of.exact else none) for of in found]
 
 
@@ -405,13 +233,6 @@ def _of_other_scales(test: ClaimTest, scale: str) -> Answer:
     scales = test.scales or ()
     reason = f"for scale {scales[0]} only" if len(scales) == 1 else f"not for scale {scale}"
     return Answer(test, scale, Evidence(Missing(reason)), not_run(reason))
-
-
-def _numbers(interval: Interval | None) -> dict[str, Any]:
-    """Estimate, 95 % interval and n; without a run they are null, null and 0."""
-    if interval is None:
-        return {"estimate": None, "interval": None, "n": 0}
-    return {"estimate": interval.mean, "interval": [interval.low, interval.high], "n": interval.n}
 
 
 def _arm(arm: ArmRuns) -> dict[str, Any]:

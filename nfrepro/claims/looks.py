@@ -16,9 +16,10 @@ from typing import Any
 import pandas as pd
 
 from nfrepro.claims.claim import Claim, ClaimTest
+from nfrepro.claims.claim_evidence import ClaimEvidence, Look
 from nfrepro.claims.evidence import first_seeds
 from nfrepro.claims.file import Schemas
-from nfrepro.claims.judge import ClaimEvidence, ClaimVerdict, Look
+from nfrepro.claims.judge import ClaimVerdict
 from nfrepro.claims.runs import select
 from nfrepro.errors import InputError
 from nfrepro.runs.provenance import git_revision

@@ -137,7 +137,7 @@ def _final_numbers(result: loop.Outcome, model: nn.Module) -> dict[str, Any]:
         "train_seconds": round(result.train_seconds, 3),
         "data_seconds": round(result.data_seconds, 3),
         "images_per_second": round(result.images_per_second, 1),
-        "weights_sha256": _weights_digest(model),
+        "weights_sha256": weights_digest(model),
     }
 
 
@@ -150,7 +150,7 @@ def _scalars(result: loop.Outcome) -> dict[str, float | None]:
     return {name: value if value is not None and math.isfinite(value) else None for name, value in found.items()}
 
 
-def _weights_digest(model: nn.Module) -> str:
+def weights_digest(model: nn.Module) -> str:
     """Equal for two runs that ended with the same bits."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():

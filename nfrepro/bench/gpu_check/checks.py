@@ -1,14 +1,11 @@
 """The checks, most valuable first. Each is a function of the device's name that yields facts."""
 
-import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -20,17 +17,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nfrepro.bench.gpu_check import timing
+from nfrepro.bench.gpu_check.process_checks import faults, sharing, streaming
+from nfrepro.bench.gpu_check.timing import TINY, Fact, final_values
 from nfrepro.models import create
 from nfrepro.models.effective_weights import EffectiveWeights
 from nfrepro.tasks.job import Interrupted, Surroundings
-from nfrepro.tasks.train import _weights_digest
+from nfrepro.tasks.train import weights_digest
 from nfrepro.tasks.watched_training import run
 from nfrepro.training import observer
 from nfrepro.training.device import driver_version
 from nfrepro.training.precision import ieee_arithmetic, multiplication, prepare_device
 
-Fact = dict[str, Any]
-TINY = {"blocks": [1, 1], "width": 0.125, "stem": "small"}
 ALL_AT_ONCE = {**TINY, "stem": "imagenet", "dropout": 0.3, "stochastic_depth": 0.3}
 
 
@@ -74,18 +71,13 @@ def trains(device: str) -> Iterator[Fact]:
             where = [device, device, "cpu"] if precision == "float32" else [device, device]
             if name == "NF":
                 where.append("cuda")  # what SLURM says
-            ends = [_final(options, on) for on in where]
+            ends = [final_values(options, on) for on in where]
             yield {
                 "network": name,
                 "precision": precision,
                 "same_bits_twice": ends[0]["weights_sha256"] == ends[1]["weights_sha256"],
                 "train_loss": {on: round(end["train_loss"], 5) for on, end in zip(where, ends, strict=True)},
             }
-
-
-def _final(options: Any, device: str, **around: Any) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        return dict(run(options, Surroundings(Path(folder), device, **around)).final)
 
 
 def standardization(device: str) -> Iterator[Fact]:
@@ -149,7 +141,7 @@ def resume(device: str) -> Iterator[Fact]:
     for name, model in networks.items():
         for precision in ("float32", "bfloat16"):
             options = timing.task(model, 64, images=256, precision=precision, ema_decay=0.9)
-            whole = _final(options, device)["weights_sha256"]
+            whole = final_values(options, device)["weights_sha256"]
             with tempfile.TemporaryDirectory() as folder:
                 with suppress(Interrupted):
                     run(options, Surroundings(Path(folder), device, should_stop=partial(_third, iter(range(99)))))
@@ -239,7 +231,7 @@ def cuda_graph(device: str) -> Iterator[Fact]:
             ready = timing.prepared(options, device, graph)
             for _ in range(10):
                 ready.step()
-            ends.append(_weights_digest(ready.model))
+            ends.append(weights_digest(ready.model))
             times.append(1e3 * timing.seconds(ready.step, 40))
         yield {"network": name, "same_bits": ends[0] == ends[1], "eager_ms": times[0], "graph_ms": times[1]}
 
@@ -274,133 +266,6 @@ def arithmetic(device: str) -> Iterator[Fact]:
                 numbers["last_variance"] = float(propagation(model, x.to(device))["avg_var"].iloc[-1])
                 numbers["input_gradient"] = float(input_gradients(model, x[:8].to(device)).double().norm())
             yield {"network": name, "arithmetic": kind, **numbers}
-
-
-def faults(device: str) -> Iterator[Fact]:
-    """Whether a run that breaks the GPU's context takes those after it along, through the local queue."""
-    child = [sys.executable, "-c", f"from nfrepro.bench.gpu_check import checks; checks._faults({device!r})"]
-    found = subprocess.run(child, capture_output=True, text=True, timeout=90, check=False)
-    lines = [json.loads(line) for line in found.stdout.splitlines() if line.startswith("{")]
-    yield {"status": found.returncode, "said": lines, "error": found.stderr[-300:] if found.returncode else ""}
-
-
-def _faults(device: str) -> None:
-    from nfrepro.launch.run_record import Failure
-
-    options = timing.task({"name": "nf_resnet", **TINY}, 64, images=128)
-
-    def attempt(what: str, action: Callable[[], object]) -> None:
-        try:
-            action()
-            print(json.dumps({what: "fine"}))
-        except Exception as error:
-            found = Failure.of(error)
-            print(json.dumps({what: [type(error).__name__, found.text[:100], found.of_machine]}))
-
-    def assertion() -> None:
-        torch.zeros(3, device=device)[torch.tensor([9], device=device)].sum().item()
-
-    attempt("a run", lambda: _final(options, device))
-    attempt("too much memory", lambda: torch.empty(1 << 40, device=device))
-    attempt("a run after it", lambda: _final(options, device))
-    attempt("an assertion on the device", assertion)
-    attempt("a run after that", lambda: _final(options, device))
-
-
-PACKED = """\
-title: runs that share a GPU
-task: train
-set:
-  data: {name: synthetic, channels: 3, pixels: 32, train_images: 51200, test_images: 10000}
-  model: {name: nf_resnet, blocks: [3, 3, 3], width: 0.5, stem: small}
-  train: {epochs: 2, batch_size: 256, lr_per_256: 0.2, warmup_epochs: 0.5, precision: bfloat16}
-grid: {seed: SEEDS}
-scales: {gpu: {}}
-"""
-
-
-def sharing(device: str) -> Iterator[Fact]:
-    """Several runs at once on one GPU, from the local queue: by single launches, by graphs, and with MPS."""
-    for jobs, graph, mps in ((1, "1", False), (4, "0", False), (4, "1", False), (4, "1", True)):
-        with tempfile.TemporaryDirectory() as folder, _multi_process_service(mps) as started:
-            if not started:
-                yield {"jobs": jobs, "mps": "cannot be started"}
-                continue
-            work = Path(folder)
-            (work / "packed.yaml").write_text(PACKED.replace("SEEDS", str(list(range(jobs)))))
-            environment = {
-                **os.environ,
-                "NFREPRO_EXPERIMENTS": str(work),
-                "NFREPRO_RESULTS": str(work / "results"),
-                "NFREPRO_CUDA_GRAPH": graph,
-            }
-            command = [
-                sys.executable,
-                "-m",
-                "nfrepro",
-                "sweep",
-                "packed",
-                "--scale",
-                "gpu",
-                "--jobs",
-                str(jobs),
-                "--no-draw",
-            ]
-            begun = time.monotonic()
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-            seconds = time.monotonic() - begun
-            records = [json.loads(path.read_text()) for path in work.glob("results/runs/*/run.json")]
-            rates = [record["final"]["images_per_second"] for record in records if record["final"]]
-            yield {
-                "jobs": jobs,
-                "graph": graph == "1",
-                "mps": mps,
-                "status": done.returncode,
-                "seconds": round(seconds, 1),
-                "images_s_together": round(sum(rates)),
-                "same_bits": len({record["final"]["weights_sha256"] for record in records if record["final"]}),
-                "error": done.stderr[-300:] if done.returncode else "",
-            }
-
-
-@contextmanager
-def _multi_process_service(wanted: bool) -> Iterator[bool]:
-    """NVIDIA's MPS, by which kernels of several processes run at once; whether it could be started."""
-    control = shutil.which("nvidia-cuda-mps-control")
-    if not wanted:
-        yield True
-        return
-    if control is None:
-        yield False
-        return
-    yield subprocess.run([control, "-d"], capture_output=True, timeout=20, check=False).returncode == 0
-    subprocess.run([control], input="quit\n", text=True, capture_output=True, timeout=20, check=False)
-
-
-def streaming(device: str) -> Iterator[Fact]:
-    """Images a second that the CPU decodes, crops and sends for training on ImageNet."""
-    import numpy as np
-    from PIL import Image
-
-    from nfrepro.data.loader_rate import loader_rate
-    from nfrepro.data.options import ImageNetOptions
-    from nfrepro.data.sources import load
-
-    random = np.random.default_rng(0)
-    base = np.kron(random.integers(0, 255, (25, 32, 3)), np.ones((15, 16, 1))) + random.normal(0, 12, (375, 512, 3))
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        for split, count in (("train", 600), ("val", 8)):
-            for label in ("a", "b"):
-                (root / "imagenet" / split / label).mkdir(parents=True)
-                for number in range(count // 2):
-                    image = Image.fromarray(np.roll(base.clip(0, 255).astype("uint8"), number, 0))
-                    image.save(root / "imagenet" / split / label / f"{number}.jpg", quality=90)
-        os.environ["NFREPRO_DATA"] = str(root)
-        options = ImageNetOptions(crop="inception", pixels=224, classes=2)
-        dataset = load(options).to(device)
-        for workers in (1, 8, len(os.sched_getaffinity(0)) - 1):
-            yield {"workers": workers, "images_s": round(loader_rate(dataset, options, 128, 3.0, workers))}
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """A training step of the project on a batch that is there; its time, its kernels, its waits."""
 
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,12 +14,16 @@ from torch import Tensor, nn
 
 from nfrepro.models import convolutions, effective_weights
 from nfrepro.tasks import dry_run
+from nfrepro.tasks.job import Surroundings
 from nfrepro.tasks.options import TrainTask
+from nfrepro.tasks.watched_training import run
 from nfrepro.training.loop import TrainingSetup
 from nfrepro.training.precision import prepare_device
 from nfrepro.training.recipe import set_learning_rate
 from nfrepro.training.step import Trainer
 
+Fact = dict[str, Any]
+TINY = {"blocks": [1, 1], "width": 0.125, "stem": "small"}
 SMALL = {"blocks": [3, 3, 3], "width": 0.5, "stem": "small"}  # scale `gpu` of the experiments on CIFAR-10
 
 
@@ -132,3 +138,9 @@ def _waits(call: Callable[[], object]) -> int:
         call()
     torch.cuda.set_sync_debug_mode("default")
     return sum("synchroniz" in str(warning.message) for warning in caught)
+
+
+def final_values(options: Any, device: str, **around: Any) -> dict[str, Any]:
+    """The final values of a run on the device, in a folder that is removed."""
+    with tempfile.TemporaryDirectory() as folder:
+        return dict(run(options, Surroundings(Path(folder), device, **around)).final)
