@@ -50,12 +50,12 @@ def _serve(rank: int, port: int, device: str, pipe: Connection) -> None:
     import torch
 
     from nfrepro.training import gradients
-    from nfrepro.training.distributed import joined
+    from nfrepro.training.distributed import init_processes
 
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(COUNT)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     gradients.BUCKET_BYTES = 2000  # several messages also for small networks
-    with joined(device) as processes:
+    with init_processes(device) as processes:
         while (work := pipe.recv()) is not None:
             function, arguments = work
             torch.set_num_threads(1)
@@ -69,7 +69,7 @@ def train(
     processes: Any, options: Any, folder: Path, stop_at: int | None = None, device: str = "cpu"
 ) -> dict[str, Any] | None:
     """Trains in `folder`; the second process is asked to stop at its look `stop_at`. None: stopped."""
-    from nfrepro.tasks.job import Interrupted, Surroundings
+    from nfrepro.tasks.base import Interrupted, RunContext
     from nfrepro.tasks.watched_training import run
 
     looks = 0
@@ -81,6 +81,6 @@ def train(
 
     folder.mkdir(exist_ok=True)
     try:
-        return run(options, Surroundings(folder, device, should_stop=should_stop, processes=processes)).final
+        return run(options, RunContext(folder, device, should_stop=should_stop, processes=processes)).final
     except Interrupted:
         return None

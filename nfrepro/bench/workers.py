@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nfrepro.launch.local_queue import Event, execute_all
-from nfrepro.launch.machine import Share, count_cores, count_gpus
+from nfrepro.launch.machine import Resources, count_cores, count_gpus
 from nfrepro.runs import store
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
@@ -54,7 +54,7 @@ class Clock:
 def bench_overhead(seconds: float | None) -> Iterator[str]:
     """Wall clock of runs that train for `seconds` (None: a moment), over the time inside their training loops."""
     device = "cuda:0" if count_gpus() else "cpu"
-    share = Share((device,), count_cores())
+    share = Resources((device,), count_cores())
     with tempfile.TemporaryDirectory() as name:
         runs = runs_of(Path(name), _images(seconds, share), seeds=range(4))
         clock, results = Clock(), Path(name) / "results"
@@ -77,14 +77,14 @@ def bench_overhead(seconds: float | None) -> Iterator[str]:
 def bench_packing(seconds: float | None, repetitions: int) -> Iterator[str]:
     """Runs an hour by how many share the machine, over those one after the other with all its threads."""
     cores, gpus = count_cores(), count_gpus()
-    shares = [Share(("cpu",), cores), *(Share(("cpu",) * workers, 1) for workers in sorted({1, 2, cores}))]
+    shares = [Resources(("cpu",), cores), *(Resources(("cpu",) * workers, 1) for workers in sorted({1, 2, cores}))]
     yield from _compare(shares, seconds, repetitions)
     if gpus:
-        shares = [Share(("cuda:0",) * workers, max(1, cores // workers)) for workers in (1, 2, 4)]
+        shares = [Resources(("cuda:0",) * workers, max(1, cores // workers)) for workers in (1, 2, 4)]
         yield from _compare(shares, seconds, repetitions)
 
 
-def _compare(shares: Sequence[Share], seconds: float | None, repetitions: int) -> Iterator[str]:
+def _compare(shares: Sequence[Resources], seconds: float | None, repetitions: int) -> Iterator[str]:
     """A line for each of `shares`; the first is what the others are compared with."""
     images = _images(seconds, shares[0])
     rates: list[list[float]] = [[] for _ in shares]
@@ -102,7 +102,7 @@ def _compare(shares: Sequence[Share], seconds: float | None, repetitions: int) -
         )
 
 
-def runs_an_hour(share: Share, images: int) -> float:
+def runs_an_hour(share: Resources, images: int) -> float:
     """Each worker has a very short run first, which is not counted, and then two."""
     with tempfile.TemporaryDirectory() as name:
         counted = runs_of(Path(name), images, seeds=range(2 * share.workers))
@@ -113,13 +113,13 @@ def runs_an_hour(share: Share, images: int) -> float:
     return 3600 * len(counted) / (ended - began)
 
 
-def _images(seconds: float | None, share: Share) -> int:
+def _images(seconds: float | None, share: Resources) -> int:
     """Training images of runs that train for `seconds` where they have a worker of `share` to themselves."""
     if seconds is None:
         return BATCH
     with tempfile.TemporaryDirectory() as name:
         runs = runs_of(Path(name), 16 * BATCH, seeds=range(2))
-        alone = Share(share.devices[:1], share.threads)
+        alone = Resources(share.devices[:1], share.threads)
         execute_all(runs, Path(name) / "results", alone, CHECKPOINT_SECONDS, lambda event: None)
         rate = 16 * BATCH * EPOCHS / training_seconds(Path(name) / "results", runs[1])
     return max(1, round(rate * seconds / EPOCHS / BATCH)) * BATCH

@@ -47,18 +47,18 @@ def plan(
     from nfrepro.cost import plan as planning
     from nfrepro.cost.shapes import find_shapes
     from nfrepro.launch.cluster import load_cluster
-    from nfrepro.launch.machine import device_name, share_machine
-    from nfrepro.launch.plan import make_plan
+    from nfrepro.launch.machine import device_name, divide_machine
+    from nfrepro.launch.remaining import find_remaining
 
     profile = None if cluster is None else load_cluster(cluster, experiments)
     if profile is None:
-        share = share_machine(len(runs), jobs, threads)
-        machine = planning.Machine.here(share, device_name(share.devices[0]))
+        resources = divide_machine(len(runs), jobs, threads)
+        machine = planning.Machine.here(resources, device_name(resources.devices[0]))
     elif jobs is not None or threads is not None:
         raise InputError("--jobs and --threads are not for a cluster: see array_parallelism and cpus_per_run")
     else:
         machine = planning.Machine.of(profile)
-    left = make_plan(runs, results, False)
+    left = find_remaining(runs, results, False)
     if profile is None:
         check_precision(left.execute)
     shapes = find_shapes(runs) if runs[0].task == "train" else []
@@ -93,10 +93,10 @@ def dry_run(
     from nfrepro.cost import measurements
     from nfrepro.cost.dry_run import Order, try_shape
     from nfrepro.cost.shapes import find_shapes
-    from nfrepro.launch.machine import share_machine
+    from nfrepro.launch.machine import divide_machine
 
-    share = share_machine(len(runs), None, threads)
-    order = Order(share.devices[0] if device == "auto" else device, share.threads, steps, limit_seconds)
+    resources = divide_machine(len(runs), None, threads)
+    order = Order(resources.devices[0] if device == "auto" else device, resources.threads, steps, limit_seconds)
     shapes = find_shapes(runs)
     print(f"{order.device}, {count(order.threads, 'thread')}; {count(steps, 'step')}; rates in images/s", flush=True)
     print(trial_header(shapes), flush=True)

@@ -14,7 +14,7 @@ from nfrepro.specs.varied import varied_options
 from nfrepro.tasks.registry import TASKS
 
 if TYPE_CHECKING:
-    from nfrepro.launch.plan import Plan
+    from nfrepro.launch.remaining import Remaining
 
 
 def prepare(runs: Sequence[Run], processes: int = 1, here: bool = True) -> None:
@@ -73,7 +73,7 @@ def lift_cancellations(runs: Sequence[Run], results: Path) -> None:
         cancellation.lift(store.run_folder(results, run), run)
 
 
-def stored_lines_of(plan: "Plan", runs: Sequence[Run], results: Path) -> Iterator[str]:
+def stored_lines_of(plan: "Remaining", runs: Sequence[Run], results: Path) -> Iterator[str]:
     from nfrepro.runs.stored_results import stored_lines
 
     yield from stored_lines(results, runs, plan.done, len(plan.execute), len(plan.failed))
@@ -102,11 +102,11 @@ def execute_locally(
 ) -> None:
     from nfrepro.cli.progress import make_display
     from nfrepro.launch.local_queue import execute_all
-    from nfrepro.launch.machine import share_machine
+    from nfrepro.launch.machine import divide_machine
 
-    share = share_machine(len(runs), jobs, threads, processes)
+    resources = divide_machine(len(runs), jobs, threads, processes)
     with make_display(len(sweep), len(sweep) - len(runs), varied_options(sweep)) as display:
-        execute_all(runs, results, share, checkpoint_seconds, display.observe, display.stopping)
+        execute_all(runs, results, resources, checkpoint_seconds, display.observe, display.stopping)
 
 
 def execute_here(
@@ -114,11 +114,11 @@ def execute_here(
 ) -> None:
     """Lines, no bars: a debugger needs the terminal."""
     from nfrepro.cli.progress import Lines
-    from nfrepro.launch.machine import share_machine
+    from nfrepro.launch.machine import divide_machine
     from nfrepro.launch.this_process import execute_in_turn
 
     with Lines(len(sweep), len(sweep) - len(runs), varied_options(sweep)) as display:
-        execute_in_turn(runs, results, share_machine(1, 1, threads), checkpoint_seconds, display.observe)
+        execute_in_turn(runs, results, divide_machine(1, 1, threads), checkpoint_seconds, display.observe)
 
 
 def exit_by_state(runs: Sequence[Run], results: Path) -> None:

@@ -54,10 +54,10 @@ def sweep_on_slurm(
 
 
 def _left_for_slurm(runs: Sequence[Run], results: Path, retry: bool, queued: set[str]) -> list[Run]:
-    from nfrepro.launch.plan import make_plan
+    from nfrepro.launch.remaining import find_remaining
     from nfrepro.runs import redo
 
-    plan = make_plan(runs, results, retry)
+    plan = find_remaining(runs, results, retry)
     for line in stored_lines_of(plan, runs, results) if plan.done else ():
         print(line, file=sys.stderr)
     states = {run.id: redo.read_work(results, run).state for run in plan.execute}

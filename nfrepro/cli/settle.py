@@ -45,8 +45,8 @@ def settle(
     from nfrepro.claims.file import load_blocks
     from nfrepro.cli import settling
     from nfrepro.cost import plan as planning
-    from nfrepro.launch.machine import device_name, share_machine
-    from nfrepro.launch.plan import make_plan
+    from nfrepro.launch.machine import device_name, divide_machine
+    from nfrepro.launch.remaining import find_remaining
 
     if executor not in ("local", "slurm"):
         raise InputError(f"--executor {executor}: there is: local, slurm")
@@ -55,14 +55,14 @@ def settle(
     blocks = settling.in_blocks(settler.due(record=not dry_run), order, scale)
     if dry_run:
         runs = list({run.id: run for block in blocks for run in block.at_most}.values())
-        share = share_machine(len(runs) or 1, jobs, threads)
-        costs = planning.run_hours(runs, results, planning.Machine.here(share, device_name(share.devices[0])))
+        resources = divide_machine(len(runs) or 1, jobs, threads)
+        costs = planning.run_hours(runs, results, planning.Machine.here(resources, device_name(resources.devices[0])))
         for block in blocks:
             print_lines((*settling.block_lines(block, results, costs), ""))
         print(settling.total_line(blocks, results, costs))
         return
     while blocks:
-        todo = [(block, left) for block in blocks if (left := make_plan(block.runs, results, retry).execute)]
+        todo = [(block, left) for block in blocks if (left := find_remaining(block.runs, results, retry).execute)]
         if not todo:
             print(settling.total_line(blocks, results, {}) + ", which failed: RETRY=1 tries them again")
             raise typer.Exit(1)

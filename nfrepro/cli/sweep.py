@@ -74,13 +74,13 @@ def sweep(
         raise InputError("--dry-run shows what --executor slurm would submit; it goes with no other, nor with --force")
     runs = expand_runs(name, scale, overrides, experiments)
     _check_division(executor, jobs, threads, processes)
-    from nfrepro.launch.plan import make_plan
+    from nfrepro.launch.remaining import find_remaining
 
     if executor == "slurm":
         sweep_on_slurm(runs, results, cluster, experiments, retry, force, checkpoint_seconds, dry_run)
         return
     ask_for_redo(runs, results, force, processes)
-    plan = make_plan(runs, results, retry)
+    plan = find_remaining(runs, results, retry)
     print_lines(stored_lines_of(plan, runs, results))
     tidy_runs(plan.done, results)
     prepare(plan.execute, processes)
@@ -123,9 +123,9 @@ def run_one(
 ) -> None:
     """Executes one run of an experiment, with the whole machine to itself."""
     run = select_run(expand_runs(name, scale, overrides, experiments), run_id)
-    from nfrepro.launch.plan import make_plan
+    from nfrepro.launch.remaining import find_remaining
 
-    plan = make_plan([run], results, retry=True)
+    plan = find_remaining([run], results, retry=True)
     if plan.done:
         print_lines(stored_lines_of(plan, [run], results))
     prepare(plan.execute, processes)

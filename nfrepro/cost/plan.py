@@ -12,8 +12,8 @@ from nfrepro.cost.shapes import Shape, find_shapes
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sizes import ImageSizes, image_sizes
 from nfrepro.launch.cluster import Cluster
-from nfrepro.launch.machine import Share
-from nfrepro.launch.plan import Plan
+from nfrepro.launch.machine import Resources
+from nfrepro.launch.remaining import Remaining
 from nfrepro.launch.submission import divide
 from nfrepro.runs import store
 from nfrepro.runs.stored_results import trained_by_others
@@ -46,9 +46,9 @@ class Machine:
         return self.processes if self.type == "cuda" else self.threads
 
     @staticmethod
-    def here(share: Share, name: str) -> "Machine":
+    def here(resources: Resources, name: str) -> "Machine":
         """This one; `name` is its GPU's or processor's."""
-        return Machine(_type(share.devices[0]), name, share.threads, share.workers)
+        return Machine(_type(resources.devices[0]), name, resources.threads, resources.workers)
 
     @staticmethod
     def of(cluster: Cluster) -> "Machine":
@@ -129,7 +129,7 @@ class CostPlan:
 
 
 def plan_cost(
-    plan: Plan,
+    plan: Remaining,
     runs: Sequence[Run],
     results: Path,
     machine: Machine,
@@ -185,14 +185,14 @@ def run_hours(runs: Sequence[Run], results: Path, machine: Machine) -> dict[str,
     for of in by_experiment.values():
         if of[0].task == "train":
             for shape in find_shapes(of):
-                _shape_cost(shape, Plan((), (), ()), results, machine, None, hours)
+                _shape_cost(shape, Remaining((), (), ()), results, machine, None, hours)
         elif (stored := _stored_cost(of, results)) is not None:
             hours |= {run.id: stored.seconds_per_run / 3600 for run in of}
     return hours
 
 
 def _shape_cost(
-    shape: Shape, plan: Plan, results: Path, machine: Machine, tflops: float | None, hours: dict[str, float]
+    shape: Shape, plan: Remaining, results: Path, machine: Machine, tflops: float | None, hours: dict[str, float]
 ) -> ShapeCost:
     """The cost of `shape`; adds the hours of each of its runs to `hours`."""
     measured = measurements.find(results, shape.key, machine.type, machine.name, machine.threads)

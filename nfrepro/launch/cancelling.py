@@ -102,8 +102,8 @@ def _ask(submissions: Sequence[Submission], undone: set[str]) -> tuple[list[subm
 
 def _is_local_sweep_at_work(observed: Sequence[status.Observed], held: Sequence[submitted.Held]) -> bool:
     jobs = {one.job.id for one in held}
-    claims = [one.claim for one in observed if one.claim is not None and one.claim.life == "alive"]
-    return any(claim.holder is not None and claim.holder.job not in jobs for claim in claims)
+    locks = [one.lock for one in observed if one.lock is not None and one.lock.life == "alive"]
+    return any(lock.holder is not None and lock.holder.job not in jobs for lock in locks)
 
 
 def _is_to_be_stopped(state: status.State, may_begin: bool) -> bool:

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nfrepro.launch.job import CANCELLED, Ended
+from nfrepro.launch.execute import CANCELLED, Ended
 from nfrepro.launch.local_workers import Inbox, Worker
-from nfrepro.launch.machine import Share
+from nfrepro.launch.machine import Resources
 from nfrepro.runs import cancellation, redo, store
 from nfrepro.specs import Run
 
@@ -43,7 +43,7 @@ class Sweep:
 def execute_all(
     runs: Sequence[Run],
     results: Path,
-    share: Share,
+    resources: Resources,
     checkpoint_seconds: float,
     observe: Callable[[Event], None],
     on_stop: Callable[[], None] = lambda: None,
@@ -63,9 +63,9 @@ def execute_all(
     inbox: Inbox = queue.SimpleQueue()
 
     def start(number: int) -> Worker:
-        return Worker(number, results, share, checkpoint_seconds, inbox)
+        return Worker(number, results, resources, checkpoint_seconds, inbox)
 
-    workers = {number: start(number) for number in range(min(share.workers, len(runs)))}
+    workers = {number: start(number) for number in range(min(resources.workers, len(runs)))}
     looked = time.monotonic()
     try:
         while len(sweep.ended) < len(runs) and not should_stop():

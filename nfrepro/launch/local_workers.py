@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import nfrepro
-from nfrepro.launch.job import Ended
-from nfrepro.launch.machine import Share
+from nfrepro.launch.execute import Ended
+from nfrepro.launch.machine import Resources
 from nfrepro.specs import Run
 
 # Of processes that execute a run together: once one has ended its part or died, the others get so long to notice.
@@ -29,16 +29,18 @@ Inbox: TypeAlias = "queue.SimpleQueue[tuple[Worker, int, dict[str, Any] | None]]
 class Worker:
     """The processes, and the run they are at."""
 
-    def __init__(self, number: int, results: Path, share: Share, checkpoint_seconds: float, inbox: Inbox) -> None:
+    def __init__(
+        self, number: int, results: Path, resources: Resources, checkpoint_seconds: float, inbox: Inbox
+    ) -> None:
         self.number = number
         self.run: Run | None = None
-        port = _free_port() if share.processes > 1 else 0
+        port = _free_port() if resources.processes > 1 else 0
         self.processes = []
-        for rank, device in enumerate(share.devices_of(number)):
+        for rank, device in enumerate(resources.devices_of(number)):
             command = [sys.executable, "-m", "nfrepro.launch.worker", "--results", str(results)]
-            command += ["--device", device, "--threads", str(share.threads)]
+            command += ["--device", device, "--threads", str(resources.threads)]
             command += ["--checkpoint-seconds", str(checkpoint_seconds)]
-            self.processes.append(_start(command, _environment(share, rank, port)))
+            self.processes.append(_start(command, _environment(resources, rank, port)))
             for listen in (self._listen, self._listen_to_errors):
                 threading.Thread(target=listen, args=(rank, self.processes[rank], inbox), daemon=True).start()
         self._busy: set[int] = set()  # ranks that are at the run
@@ -151,11 +153,11 @@ def worker_environment(threads: int) -> dict[str, str]:
     return {**patience, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
 
 
-def _environment(share: Share, rank: int, port: int) -> dict[str, str]:
+def _environment(resources: Resources, rank: int, port: int) -> dict[str, str]:
     # torchrun's variables; those of somebody who has started this very process with it count no more.
-    together = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(share.processes)}
+    together = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(resources.processes)}
     together |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return worker_environment(share.threads) | together
+    return worker_environment(resources.threads) | together
 
 
 def _free_port() -> int:

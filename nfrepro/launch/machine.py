@@ -10,7 +10,7 @@ from nfrepro.runs.provenance import processor
 
 
 @dataclass(frozen=True)
-class Share:
+class Resources:
     """Workers, and what each of them gets."""
 
     devices: tuple[str, ...]  # one entry a process; those of a worker follow each other
@@ -26,7 +26,7 @@ class Share:
         return self.devices[worker * self.processes : (worker + 1) * self.processes]
 
 
-def share_machine(runs: int, jobs: int | None, threads: int | None, processes: int = 1) -> Share:
+def divide_machine(runs: int, jobs: int | None, threads: int | None, processes: int = 1) -> Resources:
     """How to execute `runs` runs, each by so many processes: `jobs` at once, or as many as GPUs, or else physical
     cores, suffice for.
 
@@ -40,7 +40,7 @@ def share_machine(runs: int, jobs: int | None, threads: int | None, processes: i
     workers = max(1, min(at_once, runs))
     devices = tuple(f"cuda:{number % gpus}" if gpus else "cpu" for number in range(workers * processes))
     of_a_run = cores // workers if threads is None else threads
-    return Share(devices, max(1, of_a_run // processes), processes)
+    return Resources(devices, max(1, of_a_run // processes), processes)
 
 
 def count_cores() -> int:

@@ -12,7 +12,7 @@ from nfrepro.runs import store
 from nfrepro.runs.integrity import seal
 from nfrepro.runs.provenance import provenance
 from nfrepro.specs import Run
-from nfrepro.tasks.job import Outcome
+from nfrepro.tasks.base import Outcome
 
 # The machine is at fault, not the run: it is not marked as failed, and the next sweep continues it.
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM}

@@ -22,7 +22,7 @@ from nfrepro.launch import submitted, visibility
 from nfrepro.launch.scheduler import ask, in_queue
 from nfrepro.launch.slurm_job import RunsOfAJob
 from nfrepro.launch.submission import Submission
-from nfrepro.runs.lock import Claimed, claim
+from nfrepro.runs.lock import RunLocked, hold_lock
 from nfrepro.specs import Run
 
 
@@ -40,9 +40,9 @@ def submitting(results: Path, run: Run) -> Iterator[None]:
     folder = kept.sweep_folder(results.resolve(), run)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with claim(folder):
+        with hold_lock(folder):
             yield
-    except Claimed:
+    except RunLocked:
         raise InputError(f"somebody else is submitting {run.experiment} at scale {run.scale} just now") from None
 
 

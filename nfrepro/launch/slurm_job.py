@@ -20,14 +20,14 @@ import submitit
 
 from nfrepro.allocation import keep_freed_memory
 from nfrepro.launch import submission as kept
-from nfrepro.launch.job import Ended, Place, execute
+from nfrepro.launch.execute import Ended, Placement, execute
 from nfrepro.launch.local_queue import Event, execute_all
-from nfrepro.launch.machine import Share, count_gpus
+from nfrepro.launch.machine import Resources, count_gpus
 from nfrepro.launch.submission import Submission
 from nfrepro.runs import store
-from nfrepro.runs.lock import holder, is_claimed, scheduler_job
+from nfrepro.runs.lock import holder, is_locked, scheduler_job
 from nfrepro.specs import Run
-from nfrepro.training.distributed import joined
+from nfrepro.training.distributed import init_processes
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -92,17 +92,17 @@ def _check_device(submission: Submission) -> None:
 def _execute_in_workers(runs: Sequence[Run], submission: Submission, request: StopRequest) -> dict[str, Ended]:
     """Runs of one process each, so many at once as share the job's GPU or CPUs."""
     cluster = submission.cluster
-    share = Share((cluster.runs_on,) * cluster.runs_per_gpu, cluster.cpus_per_process)
+    resources = Resources((cluster.runs_on,) * cluster.runs_per_gpu, cluster.cpus_per_process)
     return execute_all(
         runs,
         submission.results,
-        share,
+        resources,
         submission.checkpoint_seconds,
         _observe,
         should_stop=request.is_set,
         seconds_to_stop=cluster.seconds_to_save,
         # An earlier start of this very job may live on for some seconds; whoever else is at it will end it.
-        waits_for=lambda run: _is_claimed_by_this_job(store.run_folder(submission.results, run)),
+        waits_for=lambda run: _is_locked_by_this_job(store.run_folder(submission.results, run)),
     )
 
 
@@ -112,8 +112,8 @@ def _execute_together(runs: Sequence[Run], submission: Submission, request: Stop
     _export_ranks()
     cluster, ended = submission.cluster, {}
     device, threads = cluster.runs_on, cluster.cpus_per_process
-    with joined(device) as processes:
-        place = Place(submission.results, device, threads, submission.checkpoint_seconds, processes)
+    with init_processes(device) as processes:
+        place = Placement(submission.results, device, threads, submission.checkpoint_seconds, processes)
         for run in runs:
             ended[run.id] = _execute_a_part(run, place, request)
             _observe(Event(run, "ended", asdict(ended[run.id])))
@@ -122,7 +122,7 @@ def _execute_together(runs: Sequence[Run], submission: Submission, request: Stop
     return ended
 
 
-def _execute_a_part(run: Run, place: Place, request: StopRequest) -> Ended:
+def _execute_a_part(run: Run, place: Placement, request: StopRequest) -> Ended:
     """This process's part of `run`. The first one alone heeds signals: it stops all, and knows whether to requeue."""
     if place.processes.rank == 0:
         _wait_for_earlier_start(run, place.results, request)
@@ -149,13 +149,13 @@ def _is_first_task() -> bool:
 
 def _wait_for_earlier_start(run: Run, results: Path, request: StopRequest) -> None:
     folder = store.run_folder(results, run)
-    if is_claimed(folder) and _is_claimed_by_this_job(folder):
+    if is_locked(folder) and _is_locked_by_this_job(folder):
         _observe(Event(run, "claimed", {}))
-    while is_claimed(folder) and _is_claimed_by_this_job(folder) and not request.is_set():
+    while is_locked(folder) and _is_locked_by_this_job(folder) and not request.is_set():
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _is_claimed_by_this_job(folder: Path) -> bool:
+def _is_locked_by_this_job(folder: Path) -> bool:
     found = holder(folder)
     return found is None or found.job == scheduler_job()
 

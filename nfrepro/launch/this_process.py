@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nfrepro.launch.job import Ended, Place, execute
+from nfrepro.launch.execute import Ended, Placement, execute
 from nfrepro.launch.local_queue import Event
-from nfrepro.launch.machine import Share
+from nfrepro.launch.machine import Resources
 from nfrepro.runs import redo, store
 from nfrepro.specs import Run
 
@@ -16,7 +16,7 @@ from nfrepro.specs import Run
 def execute_in_turn(
     runs: Sequence[Run],
     results: Path,
-    share: Share,
+    resources: Resources,
     checkpoint_seconds: float,
     observe: Callable[[Event], None],
 ) -> dict[str, Ended]:
@@ -24,11 +24,11 @@ def execute_in_turn(
 
     On KeyboardInterrupt the run stops where it is, with its last checkpoint.
     """
-    place = Place(results, share.devices[0], share.threads, checkpoint_seconds)
+    place = Placement(results, resources.devices[0], resources.threads, checkpoint_seconds)
     return {run.id: _execute(run, place, observe) for run in runs}
 
 
-def _execute(run: Run, place: Place, observe: Callable[[Event], None]) -> Ended:
+def _execute(run: Run, place: Placement, observe: Callable[[Event], None]) -> Ended:
     def complain(text: str) -> None:
         observe(Event(run, "complaint", {"text": text}))
 

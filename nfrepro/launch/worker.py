@@ -22,9 +22,9 @@ from typing import Any, TextIO
 from nfrepro.allocation import keep_freed_memory
 from nfrepro.errors import InputError
 from nfrepro.launch.device_errors import device_works
-from nfrepro.launch.job import Place, execute
+from nfrepro.launch.execute import Placement, execute
 from nfrepro.specs import Run
-from nfrepro.training.distributed import ProcessLost, joined
+from nfrepro.training.distributed import ProcessLost, init_processes
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     threading.Thread(target=_read_runs, args=(runs, stop), daemon=True).start()
     place = _place()
     try:
-        with joined(place.device) as processes:
+        with init_processes(place.device) as processes:
             while (run := runs.get()) is not None and not stop.is_set():
                 _execute(run, replace(place, processes=processes), stop, events)
                 if not device_works():
@@ -46,7 +46,7 @@ def main() -> None:
         sys.exit(f"process {os.environ.get('RANK')} of a worker: {error}")
 
 
-def _execute(run: Run, place: Place, stop: threading.Event, events: TextIO) -> None:
+def _execute(run: Run, place: Placement, stop: threading.Event, events: TextIO) -> None:
     def send(kind: str, **content: Any) -> None:
         try:
             events.write(json.dumps({"run": run.id, "kind": kind, **content}) + "\n")
@@ -90,14 +90,14 @@ def _read_runs(runs: "queue.SimpleQueue[Run | None]", stop: threading.Event) -> 
     runs.put(None)
 
 
-def _place() -> Place:
+def _place() -> Placement:
     parser = argparse.ArgumentParser()
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--checkpoint-seconds", type=float, required=True)
     arguments = parser.parse_args()
-    return Place(arguments.results, arguments.device, arguments.threads, arguments.checkpoint_seconds)
+    return Placement(arguments.results, arguments.device, arguments.threads, arguments.checkpoint_seconds)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ _ALIASES = {"se": "squeeze_excite", "stem_conv0": "initial_conv"}
 _UNREAD_STATE = ("counter", "hidden")  # what haiku needs, beside `average`, to go on averaging
 
 # Where an entry stands below the root: the names of its modules without `~`, then its own. A block is its number.
-Place = tuple[str | int, ...]
+Placement = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class _Slot:
     name: str
     tensor: Tensor
     owner: nn.Module
-    path: Place
+    path: Placement
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class _Naming:
     root: str
     block: str
 
-    def path(self, module: str, name: str) -> Place:
+    def path(self, module: str, name: str) -> Placement:
         """Where `module`/`name` stands below the root."""
         parts = [_ALIASES.get(part, part) for part in _parts(module)[1:]]
         number = _block_number(parts[0], self.block) if parts else None
         return (*parts, name) if number is None else (number, *parts[1:], name)
 
-    def spell(self, path: Place) -> str:
+    def spell(self, path: Placement) -> str:
         """The authors' name for `path`."""
         *modules, name = path
         blocks = [self.block + (f"_{part}" if part else "") if isinstance(part, int) else part for part in modules]
@@ -95,7 +95,7 @@ def load_haiku(model: nn.Module, params: Tree, state: Tree | None = None) -> Non
     """
     naming = _naming(params, state or {})
     slots = list(_slots(model, with_state=state is not None))
-    entries: dict[Place, _Entry] = {}
+    entries: dict[Placement, _Entry] = {}
     problems, extras, copies = [], [], []
     for tree in (params, state or {}):
         for module, arrays in tree.items():
@@ -190,14 +190,14 @@ def _slots(model: nn.Module, with_state: bool) -> Iterator[_Slot]:
     for stage in getattr(model, "stages", ()):
         first_block.append(first_block[-1] + len(stage))
     for module_name, owner in model.named_modules():
-        prefix: Place = ()
+        prefix: Placement = ()
         inside = module_name
         if match := re.fullmatch(r"stages\.(\d+)\.(\d+)(?:\.(.*))?", module_name):
             prefix = (first_block[int(match[1])] + int(match[2]),)
             inside = match[3] or ""
         for pattern, theirs in _MODULES:
             inside = re.sub(pattern, theirs, inside)
-        path: Place = (*prefix, *(inside.split(".") if inside else ()))
+        path: Placement = (*prefix, *(inside.split(".") if inside else ()))
         dot = "." if module_name else ""
         for name, tensor in owner.named_parameters(recurse=False):
             yield _Slot(f"{module_name}{dot}{name}", tensor, owner, (*path, _parameter_name(owner, name)))

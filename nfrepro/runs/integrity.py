@@ -10,12 +10,12 @@ from typing import Any
 from nfrepro import atomic
 from nfrepro.errors import InputError
 from nfrepro.runs.files import ERROR, METRICS, RECORD
-from nfrepro.runs.lock import CLAIM
+from nfrepro.runs.lock import LOCK
 from nfrepro.runs.progress import PROGRESS
 
 SEAL = "seal"
 # What may lie in the folder of a run that is done, and is no part of its result.
-_NO_RESULT = (RECORD, ERROR, PROGRESS, CLAIM)
+_NO_RESULT = (RECORD, ERROR, PROGRESS, LOCK)
 # Columns of runs.csv that say which run a row is of, and so are no names for numbers.
 RESERVED = frozenset({"id", "state", "in_experiment", "seed"})
 _PERCENT = ("top1", "top5")

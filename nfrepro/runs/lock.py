@@ -1,16 +1,16 @@
-"""An exclusive claim on a run's folder: of two sweeps started at once, one executes the run and the other leaves it.
+"""An exclusive lock on a run's folder: of two sweeps started at once, one executes the run and the other leaves it.
 
-The claim is the file `claim`, created whole by a hard link, which every shared file system does for one process only.
-It says who holds it. Two signs tell whether the holder lives:
+The lock is the file `claim`, created whole by a hard link, which every shared file system does for one process only.
+It names its holder. Two signs tell whether the holder is alive:
 
-- a lock on the file. The system drops it when the process ends, however it ends, so that within one machine no claim is
-  ever stale. But on some shared file systems locks reach no further than the machine, and on some there are none.
-- its heartbeat: the holder touches the file every few seconds. From another machine a claim counts as dead once its
-  heart has not beaten for two minutes, by the clock of the file system; so does one whose last beat lies as far in the
-  future: that clock was set back since.
+- flock on the file. The system drops it when the process ends, however it ends, so within one machine no lock is ever
+  stale. But on some shared file systems flock reaches no further than the machine, and on some it does not exist.
+- the heartbeat: the holder touches the file every few seconds. From another machine a lock counts as dead once it has
+  had no heartbeat for two minutes, by the clock of the file system. A heartbeat two minutes in the future counts as
+  none, too: that clock was set back since.
 
-A holder that was frozen, or cut off, for so long may find its claim taken when it wakes. It is told by `Claim.check`,
-which has to precede every write that counts.
+A holder that was frozen or cut off for that long may find its lock taken when it wakes. `RunLock.check` tells it so,
+and has to precede every write that counts.
 """
 
 import contextlib
@@ -33,45 +33,45 @@ from typing import Literal
 
 from nfrepro import atomic
 
-CLAIM = "claim"
+LOCK = "claim"
 SECONDS_BETWEEN_BEATS = 10.0
 SECONDS_UNTIL_DEAD = 120.0
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
-class Claimed(Exception):
-    """Somebody else is executing this run."""
+class RunLocked(Exception):
+    """Another process is executing this run."""
 
 
-class ClaimLost(Exception):
-    """This process was given up for dead, and somebody else may be executing its run."""
+class LockLost(Exception):
+    """This process was given up for dead, and another may be executing its run."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a claim: for people, but for `machine` and `job`."""
+    """The holder of a lock: for people, except `machine` and `job`."""
 
-    machine: str  # of one boot; within it locks are dependable
+    machine: str  # of one boot; within it flock can be relied on
     host: str
     process: int
     job: str | None  # the scheduler's id, where there is a scheduler
     since: float
 
 
-# dead: the lock tells that its process has ended; silent: no lock tells, and its heart has not beaten for so long.
-Life = Literal["alive", "silent", "dead"]
+# dead: flock tells that its process has ended; silent: flock tells nothing, and there was no heartbeat for two minutes.
+Liveness = Literal["alive", "silent", "dead"]
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """A claim as others see it."""
+class LockInfo:
+    """A lock as others see it."""
 
-    life: Life
+    life: Liveness
     holder: Holder | None  # None where it cannot be read
 
 
-class Claim:
-    """A claim held by this process."""
+class RunLock:
+    """A lock held by this process."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path, self._descriptor = path, descriptor
@@ -81,14 +81,14 @@ class Claim:
 
     @property
     def lost(self) -> bool:
-        """Whether somebody has taken it, as of the last heartbeat."""
+        """Whether another process has taken it, as of the last heartbeat."""
         return self._lost.is_set()
 
     def check(self) -> None:
-        """Returns if the claim is still held, now. Raises `ClaimLost` if not, `OSError` if that cannot be known."""
+        """Return if the lock is still held. Raises `LockLost` if not, `OSError` if that cannot be known."""
         try:
             with atomic.naming(self._path):
-                os.utime(self._descriptor)  # first: whoever is about to take it sees that we live
+                os.utime(self._descriptor)  # first: a process about to take it sees that this one is alive
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
@@ -96,10 +96,10 @@ class Claim:
         if not _is_still(self._path, self._descriptor):
             self._lost.set()
         if self.lost:
-            raise ClaimLost(str(self._path))
+            raise LockLost(str(self._path))
 
     def release(self) -> None:
-        """Ends the claim, if it is still held."""
+        """Release the lock, if it is still held."""
         self._released.set()
         try:
             if _is_still(self._path, self._descriptor):
@@ -113,49 +113,49 @@ class Claim:
             with contextlib.suppress(OSError):
                 try:
                     self.check()
-                except ClaimLost:
+                except LockLost:
                     return
 
 
 @contextmanager
-def claim(folder: Path) -> Iterator[Claim]:
-    """Holds the claim on `folder`, which exists, for the time of the block.
+def hold_lock(folder: Path) -> Iterator[RunLock]:
+    """Hold the lock on `folder`, which exists, for the time of the block.
 
-    Raises `Claimed` at once if it is taken, saying by whom.
+    Raises `RunLocked` at once if it is taken, saying by whom.
     """
-    path = folder / CLAIM
+    path = folder / LOCK
     with atomic.naming(path):
-        held = Claim(path, _take(path))
+        held = RunLock(path, _take(path))
     try:
         yield held
     finally:
         held.release()
 
 
-def is_claimed(folder: Path) -> bool:
-    """Whether a living process holds the claim on `folder`. Writes nothing."""
-    seen = look(folder)
+def is_locked(folder: Path) -> bool:
+    """Whether a living process holds the lock on `folder`. Writes nothing."""
+    seen = read_lock(folder)
     return seen is not None and seen.life == "alive"
 
 
-def look(folder: Path) -> Sighting | None:
-    """The claim on `folder` as it looks from here; None if there is none. Writes nothing."""
-    path = folder / CLAIM
+def read_lock(folder: Path) -> LockInfo | None:
+    """The lock on `folder` as seen from here; None if there is none. Writes nothing."""
+    path = folder / LOCK
     try:
         descriptor = atomic.open_to_read(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         with atomic.naming(path):
-            return Sighting(_life(descriptor, fcntl.LOCK_SH, time.time()), _parse(os.pread(descriptor, 4096, 0)))
+            return LockInfo(_life(descriptor, fcntl.LOCK_SH, time.time()), _parse(os.pread(descriptor, 4096, 0)))
     finally:
         os.close(descriptor)
 
 
 def holder(folder: Path) -> Holder | None:
-    """Who holds the claim on `folder`, or held it when it was left; None if there is none, or none that can be read."""
+    """The present or last holder of the lock on `folder`; None if there is no lock, or none that can be read."""
     try:
-        return _parse(atomic.read_bytes(folder / CLAIM))
+        return _parse(atomic.read_bytes(folder / LOCK))
     except OSError:
         return None
 
@@ -168,9 +168,9 @@ def scheduler_job(environment: Mapping[str, str] = os.environ) -> str | None:
 
 
 def _take(path: Path) -> int:
-    """The descriptor of the claim, written, locked and in its place. Raises `Claimed`."""
+    """The descriptor of the lock, written, locked and in its place. Raises `RunLocked`."""
     _clear(path)
-    temporary = path.with_name(f".{CLAIM}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{LOCK}.{uuid.uuid4().hex}.tmp")
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         os.write(descriptor, json.dumps(asdict(_this_process())).encode())
@@ -192,7 +192,7 @@ def _take(path: Path) -> int:
 
 
 def _clear(path: Path) -> None:
-    """Removes a dead claim, if there is one. Raises `Claimed` if it lives."""
+    """Remove a dead lock, if there is one. Raises `RunLocked` if it is alive."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -202,7 +202,7 @@ def _clear(path: Path) -> None:
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         beaten, now = os.fstat(descriptor).st_mtime_ns, _file_system_time(path.parent)
         if _life(descriptor, fcntl.LOCK_EX, now) == "alive":
-            raise Claimed(_who(path, _parse(os.pread(descriptor, 4096, 0)), now - beaten / 1e9))
+            raise RunLocked(_who(path, _parse(os.pread(descriptor, 4096, 0)), now - beaten / 1e9))
         if _is_still(path, descriptor):
             _remove(path, descriptor, beaten)
     finally:
@@ -210,8 +210,8 @@ def _clear(path: Path) -> None:
 
 
 def _remove(path: Path, descriptor: int, beaten: int) -> None:
-    """Removes the dead claim at `path`, unless it has come to life or been replaced from another machine."""
-    aside = path.with_name(f".{CLAIM}.{uuid.uuid4().hex}.old")
+    """Remove the dead lock at `path`, unless it has come to life or been replaced from another machine."""
+    aside = path.with_name(f".{LOCK}.{uuid.uuid4().hex}.old")
     try:
         path.rename(aside)
     except FileNotFoundError:
@@ -221,13 +221,13 @@ def _remove(path: Path, descriptor: int, beaten: int) -> None:
         if not os.path.samestat(moved, os.fstat(descriptor)) or moved.st_mtime_ns != beaten:
             with contextlib.suppress(FileExistsError):
                 os.link(aside, path)  # back again
-            raise Claimed(f"another process ({path})")
+            raise RunLocked(f"another process ({path})")
     finally:
         aside.unlink(missing_ok=True)
 
 
-def _life(descriptor: int, operation: int, now: float) -> Life:
-    """Whether the holder of an open claim lives: by its lock where that can be known, otherwise by its heartbeat."""
+def _life(descriptor: int, operation: int, now: float) -> Liveness:
+    """Whether the holder of an open lock is alive: by flock where that can be known, otherwise by the heartbeat."""
     locked = _lock(descriptor, operation)
     if locked is False:
         return "alive"
@@ -244,7 +244,7 @@ def _who(path: Path, found: Holder | None, age: float) -> str:
 
 
 def _lock(descriptor: int, operation: int) -> bool | None:
-    """True: locked; False: somebody else has it locked; None: there are no locks here."""
+    """True: locked; False: another process has it locked; None: there is no flock here."""
     try:
         fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -8,7 +8,7 @@ from typing import Any
 from nfrepro.errors import InputError
 from nfrepro.runs import store
 from nfrepro.runs.final_numbers import without_speed
-from nfrepro.runs.lock import is_claimed
+from nfrepro.runs.lock import is_locked
 from nfrepro.specs import Run
 
 
@@ -43,7 +43,7 @@ def move(results: Path) -> Moved:
     """
     found: dict[str, list[Path]] = defaultdict(list)
     for folder in find(results):
-        if is_claimed(folder):
+        if is_locked(folder):
             raise InputError(f"{folder}: is being executed: stop it first")
         found[folder.name].append(folder)
     records = {folder: _record(folder) for folders in found.values() for folder in folders}

@@ -13,7 +13,7 @@ SECONDS_BETWEEN_WRITES = 2.0
 
 
 @dataclass(frozen=True)
-class Progress:
+class StoredProgress:
     """As a run reported it last."""
 
     step: int  # in units of the task, say optimiser steps
@@ -40,15 +40,15 @@ class Writer:
         started, first_step = self.first
         rate = (step - first_step) / (now - started) if step > first_step else None
         with contextlib.suppress(OSError):
-            content = json.dumps(asdict(Progress(step, steps, rate, text)))
+            content = json.dumps(asdict(StoredProgress(step, steps, rate, text)))
             atomic.write_text(self.folder / PROGRESS, content + "\n", durable=False)
         self.written = now
 
 
-def read(folder: Path) -> Progress | None:
+def read(folder: Path) -> StoredProgress | None:
     """None where there is none, or none that can be read."""
     try:
-        found = Progress(**json.loads(atomic.read_bytes(folder / PROGRESS)))
+        found = StoredProgress(**json.loads(atomic.read_bytes(folder / PROGRESS)))
         valid = (
             0 <= found.step <= found.steps and (found.rate is None or found.rate > 0) and isinstance(found.text, str)
         )

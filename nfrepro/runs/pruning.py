@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nfrepro.runs import redo, store
 from nfrepro.runs.listed import tables_by_run
-from nfrepro.runs.lock import Claimed, claim, is_claimed
+from nfrepro.runs.lock import RunLocked, hold_lock, is_locked
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def find(results: Path, ids: Collection[str]) -> list[Unused]:
     folders = sorted(path for path in store_folder.glob("*") if path.is_dir() and not path.name.startswith("."))
     listed = tables_by_run(results)
     return [
-        Unused(folder, _size(folder), tuple(listed.get(folder.name, ())), is_claimed(folder))
+        Unused(folder, _size(folder), tuple(listed.get(folder.name, ())), is_locked(folder))
         for folder in folders
         if folder.name not in ids
     ]
@@ -34,7 +34,7 @@ def find(results: Path, ids: Collection[str]) -> list[Unused]:
 
 def remove(unused: Unused) -> bool:
     """Removes the run and what is left of a redo of it; False where somebody is executing it by now."""
-    with suppress(Claimed), claim(unused.folder):
+    with suppress(RunLocked), hold_lock(unused.folder):
         redo.give_up(unused.folder)
         store.remove(unused.folder)
         return True

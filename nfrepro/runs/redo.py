@@ -1,7 +1,7 @@
 """Redoing a run that is stored: the result stays where it is until the new one is complete.
 
 The file `results/runs/.redo/<run id>.asked` asks for it. The run then executes in `results/runs/.redo/<run id>/`; its
-claim, marks and progress stay in its own folder. The new result counts from the moment at which its record there says
+lock, marks and progress stay in its own folder. The new result counts from the moment at which its record there says
 that it is done. It is moved over by the process that executed the run, and if that was killed, by the next sweep.
 """
 
@@ -16,7 +16,7 @@ from nfrepro.errors import InputError
 from nfrepro.runs import progress, store
 from nfrepro.runs.cancellation import CANCEL
 from nfrepro.runs.files import REDO
-from nfrepro.runs.lock import CLAIM, Claimed, claim, is_claimed
+from nfrepro.runs.lock import LOCK, RunLocked, hold_lock, is_locked
 from nfrepro.specs import Run
 
 ASKED = ".asked"
@@ -53,7 +53,7 @@ def find(results: Path, runs: Sequence[Run], pattern: str) -> list[Run]:
         raise InputError(f"--force {pattern!r} matches none of the {len(runs)} runs")
     stored = [run for run in matching if store.run_folder(results, run).exists()]
     for run in stored:
-        if is_claimed(store.run_folder(results, run)):
+        if is_locked(store.run_folder(results, run)):
             raise _in_use(run)
     return stored
 
@@ -62,9 +62,9 @@ def request(results: Path, run: Run) -> None:
     """Asks for a redo of `run`, which is stored; one that was interrupted goes on. Raises `InputError` as `find`."""
     folder = store.run_folder(results, run)
     try:
-        with claim(folder):
+        with hold_lock(folder):
             _begin(folder)
-    except Claimed:
+    except RunLocked:
         raise _in_use(run) from None
 
 
@@ -73,7 +73,7 @@ def _in_use(run: Run) -> InputError:
 
 
 def give_up(folder: Path) -> None:
-    """Forgets that a redo was asked for, and what there is of it. For the holder of the claim."""
+    """Forgets that a redo was asked for, and what there is of it. For the holder of the lock."""
     _asked(folder).unlink(missing_ok=True)
     if redo_folder(folder).is_dir():
         store.remove(redo_folder(folder))
@@ -84,12 +84,12 @@ def finish(results: Path, runs: Sequence[Run]) -> None:
     for run in runs:
         folder = store.run_folder(results, run)
         if is_requested(folder) and read_work(results, run).state in store.DONE:
-            with suppress(Claimed), claim(folder):
+            with suppress(RunLocked), hold_lock(folder):
                 install(folder)
 
 
 def install(folder: Path) -> None:
-    """Replaces the stored result by its complete redo. For the holder of the claim; a kill leaves it to be repeated."""
+    """Replaces the stored result by its complete redo. For the holder of the lock; a kill leaves it to be repeated."""
     redo = redo_folder(folder)
     if not is_requested(folder):
         return
@@ -129,7 +129,7 @@ def _state(redo: Path) -> store.State:
 
 
 def _is_about_execution(name: str) -> bool:
-    return name in (CLAIM, progress.PROGRESS) or name.startswith((f".{CLAIM}.", f"{CANCEL}-"))
+    return name in (LOCK, progress.PROGRESS) or name.startswith((f".{LOCK}.", f"{CANCEL}-"))
 
 
 def _remove(path: Path) -> None:

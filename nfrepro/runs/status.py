@@ -7,14 +7,14 @@ from typing import Any, Literal, NamedTuple
 
 from nfrepro.runs import progress, redo, store
 from nfrepro.runs.final_numbers import headline
-from nfrepro.runs.lock import Sighting, look, scheduler_job
+from nfrepro.runs.lock import LockInfo, read_lock, scheduler_job
 from nfrepro.specs import Run
 from nfrepro.specs.varied import varied_options
 
 State = Literal[
     "completed",
     "diverged",
-    "running",  # somebody holds its claim, and lives
+    "running",  # a living process holds its lock
     "cancelled",  # a later sweep takes it up again
     "requeued",  # its job was interrupted, and is in the scheduler's queue again
     "queued",  # in a job that waits, or that has other runs to do first
@@ -30,7 +30,7 @@ ACTIVE = ("running", "requeued", "queued")
 class QueuedJob:
     """A scheduler's job that waits or runs and holds a run."""
 
-    id: str  # as in the claims and records of its runs
+    id: str  # as in the locks and records of its runs
     restarts: int
 
 
@@ -57,8 +57,8 @@ class Observed:
 
     run: Run
     stored: store.Stored
-    claim: Sighting | None
-    progress: progress.Progress | None
+    lock: LockInfo | None
+    progress: progress.StoredProgress | None
     metrics: dict[str, Any] | None
 
 
@@ -81,7 +81,7 @@ def _observe(run: Run, results: Path) -> Observed:
     return Observed(
         run,
         stored,
-        None if over else look(folder),
+        None if over else read_lock(folder),
         None if over else progress.read(folder),
         store.newest_metrics(stored.folder),
     )
@@ -90,7 +90,7 @@ def _observe(run: Run, results: Path) -> Observed:
 def _row(observed: Observed, jobs: Sequence[QueuedJob]) -> Row:
     state, seen = _state(observed, jobs), observed.progress
     final = (observed.stored.record or {}).get("final") or {}
-    holder = observed.claim.holder if observed.claim and state in ("running", "stalled") else None
+    holder = observed.lock.holder if observed.lock and state in ("running", "stalled") else None
     rate = seen.rate if seen and state == "running" else None
     return Row(
         id=observed.run.id,
@@ -110,7 +110,7 @@ def _row(observed: Observed, jobs: Sequence[QueuedJob]) -> Row:
 def _state(observed: Observed, jobs: Sequence[QueuedJob]) -> State:
     stored = observed.stored.state
     if stored == "missing" or stored == "interrupted" or stored == "failed":
-        silent = observed.claim is not None and observed.claim.life == "silent"
+        silent = observed.lock is not None and observed.lock.life == "silent"
         return _queued(observed, jobs) or ("stalled" if silent else "waiting" if stored == "missing" else stored)
     return stored
 

@@ -21,7 +21,7 @@ from nfrepro.runs.files import METRICS as METRICS
 from nfrepro.runs.files import RECORD as RECORD
 from nfrepro.runs.files import REDO
 from nfrepro.runs.integrity import check_result
-from nfrepro.runs.lock import CLAIM, is_claimed
+from nfrepro.runs.lock import LOCK, is_locked
 from nfrepro.specs import SCHEMA_VERSION, Run, config_difference, identity, other_schema_version
 
 RUNS = "runs"
@@ -203,16 +203,16 @@ def remove(folder: Path) -> None:
 
 
 def remove_half_written(folder: Path) -> None:
-    """Removes what processes that were killed have not written to the end. For the holder of the folder's claim."""
+    """Removes what processes that were killed have not written to the end. For the holder of the folder's lock."""
     for path in folder.glob(".*.tmp"):
-        if not path.name.startswith(f".{CLAIM}."):  # of somebody who is just trying to claim it
+        if not path.name.startswith(f".{LOCK}."):  # of a process that is just trying to lock it
             path.unlink(missing_ok=True)
 
 
 def _state(folder: Path, work: Path, record: dict[str, Any] | None, run: Run | None) -> State:
     if record is not None and record["status"] in DONE:
         return "completed" if record["status"] == "completed" else "diverged"
-    if folder.is_dir() and is_claimed(folder):
+    if folder.is_dir() and is_locked(folder):
         return "running"
     if cancellation.is_cancelled(folder, run):
         return "cancelled"

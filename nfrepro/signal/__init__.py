@@ -2,6 +2,7 @@
 what a network's signal does in fact; and how smooth its loss is."""
 
 from nfrepro.signal.activation_use import activation_use
+from nfrepro.signal.expected_variance import BlockScale, expected_variance
 from nfrepro.signal.gain import Moments, gain, moments
 from nfrepro.signal.gradient_correlation import (
     GradientCorrelation,
@@ -14,7 +15,6 @@ from nfrepro.signal.gradient_correlation import (
 from nfrepro.signal.input_correlation import input_correlation
 from nfrepro.signal.landscape import Landscape, landscape, random_directions
 from nfrepro.signal.layer_inputs import layer_inputs, moment_shift
-from nfrepro.signal.ledger import BlockScale, expected_variance
 from nfrepro.signal.long_form import STATISTICS, long_form
 from nfrepro.signal.prediction import NetworkDescription, predict
 from nfrepro.signal.propagation import propagation

@@ -17,12 +17,13 @@ from nfrepro.data.batches import test_batches
 from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.signal import layer_inputs, moment_shift
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.batch_norm_noise import BatchNormNoise
-from nfrepro.tasks.job import Outcome, Surroundings
 from nfrepro.tasks.options import CovariateShiftTask, ProbeSchedule
 from nfrepro.tasks.train import last_step, prepare, train
 from nfrepro.tasks.training_probe import training_probe
 from nfrepro.training.batch_norm import reestimate_averages
+from nfrepro.training.context import RunContext
 from nfrepro.training.evaluation import evaluate
 from nfrepro.training.loop import EVALUATION_BATCH, TrainingSetup
 
@@ -33,17 +34,17 @@ SHIFTS = ("mean_shift", "std_shift", "constant")
 REESTIMATED = ("test_loss_reestimated", "test_top1_reestimated")
 
 
-def run(task: CovariateShiftTask, around: Surroundings) -> Outcome:
+def run(task: CovariateShiftTask, ctx: RunContext) -> Outcome:
     """Trains as task `train` does; without noise it ends with the same bits.
 
     Raises `InputError` for fewer than two measurements, and for noise in a network without BatchNorm.
     """
-    dataset, model = prepare(task, around)
+    dataset, model = prepare(task, ctx)
     check_steps("probe", task.probe, last_step(task, dataset))
-    probe = training_probe(task.probe, dataset, task.seed, around, layer_inputs, MOMENTS)
+    probe = training_probe(task.probe, dataset, task.seed, ctx, layer_inputs, MOMENTS)
     noise = BatchNormNoise(model, task.noise, task.seed) if task.noise else None
-    outcome = train(task, around, dataset, model, probe, None if noise is None else noise.before_step)
-    numbers = write_shifts(around.folder, outcome)
+    outcome = train(task, ctx, dataset, model, probe, None if noise is None else noise.before_step)
+    numbers = write_shifts(ctx.folder, outcome)
     if task.reestimate_batch_norm:
         if noise is not None:
             noise.strength = 0.0
@@ -52,7 +53,7 @@ def run(task: CovariateShiftTask, around: Surroundings) -> Outcome:
     return replace(
         outcome,
         final=outcome.final | numbers,
-        discard_unfinished=partial(discard_moments, outcome, around.folder),
+        discard_unfinished=partial(discard_moments, outcome, ctx.folder),
     )
 
 

@@ -15,7 +15,7 @@ from nfrepro.data.location import is_here
 from nfrepro.data.sizes import image_sizes
 from nfrepro.data.sources import Dataset, ImageSet, load
 from nfrepro.seeding import stream_seed
-from nfrepro.tasks.job import loader_workers
+from nfrepro.tasks.base import loader_workers
 from nfrepro.tasks.memory import PeakMemory, available_bytes, total_bytes
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.train import initial_model
@@ -23,9 +23,9 @@ from nfrepro.tasks.work import count_work
 from nfrepro.training import cuda_graph
 from nfrepro.training.distributed import Processes
 from nfrepro.training.loop import TrainingSetup
+from nfrepro.training.optim import set_learning_rate
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.precision import check_precision, prepare_device
-from nfrepro.training.recipe import set_learning_rate
 from nfrepro.training.state import initial_state
 from nfrepro.training.step import Trainer
 

@@ -7,11 +7,12 @@ import torch
 from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.seeding import stream_seed
 from nfrepro.signal import moments
-from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import GainTask
+from nfrepro.training.context import RunContext
 
 
-def run(task: GainTask, around: Surroundings) -> Outcome:
+def run(task: GainTask, ctx: RunContext) -> Outcome:
     """Exact by quadrature, sampled as the paper does it (this is what the seed is for), and the published constant."""
     activation = ACTIVATIONS[task.activation]
     # Where g mixes channels, the mean and variance of one number say nothing.

@@ -16,9 +16,10 @@ from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.signal import circle, input_gradients
 from nfrepro.signal.gradient_correlation import correlation_of
-from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import GaussianOptions, GradientCorrelationTask
 from nfrepro.tasks.probe import data_provenance
+from nfrepro.training.context import Interrupted, Progress, RunContext
 from nfrepro.training.device import describe_device
 from nfrepro.training.precision import prepare_device
 
@@ -27,29 +28,29 @@ OUTPUTS = 1  # of the classifier: the number whose gradient is taken
 NUMBERS = ("gradient_correlation", "neighbour_autocorrelation", "gradient_rms")
 
 
-def run(task: GradientCorrelationTask, around: Surroundings) -> Outcome:
+def run(task: GradientCorrelationTask, ctx: RunContext) -> Outcome:
     """The mean over `draws` initialisations, each of which counts alike however large its gradients are.
 
     Diverged is a run with gradients that are not finite: then there are no numbers, and no table.
     """
-    device = prepare_device(around.device, "float32")
+    device = prepare_device(ctx.device, "float32")
     plain, centred, sizes = [], [], []
     for draw in range(task.draws):
-        if around.should_stop():
+        if ctx.should_stop():
             raise Interrupted
         gradients = _gradients(task, draw, device)
         if not gradients.isfinite().all():
-            around.complain(f"gradients of initialisation {draw} are not finite")
+            ctx.complain(f"gradients of initialisation {draw} are not finite")
             return Outcome("diverged", dict.fromkeys(NUMBERS))
         found = correlation_of(gradients)
         plain.append(found.autocorrelation(closed=True, centred=False))
         centred.append(found.autocorrelation(closed=True))
         sizes.append(found.covariance.diagonal().mean().sqrt())
-        around.report(Progress(draw + 1, task.draws, f"initialisation {draw + 1}/{task.draws}"))
+        ctx.report(Progress(draw + 1, task.draws, f"initialisation {draw + 1}/{task.draws}"))
     correlation, autocorrelation = torch.stack(plain).mean(0), torch.stack(centred).mean(0)
     degrees = [360.0 * step / task.inputs for step in range(len(correlation))]
     table = pd.DataFrame({"degrees": degrees, "correlation": correlation, "autocorrelation": autocorrelation})
-    atomic.write_text(around.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    atomic.write_text(ctx.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
     numbers = torch.stack([correlation[task.inputs // 4], autocorrelation[1], torch.stack(sizes).mean()])
     final = {name: number if isfinite(number) else None for name, number in zip(NUMBERS, numbers.tolist(), strict=True)}
     return Outcome("completed", final, data_provenance(task.data, task.seed) | describe_device(device))

@@ -11,13 +11,14 @@ from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.convolutions import Standardization, standardize
 from nfrepro.seeding import stream_seed
 from nfrepro.signal import moments
-from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import LayerMomentsTask
+from nfrepro.training.context import RunContext
 
 CHUNK = 4096  # vectors at a time
 
 
-def run(task: LayerMomentsTask, around: Surroundings) -> Outcome:
+def run(task: LayerMomentsTask, ctx: RunContext) -> Outcome:
     """Compares over all outputs at once: a single one would show little but the noise of its estimate."""
     torch.manual_seed(stream_seed("weights", task.seed))
     weight = _weights(task)

@@ -15,14 +15,15 @@ from nfrepro.models.registry import build
 from nfrepro.models.resolution import test_pixels, train_pixels
 from nfrepro.options import Options
 from nfrepro.seeding import stream_seed
-from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import NetworkPropertiesTask
+from nfrepro.training.context import RunContext
 
 CLASSES, CHANNELS = 1000, 3
 EVENLY_HALVED = (128, 256)  # sides of images
 
 
-def run(task: NetworkPropertiesTask, around: Surroundings) -> Outcome:
+def run(task: NetworkPropertiesTask, ctx: RunContext) -> Outcome:
     """Differences are relative to the largest logit; multiply-adds are counted at the network's test
     resolution, in billions: as torch executes them, and as the authors count them."""
     torch.manual_seed(stream_seed("weights", task.seed))

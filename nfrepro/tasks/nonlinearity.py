@@ -12,28 +12,29 @@ from torch import nn
 
 from nfrepro.data.sources import Dataset
 from nfrepro.signal import activation_use
-from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import NonlinearityTask, ProbeSchedule
 from nfrepro.tasks.train import prepare, train
 from nfrepro.tasks.training_probe import TrainingProbe, training_probe
+from nfrepro.training.context import RunContext
 
 TABLE = "activation_use.csv"
 SHARES = ("active", "coactive", "always_on", "dead")
 
 
-def run(task: NonlinearityTask, around: Surroundings) -> Outcome:
+def run(task: NonlinearityTask, ctx: RunContext) -> Outcome:
     """Trains as task `train` does, to the same bits. Raises `InputError` for a network without rectifiers."""
-    dataset, model = prepare(task, around)
-    probe = units_probe(task.probe, dataset, model, task.seed, around)
-    outcome = train(task, around, dataset, model, probe)
-    return replace(outcome, final=outcome.final | shares(around.folder, outcome))
+    dataset, model = prepare(task, ctx)
+    probe = units_probe(task.probe, dataset, model, task.seed, ctx)
+    outcome = train(task, ctx, dataset, model, probe)
+    return replace(outcome, final=outcome.final | shares(ctx.folder, outcome))
 
 
 def units_probe(
-    schedule: ProbeSchedule, dataset: Dataset, model: nn.Module, seed: int, around: Surroundings
+    schedule: ProbeSchedule, dataset: Dataset, model: nn.Module, seed: int, ctx: RunContext
 ) -> TrainingProbe:
     """Counts the units that training images switch. Raises `InputError` for a network without rectifiers."""
-    probe = training_probe(schedule, dataset, seed, around, activation_use, TABLE)
+    probe = training_probe(schedule, dataset, seed, ctx, activation_use, TABLE)
     activation_use(model, torch.zeros_like(probe.x[:2]))  # nothing explodes on zeros
     return probe
 

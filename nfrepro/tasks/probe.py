@@ -15,8 +15,9 @@ from nfrepro.models.description import describe
 from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.signal import STATISTICS, input_correlation, long_form, predict, propagation
-from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import GaussianOptions, ProbeInput, ProbeTask
+from nfrepro.training.context import RunContext
 from nfrepro.training.device import describe_device
 from nfrepro.training.precision import autocast, prepare_device
 
@@ -24,18 +25,18 @@ TABLE = "propagation.csv"
 CLASSES = 1000  # the classifier is built, but no statistic sees it
 
 
-def run(task: ProbeTask, around: Surroundings) -> Outcome:
+def run(task: ProbeTask, ctx: RunContext) -> Outcome:
     """One forward pass. The seed chooses the weights and the batch."""
     x = _batch(task)
     torch.manual_seed(stream_seed("weights", task.seed))
-    device = prepare_device(around.device, task.precision)
+    device = prepare_device(ctx.device, task.precision)
     model = build(task.model, CLASSES, x.shape[1]).to(device).to(memory_format=torch.channels_last)
     x = x.to(device).to(memory_format=torch.channels_last)
     with autocast(device, task.precision):
         measured = propagation(model, x, extra={"input_correlation": input_correlation})
     predicted = prediction(task, x.shape[1])
     table = long_form(measured, predicted, network=task.model.label, seed=task.seed)
-    atomic.write_text(around.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    atomic.write_text(ctx.folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
     return Outcome(
         "completed", final_numbers(measured, predicted), data_provenance(task.data, task.seed) | describe_device(device)
     )

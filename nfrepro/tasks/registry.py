@@ -7,7 +7,7 @@ from typing import Any
 
 from nfrepro.errors import InputError
 from nfrepro.options import TaskOptions
-from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import (
     CovariateShiftTask,
     GainTask,
@@ -19,6 +19,7 @@ from nfrepro.tasks.options import (
     SmoothnessTask,
     TrainTask,
 )
+from nfrepro.training.context import RunContext
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Task:
     """One kind of run."""
 
     options: type[TaskOptions]
-    module: str  # has `run(options, surroundings) -> Outcome`
+    module: str  # has `run(options, ctx) -> Outcome`
     # Before any run starts: makes sure that what these options need is here; may fetch it. Raises InputError.
     prepare: Callable[[Any, Callable[[str], None]], None]
     # Whether several processes may execute a run together; then the module has `check_processes(options, count)`.
@@ -39,9 +40,9 @@ class Task:
         if count > 1:
             importlib.import_module(self.module).check_processes(options, count)
 
-    def run(self, options: TaskOptions, surroundings: Surroundings) -> Outcome:
+    def run(self, options: TaskOptions, ctx: RunContext) -> Outcome:
         """Executes one run to its end. Raises `Interrupted` when asked to stop."""
-        outcome: Outcome = importlib.import_module(self.module).run(options, surroundings)
+        outcome: Outcome = importlib.import_module(self.module).run(options, ctx)
         return outcome
 
 

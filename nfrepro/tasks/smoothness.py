@@ -22,10 +22,11 @@ from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.signal import Landscape, Smoothness, landscape, smoothness
 from nfrepro.signal.weight_space import Loss
-from nfrepro.tasks.job import Outcome, Progress, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import SmoothnessSchedule, SmoothnessTask, TrainedNetworkTask
 from nfrepro.tasks.train import last_step, prepare, train
 from nfrepro.tasks.training_probe import replace_step
+from nfrepro.training.context import Progress, RunContext
 from nfrepro.training.precision import ieee_arithmetic
 
 TABLE = "smoothness.csv"
@@ -83,33 +84,33 @@ class SmoothnessProbe:
         replace_step(self.folder / TABLE, pd.concat(parts), step, FLOAT_FORMAT)
 
 
-def run(task: SmoothnessTask, around: Surroundings) -> Outcome:
+def run(task: SmoothnessTask, ctx: RunContext) -> Outcome:
     """Trains, measuring on the way, and then computes the surface. A diverged run has rows up to there, no numbers."""
-    dataset, model = prepare(task, around)
+    dataset, model = prepare(task, ctx)
     check_steps(task.smoothness, last_step(task, dataset))
-    probe = smoothness_probe(task.smoothness, task, dataset, around)
+    probe = smoothness_probe(task.smoothness, task, dataset, ctx)
     on_plane = _batch(task, dataset, task.landscape.images)
-    outcome = train(task, around, dataset, model, probe)
-    numbers = numbers_of(around.folder, outcome)
+    outcome = train(task, ctx, dataset, model, probe)
+    numbers = numbers_of(ctx.folder, outcome)
     if outcome.status == "diverged":
         return replace(outcome, final={**outcome.final, **numbers, "landscape_rise": None})
     steps, grid = outcome.final["steps"], task.landscape
-    around.report(Progress(steps, steps, "loss surface"))
+    ctx.report(Progress(steps, steps, "loss surface"))
     with ieee_arithmetic():
         surface = landscape(model, probe.loss, on_plane, side=grid.side, extent=grid.extent, seed=task.seed)
-    _write_surface(around.folder / SURFACE, surface)
+    _write_surface(ctx.folder / SURFACE, surface)
     rise = surface.rise if np.isfinite(surface.rise) else None
     return replace(outcome, final={**outcome.final, **numbers, "landscape_rise": rise})
 
 
 def smoothness_probe(
-    schedule: SmoothnessSchedule, task: TrainedNetworkTask, dataset: Dataset, around: Surroundings
+    schedule: SmoothnessSchedule, task: TrainedNetworkTask, dataset: Dataset, ctx: RunContext
 ) -> SmoothnessProbe:
     """Of the loss that `task` trains, on training images that its seed chooses."""
     loss = partial(F.cross_entropy, label_smoothing=task.train.label_smoothing)
-    folder = around.folder if around.processes.rank == 0 else None
+    folder = ctx.folder if ctx.processes.rank == 0 else None
     batch = _batch(task, dataset, schedule.images)
-    return SmoothnessProbe(schedule, task.train.peak_lr, loss, batch, folder, around.complain)
+    return SmoothnessProbe(schedule, task.train.peak_lr, loss, batch, folder, ctx.complain)
 
 
 def check_steps(schedule: SmoothnessSchedule, last: int) -> None:

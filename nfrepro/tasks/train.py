@@ -1,24 +1,24 @@
 """Build a network, train it, evaluate it, whatever the task; metrics.jsonl gets a row per evaluation."""
 
 import hashlib
-import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from nfrepro import atomic
 from nfrepro.data.batches import steps_per_epoch
 from nfrepro.data.sources import Dataset, load_once
 from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
-from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import TrainedNetworkTask
-from nfrepro.training import checkpoint, cuda_graph, loop, observer
+from nfrepro.training import checkpoint, loop
+from nfrepro.training.callbacks import Callbacks
+from nfrepro.training.context import RunContext
 from nfrepro.training.device import describe_device
 from nfrepro.training.precision import check_precision, prepare_device
 
@@ -34,10 +34,10 @@ class Probe(Protocol):
         """Called once for each of `steps` that is reached; again where an interrupted run repeats it."""
 
 
-def prepare(task: TrainedNetworkTask, around: Surroundings) -> tuple[Dataset, nn.Module]:
+def prepare(task: TrainedNetworkTask, ctx: RunContext) -> tuple[Dataset, nn.Module]:
     """Data and initial network, on the device. Raises `InputError` where that would emulate the precision."""
-    check_precision(task.train.precision, around.device)
-    device = prepare_device(around.device, task.train.precision)
+    check_precision(task.train.precision, ctx.device)
+    device = prepare_device(ctx.device, task.train.precision)
     dataset = load_once(task.data, task.seed).to(device)
     return dataset, initial_model(task, dataset).to(device).to(memory_format=torch.channels_last)
 
@@ -49,7 +49,7 @@ def last_step(task: TrainedNetworkTask, dataset: Dataset) -> int:
 
 def train(
     task: TrainedNetworkTask,
-    around: Surroundings,
+    ctx: RunContext,
     dataset: Dataset,
     model: nn.Module,
     probe: Probe | None = None,
@@ -60,18 +60,20 @@ def train(
     The headline is the last evaluation, never the best. Raises `Interrupted` when asked to stop.
     `before_step` hears the number of each optimiser step, from 0, before the step is made.
     """
-    device = torch.device(around.device)
-    try:
-        setup = loop.TrainingSetup(dataset, task.data, task.train, task.seed)
-        with around.processes.connected(device.type):
-            result = loop.fit(model, setup, _around_the_loop(around, device, probe, before_step))
-    except observer.Stopped:
-        raise Interrupted from None
+    device = torch.device(ctx.device)
+    setup = loop.TrainingSetup(dataset, task.data, task.train, task.seed)
+    callbacks = Callbacks()
+    if probe is not None:
+        callbacks = replace(callbacks, probe=probe.measure, probe_steps=probe.steps)
+    if before_step is not None:
+        callbacks = replace(callbacks, before_step=before_step)
+    with ctx.processes.connected(device.type):
+        result = loop.fit(model, setup, ctx, callbacks)
     return Outcome(
         result.status,
         _final_numbers(result, model),
         _provenance(dataset, task, device),
-        discard_unfinished=partial(checkpoint.remove, around.folder),
+        discard_unfinished=partial(checkpoint.remove, ctx.folder),
     )
 
 
@@ -83,46 +85,7 @@ def initial_model(task: TrainedNetworkTask, dataset: Dataset) -> nn.Module:
     return model
 
 
-def _around_the_loop(
-    around: Surroundings, device: torch.device, probe: Probe | None, before_step: Callable[[int], None] | None
-) -> observer.Surroundings:
-    looking_on: dict[str, Any] = {} if probe is None else {"probe": probe.measure, "probe_steps": probe.steps}
-    if before_step is not None:
-        looking_on["before_step"] = before_step
-    return observer.Surroundings(
-        folder=around.folder,
-        device=device,
-        checkpoint_seconds=around.checkpoint_seconds,
-        report=lambda progress: around.report(_in_words(progress)),
-        complain=around.complain,
-        should_stop=around.should_stop,
-        write_metrics=partial(write_metrics, around.folder) if around.processes.rank == 0 else lambda rows: None,
-        workers=around.workers,
-        processes=around.processes,
-        cuda_graph=cuda_graph.wanted(),
-        **looking_on,
-    )
-
-
-def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """The whole of metrics.jsonl, atomically: a run that was killed and continued has no row twice."""
-    lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows]
-    atomic.write_text(folder / "metrics.jsonl", "".join(lines))
-
-
-def _in_words(progress: observer.Progress) -> Progress:
-    parts = [f"epoch {progress.epoch}/{progress.epochs}"]
-    if progress.loss is not None:
-        parts.append(f"loss {progress.loss:.3f}")
-    if progress.top1 is not None:
-        parts.append(f"top1 {progress.top1:.1f} %")
-    if progress.images_per_second > 0:
-        parts.append(f"{progress.images_per_second:,.0f} images/s")
-    text = "  ".join(parts)
-    return Progress(progress.step, progress.steps, text, milestone=progress.evaluated)
-
-
-def _final_numbers(result: loop.Outcome, model: nn.Module) -> dict[str, Any]:
+def _final_numbers(result: loop.TrainingResult, model: nn.Module) -> dict[str, Any]:
     """The last row of metrics for a completed run, none of it for a diverged one; and how the run went."""
     last = result.metrics[-1] if result.status == "completed" else {}
     kept = {key: value for key, value in last.items() if "loss" in key or "top" in key}
@@ -141,7 +104,7 @@ def _final_numbers(result: loop.Outcome, model: nn.Module) -> dict[str, Any]:
     }
 
 
-def _scalars(result: loop.Outcome) -> dict[str, float | None]:
+def _scalars(result: loop.TrainingResult) -> dict[str, float | None]:
     """Of networks that have SkipInit scalars; of a diverged run there is none at the end."""
     if result.skipinit_gain is None:
         return {}

@@ -14,8 +14,8 @@ from nfrepro.data.probe_batch import image_batch
 from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
 from nfrepro.signal import propagation
-from nfrepro.tasks.job import Surroundings
 from nfrepro.tasks.options import ProbeSchedule
+from nfrepro.training.context import RunContext
 
 TABLE = "propagation.csv"
 
@@ -48,15 +48,15 @@ def training_probe(
     schedule: ProbeSchedule,
     dataset: Dataset,
     seed: int,
-    around: Surroundings,
+    ctx: RunContext,
     measurement: Callable[[nn.Module, Tensor], pd.DataFrame] = propagation,
     table: str = TABLE,
 ) -> TrainingProbe:
     """A probe of training images that `seed` chooses. Raises `InputError` where there are fewer than asked for."""
     x = image_batch(dataset, schedule.images, dataset.pixels, seed)
     x = x.to(dataset.device).to(memory_format=torch.channels_last)
-    folder = around.folder if around.processes.rank == 0 else None
-    return TrainingProbe(x, frozenset(schedule.steps), folder, around.complain, measurement, table)
+    folder = ctx.folder if ctx.processes.rank == 0 else None
+    return TrainingProbe(x, frozenset(schedule.steps), folder, ctx.complain, measurement, table)
 
 
 def replace_step(path: Path, rows: pd.DataFrame, step: int, float_format: str | None = None) -> None:

@@ -17,11 +17,12 @@ from nfrepro.errors import InputError
 from nfrepro.models.registry import build
 from nfrepro.signal import layer_inputs
 from nfrepro.tasks import covariate_shift, nonlinearity, smoothness
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.batch_norm_noise import BatchNormNoise
-from nfrepro.tasks.job import Outcome, Surroundings
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.train import Probe, last_step, prepare, train
 from nfrepro.tasks.training_probe import training_probe
+from nfrepro.training.context import RunContext
 from nfrepro.training.step import check_division
 
 
@@ -49,16 +50,16 @@ class Probes:
                 probe.measure(model, step)
 
 
-def run(task: TrainTask, around: Surroundings) -> Outcome:
+def run(task: TrainTask, ctx: RunContext) -> Outcome:
     """Trains to the end, or on from where it was stopped. A diverged run has no numbers of its end."""
-    dataset, model = prepare(task, around)
-    watches = list(_watches(task, dataset, model, around))
+    dataset, model = prepare(task, ctx)
+    watches = list(_watches(task, dataset, model, ctx))
     noise = BatchNormNoise(model, task.noise, task.seed).before_step if task.noise else None
-    outcome = train(task, around, dataset, model, Probes(tuple(watch.probe for watch in watches)), noise)
-    if around.processes.rank > 0:
+    outcome = train(task, ctx, dataset, model, Probes(tuple(watch.probe for watch in watches)), noise)
+    if ctx.processes.rank > 0:
         return outcome
     numbers = {name: value for watch in watches for name, value in watch.numbers(outcome).items()}
-    discard = partial(covariate_shift.discard_moments, outcome, around.folder)
+    discard = partial(covariate_shift.discard_moments, outcome, ctx.folder)
     return replace(outcome, final=outcome.final | numbers, discard_unfinished=discard)
 
 
@@ -71,19 +72,19 @@ def check_processes(task: TrainTask, count: int) -> None:
         raise InputError("noise is drawn for whole batches: execute the run in one process")
 
 
-def _watches(task: TrainTask, dataset: Dataset, model: nn.Module, around: Surroundings) -> Iterator[Watch]:
+def _watches(task: TrainTask, dataset: Dataset, model: nn.Module, ctx: RunContext) -> Iterator[Watch]:
     """Raises `InputError` for a schedule that the run is too short for, and for a network that has nothing to see."""
-    folder, last = around.folder, last_step(task, dataset)
+    folder, last = ctx.folder, last_step(task, dataset)
     if task.probe is not None:
-        yield Watch(training_probe(task.probe, dataset, task.seed, around))
+        yield Watch(training_probe(task.probe, dataset, task.seed, ctx))
     if task.units is not None:
-        units = nonlinearity.units_probe(task.units, dataset, model, task.seed, around)
+        units = nonlinearity.units_probe(task.units, dataset, model, task.seed, ctx)
         yield Watch(units, partial(nonlinearity.shares, folder))
     if task.layer_inputs is not None:
         covariate_shift.check_steps("layer_inputs", task.layer_inputs, last)
-        moments = training_probe(task.layer_inputs, dataset, task.seed, around, layer_inputs, covariate_shift.MOMENTS)
+        moments = training_probe(task.layer_inputs, dataset, task.seed, ctx, layer_inputs, covariate_shift.MOMENTS)
         yield Watch(moments, partial(covariate_shift.write_shifts, folder))
     if task.smoothness is not None:
         smoothness.check_steps(task.smoothness, last)
-        along = smoothness.smoothness_probe(task.smoothness, task, dataset, around)
+        along = smoothness.smoothness_probe(task.smoothness, task, dataset, ctx)
         yield Watch(along, partial(smoothness.numbers_of, folder))

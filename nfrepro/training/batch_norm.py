@@ -67,7 +67,7 @@ class RunningStatistics:
         """After the last part. Raises `ProcessLost`."""
         if not self.buffers:
             return
-        total = self.processes.add_up(torch.cat(self.sums))
+        total = self.processes.all_reduce(torch.cat(self.sums))
         sums = torch.split(total, [len(values) for values in self.sums])
         torch._foreach_copy_(self._floating(), torch._foreach_div(sums, float(self.parts)))
 

@@ -52,7 +52,7 @@ class Processes:
         from torch.distributed.distributed_c10d import PrefixStore
 
         assert self.store is not None
-        with talking():
+        with lost_processes():
             store = PrefixStore(f"connections-{self._number('connections')}", self.store)
             # Flags and numbers always go by gloo: they do not wait for a GPU.
             backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
@@ -62,52 +62,52 @@ class Processes:
         finally:
             dist.destroy_process_group()
 
-    def add_up(self, x: "Tensor") -> "Tensor":
+    def all_reduce(self, x: "Tensor") -> "Tensor":
         """`x` becomes the sum over the processes."""
         if self.count > 1:
             import torch.distributed as dist
 
-            with talking():
+            with lost_processes():
                 dist.all_reduce(x)
         return x
 
-    def totals(self, numbers: Sequence[float]) -> list[float]:
+    def all_reduce_numbers(self, numbers: Sequence[float]) -> list[float]:
         """The sum over the processes of each number."""
         if self.count == 1:
             return list(numbers)
         import torch
 
-        found: list[float] = self.add_up(torch.tensor(numbers, dtype=torch.float64)).tolist()
+        found: list[float] = self.all_reduce(torch.tensor(numbers, dtype=torch.float64)).tolist()
         return found
 
-    def copy_of_first(self, tensors: Sequence["Tensor"]) -> None:
+    def broadcast(self, tensors: Sequence["Tensor"]) -> None:
         """Makes `tensors` those of the first process, in place."""
         if self.count > 1:
             import torch.distributed as dist
 
-            with talking():
+            with lost_processes():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
-    def bytes_of_first(self, content: bytes | None) -> bytes | None:
+    def broadcast_bytes(self, content: bytes | None) -> bytes | None:
         """What the first process has; the others' `content` does not count."""
         if self.count == 1:
             return content
         import torch
 
         size = torch.tensor(-1 if content is None else len(content))
-        self.copy_of_first([size])
+        self.broadcast([size])
         if size < 0:
             return None
         buffer = torch.empty(int(size), dtype=torch.uint8)
         if self.rank == 0 and content:
             buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        self.copy_of_first([buffer])
+        self.broadcast([buffer])
         return buffer.numpy().tobytes()
 
-    def conversation(self) -> "Conversation":
+    def kv_store(self) -> "KVStore":
         """A new one, the same in all processes; each of them has to ask for as many."""
-        return Conversation(self, self._number("conversations"))
+        return KVStore(self, self._number("conversations"))
 
     def _number(self, what: str) -> int:
         return 0 if self.store is None else self.store.add(f"{what}-of-{self.rank}", 1)
@@ -117,29 +117,29 @@ ALONE = Processes()
 
 
 @dataclass(frozen=True)
-class Conversation:
+class KVStore:
     """What the processes tell each other about one run, also when the connections between them are broken."""
 
     processes: Processes
     number: int
 
-    def tell(self, topic: str, text: str) -> None:
+    def set(self, topic: str, text: str) -> None:
         """Says it to whoever listens, now or later; alone to nobody."""
         if self.processes.store is not None:
-            with talking():
+            with lost_processes():
                 self.processes.store.set(f"{self.number}/{topic}", text)
 
-    def hear(self, topic: str, patience: timedelta = TIMEOUT) -> str:
+    def wait(self, topic: str, patience: timedelta = TIMEOUT) -> str:
         """What was told, as soon as it is. Raises `ProcessLost` where nothing is in time."""
         assert self.processes.store is not None
         key = f"{self.number}/{topic}"
-        with talking():
+        with lost_processes():
             self.processes.store.wait([key], patience)
             return self.processes.store.get(key).decode()
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
+def init_processes(device: str) -> Iterator[Processes]:
     """The processes that torchrun's variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT speak of.
 
     Without WORLD_SIZE, or with 1, this process is alone. Of several on `device` "cuda", each gets a GPU of its own.
@@ -155,11 +155,11 @@ def joined(device: str) -> Iterator[Processes]:
     rank, local_rank = _variable("RANK"), _variable("LOCAL_RANK")
     if device.startswith("cuda"):
         torch.cuda.set_device(local_rank % torch.cuda.device_count() if device == "cuda" else device)
-    with talking():
+    with lost_processes():
         store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
     yield Processes(rank, count, local_rank, store)
     if rank > 0:
-        with talking():
+        with lost_processes():
             store.add("left", 1)
     else:
         deadline = time.monotonic() + SECONDS_TO_LEAVE
@@ -168,7 +168,7 @@ def joined(device: str) -> Iterator[Processes]:
 
 
 @contextmanager
-def talking() -> Iterator[None]:
+def lost_processes() -> Iterator[None]:
     """What torch says of broken connections and timeouts, as `ProcessLost`."""
     try:
         yield

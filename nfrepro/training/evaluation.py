@@ -43,7 +43,7 @@ def evaluate(
             images += len(labels)
     model.train(was_training)
     loss, top1, top5 = [0.0, 0.0, 0.0] if sums is None else sums.tolist()
-    loss, *counts = processes.totals([loss, top1, top5, images])
+    loss, *counts = processes.all_reduce_numbers([loss, top1, top5, images])
     top1, top5, images = (int(count) for count in counts)
     return Evaluation(loss / images, 100.0 * top1 / images, 100.0 * top5 / images, images)
 

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from nfrepro.training.distributed import Processes, talking
+from nfrepro.training.distributed import Processes, lost_processes
 
 # Of one message: large enough for the network, small enough that the first leaves early.
 BUCKET_BYTES = 25 * 2**20
@@ -36,7 +36,7 @@ class GradientSum:
         while len(self.sent) < len(self.buckets):  # a parameter that the loss does not depend on has no gradient
             self._send(self.buckets[len(self.sent)])
         for bucket, (flat, work) in zip(self.buckets, self.sent, strict=True):
-            with talking():
+            with lost_processes():
                 work.wait()
             gradients = _gradients(bucket)
             parts = torch.split(flat, [gradient.numel() for gradient in gradients])
@@ -53,7 +53,7 @@ class GradientSum:
 
     def _send(self, bucket: list[nn.Parameter]) -> None:
         flat = torch.cat([gradient.reshape(-1) for gradient in _gradients(bucket)])
-        with talking():
+        with lost_processes():
             work = dist.all_reduce(flat, async_op=True)
         assert work is not None
         self.sent.append((flat, work))

@@ -1,5 +1,6 @@
 """The training loop. Interrupted and resumed, it ends with the same bits as undisturbed (on a CPU)."""
 
+import json
 import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -7,17 +8,19 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from nfrepro import atomic
 from nfrepro.data.batches import steps_per_epoch, test_batches, train_batches
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sources import Dataset
 from nfrepro.data.training_sample import training_sample
 from nfrepro.errors import InputError
-from nfrepro.training import checkpoint
+from nfrepro.training import checkpoint, cuda_graph
+from nfrepro.training.callbacks import Callbacks, Diverged, Observer, images_per_second
+from nfrepro.training.context import RunContext
 from nfrepro.training.evaluation import Evaluation, evaluate
-from nfrepro.training.observer import Diverged, Observer, Surroundings, images_per_second
+from nfrepro.training.optim import learning_rate, set_learning_rate
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.precision import autocast
-from nfrepro.training.recipe import learning_rate, set_learning_rate
 from nfrepro.training.skipinit import mean_abs_skipinit_gain
 from nfrepro.training.state import Sums, TrainingState, initial_state
 from nfrepro.training.step import Trainer
@@ -27,6 +30,8 @@ EVALUATION_BATCH = 500
 SMALL_PIXELS = 64
 # Training images on which the trained network is evaluated: enough for half a point, and cheap.
 TRAINING_SAMPLE = 5000
+NO_CALLBACKS = Callbacks()
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class TrainingSetup:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """How training ended. A diverged run is a result."""
 
     status: Literal["completed", "diverged"]
@@ -75,52 +80,52 @@ class Outcome:
     skipinit_gain: float | None  # the same at the end
 
 
-def fit(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Outcome:
+def fit(model: nn.Module, setup: TrainingSetup, ctx: RunContext, callbacks: Callbacks = NO_CALLBACKS) -> TrainingResult:
     """Trains `model` in place, from its start or from the newest checkpoint; model and data are on `around.device`.
 
-    Writes checkpoints and metrics to `around`. Raises `Stopped` when asked to stop, `ProcessLost`, and `InputError`
+    Writes checkpoints and metrics to `around`. Raises `Interrupted` when asked to stop, `ProcessLost`, and `InputError`
     where the data are not those the checkpoint was made with.
     """
-    state = _start_or_continue(model, setup, around)
-    trainer = Trainer(state, setup.options, setup.seed, around.processes, around.cuda_graph)
-    observer = Observer(state, setup.options, setup.steps_per_epoch, setup.dataset.fingerprint, around)
+    state = _start_or_continue(model, setup, ctx)
+    trainer = Trainer(state, setup.options, setup.seed, ctx.processes, cuda_graph.wanted())
+    observer = Observer(state, setup.options, setup.steps_per_epoch, setup.dataset.fingerprint, ctx, callbacks)
     observer.report()
     model.train()
-    if state.step == 0 and 0 in around.probe_steps:
+    if state.step == 0 and 0 in callbacks.probe_steps:
         observer.probe()
     try:
         for epoch in range(state.step // setup.steps_per_epoch, setup.options.epochs):
             _train_epoch(trainer, setup, epoch, observer)
             if (epoch + 1) % setup.options.evaluate_every == 0 or epoch + 1 == setup.options.epochs:
-                _evaluate(state, setup, around)
-                around.write_metrics(state.metrics)
+                _evaluate(state, setup, ctx)
+                write_metrics(state.metrics, ctx)
                 observer.report(evaluated=True)
             observer.after_epoch()
     except Diverged as diverged:
         return _outcome("diverged", diverged.step, state, setup)
     sample = replace(setup, dataset=training_sample(setup.dataset, TRAINING_SAMPLE))
-    return _outcome("completed", state.step, state, setup, _evaluated(state.model, sample, around).top1)
+    return _outcome("completed", state.step, state, setup, _evaluated(state.model, sample, ctx).top1)
 
 
-def _start_or_continue(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> TrainingState:
-    processes = around.processes
+def _start_or_continue(model: nn.Module, setup: TrainingSetup, ctx: RunContext) -> TrainingState:
+    processes = ctx.processes
     # Drawn from one seed, but perhaps by processors that round differently.
-    processes.copy_of_first([value for _, value in sorted(model.state_dict().items())])
+    processes.broadcast([value for _, value in sorted(model.state_dict().items())])
     state = initial_state(model, setup.options)
     # All continue from the file that the first one finds; a shared file system may show others something older.
-    content = processes.bytes_of_first(
-        checkpoint.read_newest(around.folder, around.complain) if processes.rank == 0 else None
+    content = processes.broadcast_bytes(
+        checkpoint.read_newest(ctx.folder, ctx.complain) if processes.rank == 0 else None
     )
     if content is not None:
         saved = checkpoint.parse(content)
         found = setup.dataset.fingerprint
         if saved["fingerprint"] != found:
             raise InputError(
-                f"{around.folder}: its checkpoint was made with other data (fingerprint {saved['fingerprint']}, "
+                f"{ctx.folder}: its checkpoint was made with other data (fingerprint {saved['fingerprint']}, "
                 f"now {found}): restore the data, or start the run anew with --force"
             )
         state.restore(saved, processes.count)
-    around.write_metrics(state.metrics)
+    write_metrics(state.metrics, ctx)
     return state
 
 
@@ -129,35 +134,42 @@ def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: O
     observer.start_clock()
     state, batch_size = trainer.state, setup.options.batch_size
     first_step = state.step - epoch * setup.steps_per_epoch
-    rows, workers = trainer.processes.share(batch_size), observer.around.workers
+    rows, workers = trainer.processes.share(batch_size), observer.ctx.workers
     batches = train_batches(setup.dataset, setup.data, batch_size, setup.seed, epoch, first_step, rows, workers)
     for x, targets in observer.timed(batches):
         set_learning_rate(state.optimizer, setup.learning_rate(state.step))
-        observer.around.before_step(state.step)
+        observer.callbacks.before_step(state.step)
         found = trainer.step(x, targets, setup.autocast)
         if state.step == setup.steps // 4:
             state.early_skipinit_gain = mean_abs_skipinit_gain(state.model)
         observer.after_step(found)
 
 
-def _evaluate(state: TrainingState, setup: TrainingSetup, around: Surroundings) -> None:
+def _evaluate(state: TrainingState, setup: TrainingSetup, ctx: RunContext) -> None:
     """Adds a row of metrics and starts new sums. Raises `Diverged` where the test loss is not finite."""
-    result = _evaluated(state.model, setup, around)
+    result = _evaluated(state.model, setup, ctx)
     if not math.isfinite(result.loss):
         raise Diverged(state.step)
     row = _metrics_row(state, result, setup)
     if state.ema is not None:
-        average = _evaluated(state.ema.model, setup, around)
+        average = _evaluated(state.ema.model, setup, ctx)
         finite = average.loss if math.isfinite(average.loss) else None
         row |= {"ema_test_loss": finite, "ema_test_top1": average.top1, "ema_test_top5": average.top5}
     state.metrics.append(row)
     state.sums = Sums()
 
 
-def _evaluated(model: nn.Module, setup: TrainingSetup, around: Surroundings) -> Evaluation:
-    rows = around.processes.share(len(setup.dataset.test))
-    batches = test_batches(setup.dataset, setup.evaluation_batch, around.workers, rows)
-    return evaluate(model, batches, setup.autocast, around.processes)
+def _evaluated(model: nn.Module, setup: TrainingSetup, ctx: RunContext) -> Evaluation:
+    rows = ctx.processes.share(len(setup.dataset.test))
+    batches = test_batches(setup.dataset, setup.evaluation_batch, ctx.workers, rows)
+    return evaluate(model, batches, setup.autocast, ctx.processes)
+
+
+def write_metrics(rows: list[dict[str, Any]], ctx: RunContext) -> None:
+    """Write the whole of metrics.jsonl, atomically: a run that was killed and continued has no row twice."""
+    if ctx.processes.rank == 0:
+        lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows]
+        atomic.write_text(ctx.folder / METRICS, "".join(lines))
 
 
 def _metrics_row(state: TrainingState, result: Evaluation, setup: TrainingSetup) -> dict[str, Any]:
@@ -186,8 +198,8 @@ def _outcome(
     state: TrainingState,
     setup: TrainingSetup,
     final_train_top1: float | None = None,
-) -> Outcome:
-    return Outcome(
+) -> TrainingResult:
+    return TrainingResult(
         status,
         step,
         state.metrics,

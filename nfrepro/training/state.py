@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from nfrepro.training.averaging import WeightAverage
+from nfrepro.training.ema import WeightAverage
+from nfrepro.training.optim import make_optimizer
 from nfrepro.training.options import TrainOptions
-from nfrepro.training.recipe import make_optimizer
 
 
 @dataclass

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from nfrepro.errors import InputError
 from nfrepro.models.effective_weights import EffectiveWeights
 from nfrepro.seeding import stream_seed
+from nfrepro.training.agc import clip_gradients, clipped_parameters
 from nfrepro.training.batch_norm import RunningStatistics, has_batch_norm
-from nfrepro.training.clipping import clip_gradients, clipped_parameters
 from nfrepro.training.cuda_graph import GraphedStep, may_be_recorded
 from nfrepro.training.distributed import Processes
 from nfrepro.training.gradients import GradientSum
+from nfrepro.training.optim import ema_decay
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.precision import weight_dtype
-from nfrepro.training.recipe import ema_decay
 from nfrepro.training.state import TrainingState
 
 

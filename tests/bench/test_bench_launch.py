@@ -9,7 +9,7 @@ from tiny_experiment import Call
 from nfrepro.bench.launch import TRAINING, growth_line, make_sweep
 from nfrepro.bench.workers import BATCH, Clock, runs_of, training_seconds
 from nfrepro.launch.local_queue import execute_all
-from nfrepro.launch.machine import Share
+from nfrepro.launch.machine import Resources
 
 
 def test_a_further_run_costs_the_difference_without_what_all_sweeps_cost() -> None:
@@ -26,7 +26,7 @@ def test_a_sweep_has_the_runs_asked_for(tmp_path: Path) -> None:
 
 def test_the_clock_has_the_time_in_the_training_loop_and_what_stands_around_it(tmp_path: Path) -> None:
     runs, clock = runs_of(tmp_path, BATCH, seeds=range(2)), Clock()
-    execute_all(runs, tmp_path / "results", Share(("cpu",), 1), 60.0, clock.observe)
+    execute_all(runs, tmp_path / "results", Resources(("cpu",), 1), 60.0, clock.observe)
     inside = [training_seconds(tmp_path / "results", run) for run in runs]
     assert all(0 < training < clock.seconds(run) for run, training in zip(runs, inside, strict=True))
     assert clock.ended[runs[0].id] <= clock.began[runs[1].id]

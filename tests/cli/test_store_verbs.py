@@ -10,7 +10,7 @@ import pytest
 from tiny_experiment import TINY, Call
 
 from nfrepro.runs import redo, store
-from nfrepro.runs.lock import claim
+from nfrepro.runs.lock import hold_lock
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
@@ -153,7 +153,7 @@ def test_prune_lists_and_removes_what_no_experiment_has(
 def test_prune_leaves_what_is_being_executed(nfrepro: Call, results: Path, runs: list[Run], experiments: Path) -> None:
     folders = [write(results, run, 80.0) for run in runs]
     (experiments / "tiny.yaml").write_text(TINY.replace("[0.2, 1.0]", "[0.2]"))
-    with claim(folders[2]):
+    with hold_lock(folders[2]):
         called = nfrepro("prune", "--yes")
         assert f"{runs[2].id}  is being executed: stays" in called.stdout
         assert called.stdout.splitlines()[-1] == f"2 runs of no experiment in {experiments}, 1 removed"

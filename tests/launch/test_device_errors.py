@@ -9,11 +9,12 @@ import torch
 from nfrepro.errors import InputError
 from nfrepro.launch import device_errors, machine
 from nfrepro.launch.device_errors import is_of_device
-from nfrepro.launch.job import Ended, Place, execute
+from nfrepro.launch.execute import Ended, Placement, execute
 from nfrepro.runs import store
 from nfrepro.specs import Run, expand, load_experiment
-from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.registry import SCHEMAS, Task
+from nfrepro.training.context import RunContext
 
 OF_THE_MACHINE = [
     torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
@@ -56,11 +57,11 @@ def run(experiments: Path) -> Run:
 
 
 def execute_with(error: Exception, run: Run, results: Path, monkeypatch: pytest.MonkeyPatch) -> Ended:
-    def broken(task: Task, options: Any, around: Surroundings) -> Outcome:
+    def broken(task: Task, options: Any, ctx: RunContext) -> Outcome:
         raise error
 
     monkeypatch.setattr(Task, "run", broken)
-    return execute(run, Place(results, "cpu", 1, 60.0), lambda progress: None, lambda text: None, lambda: False)
+    return execute(run, Placement(results, "cpu", 1, 60.0), lambda progress: None, lambda text: None, lambda: False)
 
 
 def test_a_fault_of_the_machine_leaves_the_run_to_the_next_sweep(

@@ -28,8 +28,8 @@ def test_share(
 ) -> None:
     monkeypatch.setattr(machine, "count_gpus", lambda: gpus)
     monkeypatch.setattr(machine, "count_cores", lambda: cores)
-    assert machine.share_machine(runs, jobs, None) == machine.Share(devices, threads)
-    assert machine.share_machine(runs, jobs, 3) == machine.Share(devices, 3)
+    assert machine.divide_machine(runs, jobs, None) == machine.Resources(devices, threads)
+    assert machine.divide_machine(runs, jobs, 3) == machine.Resources(devices, 3)
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ def test_a_worker_of_several_processes_has_a_device_for_each(
 ) -> None:
     monkeypatch.setattr(machine, "count_gpus", lambda: gpus)
     monkeypatch.setattr(machine, "count_cores", lambda: cores)
-    share = machine.share_machine(runs, jobs, None, processes)
-    assert share == machine.Share(devices, threads, processes)
+    share = machine.divide_machine(runs, jobs, None, processes)
+    assert share == machine.Resources(devices, threads, processes)
     of_each = [share.devices_of(worker) for worker in range(share.workers)]
     assert tuple(device for some in of_each for device in some) == devices
     assert all(len(some) == processes and (gpus == 0 or len(set(some)) == processes) for some in of_each)
-    assert machine.share_machine(runs, jobs, 6, processes).threads == max(1, 6 // processes)
+    assert machine.divide_machine(runs, jobs, 6, processes).threads == max(1, 6 // processes)
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "count_gpus", lambda: 2)
     with pytest.raises(InputError, match="--processes 4: each needs a GPU of its own, and this machine has 2"):
-        machine.share_machine(1, None, None, 4)
+        machine.divide_machine(1, None, None, 4)
 
 
 def test_this_machine_has_a_core() -> None:

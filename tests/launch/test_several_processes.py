@@ -13,8 +13,8 @@ import pytest
 from test_local_queue import alive, records, start, wait_until, what_was_found, worker_processes
 from tiny_experiment import TINY, Call
 
-from nfrepro.launch.job import Place, execute
-from nfrepro.runs import lock as claim
+from nfrepro.launch.execute import Placement, execute
+from nfrepro.runs import lock as run_lock
 from nfrepro.runs import store
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
@@ -60,8 +60,8 @@ def execute_together(processes: Any, run: Run, results: Path, accident: str | No
         return original(trainer, *arguments)
 
     begun = time.monotonic()
-    place = Place(results, "cpu", 1, 60.0, processes)
-    claim.SECONDS_BETWEEN_BEATS = 0.05
+    place = Placement(results, "cpu", 1, 60.0, processes)
+    run_lock.SECONDS_BETWEEN_BEATS = 0.05
     step.Trainer.step = broken if processes.rank == rank else original  # type: ignore[method-assign]
     try:
         ended = execute(run, place, lambda progress: None, lambda text: None, lambda: False)
@@ -103,7 +103,7 @@ def test_a_lost_claim_ends_both(two: pair.Pair, run: Run, results: Path) -> None
 def test_what_somebody_else_executes_neither_does(two: pair.Pair, run: Run, results: Path) -> None:
     folder = store.run_folder(results, run)
     folder.mkdir(parents=True)
-    with claim.claim(folder):
+    with run_lock.hold_lock(folder):
         answers = [ended for ended, _ in two(execute_together, run, results)]
     assert [ended.ending for ended in answers] == ["claimed"] * 2
 

@@ -69,7 +69,7 @@ def test_a_kept_submission_reads_back_and_holds_the_code(runs: list[Run], result
     kept.keep(submission)
     assert kept.read(submission.folder) == submission
     assert kept.earlier(results, runs[0]) == [submission]
-    assert (submission.code / "nfrepro" / "launch" / "job.py").is_file()
+    assert (submission.code / "nfrepro" / "launch" / "execute.py").is_file()
     assert "sha" in (json.loads((submission.code / REVISION).read_text()) or {"sha": None})
     assert divide(runs, results, submission.cluster, 60.0).folder.name == "0002"
 

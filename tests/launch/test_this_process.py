@@ -11,12 +11,13 @@ import pytest
 from tiny_experiment import TINY, Call, command
 
 from nfrepro.launch.local_queue import Event
-from nfrepro.launch.machine import Share
+from nfrepro.launch.machine import Resources
 from nfrepro.launch.this_process import execute_in_turn
 from nfrepro.specs import expand, load_experiment
-from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.registry import SCHEMAS, Task
+from nfrepro.training.context import RunContext
 
 
 def digests(results: Path) -> dict[str, str]:
@@ -43,7 +44,7 @@ def test_runs_execute_one_after_the_other_in_this_process(
     runs = expand(load_experiment("tiny", experiments), "smoke", SCHEMAS)
     executed: list[tuple[int, int]] = []
 
-    def fail_once(task: Task, options: TrainTask, around: Surroundings) -> Outcome:
+    def fail_once(task: Task, options: TrainTask, ctx: RunContext) -> Outcome:
         executed.append((os.getpid(), options.seed))
         if len(executed) == 2:
             raise ValueError("here is the mistake")
@@ -51,7 +52,7 @@ def test_runs_execute_one_after_the_other_in_this_process(
 
     monkeypatch.setattr(Task, "run", fail_once)
     events: list[Event] = []
-    ended = execute_in_turn(runs, results, Share(("cpu",), 1), 60.0, events.append)
+    ended = execute_in_turn(runs, results, Resources(("cpu",), 1), 60.0, events.append)
     assert executed == [(os.getpid(), run.config["seed"]) for run in runs]
     assert [ended[run.id].ending for run in runs] == ["completed", "failed", "completed", "completed"]
     (complaint,) = [event for event in events if event.kind == "complaint"]

@@ -13,8 +13,8 @@ from nfrepro.models import create
 from nfrepro.models.efficientnet_options import VARIANTS
 from nfrepro.models.resolution import test_pixels as pixels_of
 from nfrepro.signal import propagation
-from nfrepro.training.clipping import clipped_parameters
-from nfrepro.training.recipe import parameter_groups
+from nfrepro.training.agc import clipped_parameters
+from nfrepro.training.optim import parameter_groups
 
 pytestmark = pytest.mark.slow
 

@@ -71,8 +71,8 @@ def test_it_is_well_formed(text: str) -> None:
 
 
 def test_wide_things_scroll_in_their_own_box(text: str) -> None:
-    for tag, _, around in Page(text).elements:
-        assert tag != "table" or around[-1] == "div.scrolls"
+    for tag, _, ctx in Page(text).elements:
+        assert tag != "table" or ctx[-1] == "div.scrolls"
     style = text[: text.index("</style>")]
     assert ".scrolls { overflow-x: auto; }" in style
     assert "overflow-wrap: anywhere" in style

@@ -13,7 +13,7 @@ from tiny_experiment import Call
 from nfrepro.errors import InputError
 from nfrepro.runs import store
 from nfrepro.runs.integrity import seal
-from nfrepro.runs.lock import claim
+from nfrepro.runs.lock import hold_lock
 from nfrepro.runs.tidying import tidy
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
@@ -125,7 +125,7 @@ def test_what_a_killed_process_left_behind_is_tidied_unless_somebody_is_at_it(re
     left = ["checkpoint-000000001-0123456789abcdef.pt", "progress.json", ".run.json.x.tmp", ".moments.csv"]
     for name in left:
         (folder / name).write_text("x")
-    with claim(folder):
+    with hold_lock(folder):
         tidy(folder)
         assert {path.name for path in folder.iterdir()} >= set(left)
     tidy(folder)

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from nfrepro.runs import lock as module
-from nfrepro.runs.lock import Claimed, ClaimLost, claim, is_claimed
+from nfrepro.runs.lock import LockLost, RunLocked, hold_lock, is_locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from nfrepro.runs.lock import claim
-with claim(Path(sys.argv[1])):
+from nfrepro.runs.lock import hold_lock
+with hold_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -28,14 +28,14 @@ with claim(Path(sys.argv[1])):
 RACE = """
 import sys, time
 from pathlib import Path
-from nfrepro.runs.lock import Claimed, claim
+from nfrepro.runs.lock import RunLocked, hold_lock
 folder = Path(sys.argv[1])
 for turn in range(300):
     try:
-        with claim(folder):
+        with hold_lock(folder):
             (folder / "inside").mkdir()  # fails if anybody else is inside
             (folder / "inside").rmdir()
-    except Claimed:
+    except RunLocked:
         pass
 print("ok")
 """
@@ -50,14 +50,14 @@ def holder(folder: Path) -> "subprocess.Popen[str]":
 
 def test_a_claim_excludes_others_and_ends_with_its_process(tmp_path: Path) -> None:
     process = holder(tmp_path)
-    assert is_claimed(tmp_path)
-    with pytest.raises(Claimed), claim(tmp_path):
+    assert is_locked(tmp_path)
+    with pytest.raises(RunLocked), hold_lock(tmp_path):
         pytest.fail("two holders")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not is_claimed(tmp_path)
-    with claim(tmp_path):
-        assert is_claimed(tmp_path)
+    assert not is_locked(tmp_path)
+    with hold_lock(tmp_path):
+        assert is_locked(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -77,12 +77,12 @@ from nfrepro.runs import lock as module
 module._machine = lambda: "another machine"
 module._lock = lambda descriptor, operation: True
 module.SECONDS_BETWEEN_BEATS = 3600.0 if sys.argv[2] == "frozen" else 0.05
-with module.claim(Path(sys.argv[1])) as held:
+with module.hold_lock(Path(sys.argv[1])) as held:
     print("held", flush=True)
     sys.stdin.readline()
     try:
         held.check()
-    except module.ClaimLost:
+    except module.LockLost:
         print("lost", flush=True)
     else:
         print("kept", flush=True)
@@ -98,12 +98,12 @@ folder = Path(sys.argv[1])
 taken = 0
 while taken < 15:
     try:
-        with module.claim(folder) as held:
+        with module.hold_lock(folder) as held:
             (folder / "inside").mkdir()
             (folder / "inside").rmdir()
             held.check()
             taken += 1
-    except module.Claimed:
+    except module.RunLocked:
         pass
 print(taken)
 """
@@ -120,7 +120,7 @@ def holder_elsewhere(folder: Path, heart: str) -> "subprocess.Popen[str]":
 def test_the_claim_says_who_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     assert module.holder(tmp_path) is None
-    with claim(tmp_path):
+    with hold_lock(tmp_path):
         found = module.holder(tmp_path)
         assert found is not None
         assert (found.process, found.job) == (os.getpid(), "17")
@@ -133,8 +133,8 @@ def test_a_beating_claim_of_another_machine_is_left_alone(tmp_path: Path, monkey
     monkeypatch.setattr(module, "SECONDS_UNTIL_DEAD", 1.0)
     process = holder_elsewhere(tmp_path, "beating")
     time.sleep(1.5)
-    assert is_claimed(tmp_path)
-    with pytest.raises(Claimed), claim(tmp_path):
+    assert is_locked(tmp_path)
+    with pytest.raises(RunLocked), hold_lock(tmp_path):
         pytest.fail("two holders")
     assert process.communicate("\n", timeout=300)[0] == "kept\n"
     assert list(tmp_path.iterdir()) == []
@@ -145,25 +145,25 @@ def test_a_frozen_claim_of_another_machine_is_taken_and_its_holder_is_told(
 ) -> None:
     monkeypatch.setattr(module, "SECONDS_UNTIL_DEAD", 1.0)
     process = holder_elsewhere(tmp_path, "frozen")
-    with pytest.raises(Claimed), claim(tmp_path):
+    with pytest.raises(RunLocked), hold_lock(tmp_path):
         pytest.fail("taken too early")
     time.sleep(1.2)
-    assert not is_claimed(tmp_path)
-    with claim(tmp_path) as held:
+    assert not is_locked(tmp_path)
+    with hold_lock(tmp_path) as held:
         assert process.communicate("\n", timeout=300)[0] == "lost\n"
         held.check()  # its release has not taken ours away
-        assert is_claimed(tmp_path)
+        assert is_locked(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_heart_notices_a_lost_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SECONDS_BETWEEN_BEATS", 0.02)
-    with claim(tmp_path) as held:
+    with hold_lock(tmp_path) as held:
         (tmp_path / "claim").unlink()
         deadline = time.monotonic() + 10
         while not held.lost:
             assert time.monotonic() < deadline
-        with pytest.raises(ClaimLost):
+        with pytest.raises(LockLost):
             held.check()
 
 
@@ -184,7 +184,7 @@ def test_without_any_locks_the_heartbeat_decides(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with claim(tmp_path), pytest.raises(Claimed), claim(tmp_path):
+    with hold_lock(tmp_path), pytest.raises(RunLocked), hold_lock(tmp_path):
         pytest.fail("two holders")
     assert list(tmp_path.iterdir()) == []
 
@@ -200,19 +200,19 @@ def left_elsewhere(folder: Path, seconds: float) -> Path:
 @pytest.mark.parametrize("seconds", [-1000.0, 1000.0, 1e8])
 def test_a_claim_of_another_machine_is_dead_once_its_date_is_far_from_now(tmp_path: Path, seconds: float) -> None:
     left_elsewhere(tmp_path, seconds)
-    seen = module.look(tmp_path)
+    seen = module.read_lock(tmp_path)
     assert seen is not None
     assert seen.life == "silent"
-    assert not is_claimed(tmp_path)
-    with claim(tmp_path):
-        assert is_claimed(tmp_path)
+    assert not is_locked(tmp_path)
+    with hold_lock(tmp_path):
+        assert is_locked(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("seconds", [-60.0, 60.0])
 def test_who_finds_a_claim_taken_learns_by_whom_and_since_when(tmp_path: Path, seconds: float) -> None:
     path = left_elsewhere(tmp_path, seconds)
-    with pytest.raises(Claimed) as taken, claim(tmp_path):
+    with pytest.raises(RunLocked) as taken, hold_lock(tmp_path):
         pytest.fail("two holders")
     age = re.fullmatch(
         rf"process 3 on node-7 \({re.escape(str(path))}, last sign of life (\d+) s ago\)", str(taken.value)
@@ -223,7 +223,7 @@ def test_who_finds_a_claim_taken_learns_by_whom_and_since_when(tmp_path: Path, s
 
 def test_a_named_pipe_in_place_of_a_claim_is_refused_by_name(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "claim")
-    for act in (module.look, is_claimed, lambda folder: claim(folder).__enter__()):
+    for act in (module.read_lock, is_locked, lambda folder: hold_lock(folder).__enter__()):
         with pytest.raises(OSError, match="not a regular file") as refused:
             act(tmp_path)
         assert refused.value.filename == str(tmp_path / "claim")
@@ -236,7 +236,7 @@ def test_a_file_system_that_fails_is_named_by_the_claim(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space left") as failed, claim(tmp_path):
+    with pytest.raises(OSError, match="No space left") as failed, hold_lock(tmp_path):
         pytest.fail("held")
     assert failed.value.filename == str(tmp_path / "claim")
     assert list(tmp_path.iterdir()) == []

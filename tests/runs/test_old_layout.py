@@ -11,7 +11,7 @@ from tiny_experiment import Call
 
 from nfrepro.errors import InputError
 from nfrepro.runs import old_layout, store
-from nfrepro.runs.lock import claim
+from nfrepro.runs.lock import hold_lock
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
@@ -78,7 +78,7 @@ def test_another_result_of_the_same_run_is_never_removed(results: Path, runs: li
 def test_nothing_moves_while_a_run_is_executed_or_damaged(results: Path, runs: list[Run]) -> None:
     stored(results, "first", runs[0], "2026-01-01")
     other = stored(results, "second", runs[1], "2026-02-02")
-    with claim(other), pytest.raises(InputError, match="is being executed: stop it first"):
+    with hold_lock(other), pytest.raises(InputError, match="is being executed: stop it first"):
         old_layout.move(results)
     (other / "run.json").write_text("{")
     with pytest.raises(InputError, match="not a valid record"):

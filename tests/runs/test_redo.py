@@ -10,7 +10,7 @@ import pytest
 
 from nfrepro.errors import InputError
 from nfrepro.runs import redo, store
-from nfrepro.runs.lock import claim
+from nfrepro.runs.lock import hold_lock
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
@@ -24,7 +24,7 @@ KILLED = """\
 import os, signal, sys
 from pathlib import Path
 from nfrepro.runs import redo
-from nfrepro.runs.lock import claim
+from nfrepro.runs.lock import hold_lock
 
 calls = int(sys.argv[2])
 def counted(function):
@@ -36,7 +36,7 @@ def counted(function):
         return function(*arguments, **options)
     return call
 folder = Path(sys.argv[1])
-with claim(folder):
+with hold_lock(folder):
     for name in ("replace", "unlink", "rmdir"):
         setattr(os, name, counted(getattr(os, name)))
     redo.install(folder)
@@ -165,7 +165,7 @@ def test_only_what_matches_is_asked_for_and_never_what_runs(results: Path, runs:
         redo.find(results, runs, "bn_*")
     for run in runs[:3]:
         write(store.run_folder(results, run), OLD, record(run, 1.0))
-    with claim(store.run_folder(results, runs[1])):
+    with hold_lock(store.run_folder(results, runs[1])):
         with pytest.raises(InputError, match="is being executed: stop it first"):
             redo.find(results, runs, "*")
         with pytest.raises(InputError, match="is being executed: stop it first"):

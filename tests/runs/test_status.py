@@ -11,7 +11,7 @@ from tiny_experiment import TINY
 
 from nfrepro.cli.status_table import table
 from nfrepro.runs import cancellation, progress, store
-from nfrepro.runs import lock as claim
+from nfrepro.runs import lock as run_lock
 from nfrepro.runs.status import QueuedJob, Row, observe, rows
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
@@ -56,7 +56,7 @@ def test_a_run_that_nobody_began_waits_or_is_queued(results: Path, run: Run) -> 
 def test_a_living_claim_is_a_running_run_with_host_step_rate_and_time_left(results: Path, run: Run) -> None:
     folder = begun(results, run, "running")
     (folder / "progress.json").write_text(json.dumps({"step": 250, "steps": 1000, "rate": 3.0, "text": "epoch 1/4"}))
-    claimed_elsewhere(folder, seconds_ago=claim.SECONDS_UNTIL_DEAD - 30)
+    claimed_elsewhere(folder, seconds_ago=run_lock.SECONDS_UNTIL_DEAD - 30)
     row = one(results, run)
     assert (row.state, row.host, row.step, row.steps, row.progress) == ("running", "node7", 250, 1000, 0.25)
     assert (row.rate, row.seconds_left) == (3.0, 250.0)
@@ -68,7 +68,7 @@ def test_without_a_sign_of_life_it_is_stalled_or_interrupted(results: Path, run:
     folder = begun(results, run, "running", **JOB)
     (folder / "progress.json").write_text(json.dumps({"step": 250, "steps": 1000, "rate": 3.0, "text": ""}))
     assert one(results, run).state == "interrupted"
-    claimed_elsewhere(folder, seconds_ago=claim.SECONDS_UNTIL_DEAD + 30)
+    claimed_elsewhere(folder, seconds_ago=run_lock.SECONDS_UNTIL_DEAD + 30)
     stalled = one(results, run)
     assert (stalled.state, stalled.host, stalled.rate, stalled.seconds_left) == ("stalled", "node7", None, None)
     assert stalled.progress == 0.25
@@ -76,7 +76,7 @@ def test_without_a_sign_of_life_it_is_stalled_or_interrupted(results: Path, run:
     assert one(results, run, QueuedJob("17_3", 0)).state == "stalled"
     assert one(results, run, QueuedJob("17_3", 1)).state == "requeued"
     assert one(results, run, QueuedJob("18_0", 0)).state == "queued"
-    with claim.claim(folder):  # taken over, here
+    with run_lock.hold_lock(folder):  # taken over, here
         assert one(results, run).state == "running"
     assert one(results, run).state == "interrupted"
 
@@ -118,7 +118,7 @@ def test_a_cancelled_run_is_running_until_it_has_stopped(results: Path, run: Run
     assert one(results, run).state == "cancelled"
     assert one(results, run, QueuedJob("17_3", 0)).state == "cancelled"
     folder = begun(results, run, "running")
-    with claim.claim(folder):
+    with run_lock.hold_lock(folder):
         assert one(results, run).state == "running"
     assert one(results, run).state == "cancelled"
     cancellation.lift(folder, run)
@@ -150,7 +150,7 @@ def test_a_named_pipe_in_place_of_progress_is_not_waited_for(results: Path, run:
     os.mkfifo(folder / "progress.json")
     assert one(results, run).step is None
     progress.Writer(folder).note(1, 2, "a")  # replaces it
-    assert progress.read(folder) == progress.Progress(1, 2, None, "a")
+    assert progress.read(folder) == progress.StoredProgress(1, 2, None, "a")
 
 
 def test_progress_is_written_now_and_then_and_never_stops_a_run(tmp_path: Path, monkeypatch: Any) -> None:
@@ -158,13 +158,13 @@ def test_progress_is_written_now_and_then_and_never_stops_a_run(tmp_path: Path, 
     clock = 100.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock)
     writer.note(40, 100, "a")
-    assert progress.read(tmp_path) == progress.Progress(40, 100, None, "a")
+    assert progress.read(tmp_path) == progress.StoredProgress(40, 100, None, "a")
     clock += progress.SECONDS_BETWEEN_WRITES / 2
     writer.note(41, 100, "b")
-    assert progress.read(tmp_path) == progress.Progress(40, 100, None, "a")
+    assert progress.read(tmp_path) == progress.StoredProgress(40, 100, None, "a")
     clock = 104.0
     writer.note(50, 100, "c")  # 10 steps in 4 seconds, from where this execution began
-    assert progress.read(tmp_path) == progress.Progress(50, 100, 2.5, "c")
+    assert progress.read(tmp_path) == progress.StoredProgress(50, 100, 2.5, "c")
     progress.Writer(tmp_path / "gone").note(1, 2, "d")
     progress.remove(tmp_path)
     assert list(tmp_path.iterdir()) == []

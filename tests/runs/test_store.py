@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from nfrepro.errors import InputError
-from nfrepro.launch.job import Place, execute
+from nfrepro.launch.execute import Placement, execute
 from nfrepro.runs import store
-from nfrepro.runs.lock import claim
+from nfrepro.runs.lock import hold_lock
 from nfrepro.specs import Run, expand, identity, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
@@ -45,14 +45,14 @@ def test_states(results: Path, run: Run) -> None:
     assert store.read(folder).state == "missing"
     folder.mkdir(parents=True)
     assert store.read(folder).state == "missing"
-    with claim(folder):
+    with hold_lock(folder):
         assert store.read(folder).state == "running"
     for status, state in [("completed", "completed"), ("diverged", "diverged"), ("failed", "failed")]:
         stored(results, run, record(run, status=status))
         assert store.read(folder).state == state
     stored(results, run, record(run, status="running"))
     assert store.read(folder).state == "interrupted"
-    with claim(folder):
+    with hold_lock(folder):
         assert store.read(folder).state == "running"
 
 
@@ -123,7 +123,7 @@ def test_a_run_folder_that_is_a_link_is_refused_and_not_followed(results: Path, 
     for act in (store.read, store.read_record, store.remove):
         with pytest.raises(InputError, match=f"{run.id}: a link to {outside}: replace it by what it leads to"):
             act(folder)
-    ended = execute(run, Place(results, "cpu", 1, 60.0), lambda progress: None, print, lambda: False)
+    ended = execute(run, Placement(results, "cpu", 1, 60.0), lambda progress: None, print, lambda: False)
     assert ended.ending == "failed"
     assert "a link to" in ended.text
     assert (sorted(path.name for path in outside.iterdir()) if there else []) == before

@@ -16,7 +16,7 @@ from soak_sweeps import Sweeps
 
 from nfrepro.errors import InputError
 from nfrepro.launch.scheduler import ask
-from nfrepro.runs import lock as claim
+from nfrepro.runs import lock as run_lock
 
 Item = TypeVar("Item")
 
@@ -62,7 +62,7 @@ def _kill_worker(fault: Fault, sweeps: Sweeps) -> str | None:
         return None
     try:
         # Whoever holds the claim still is that process.
-        seen = claim.look(struck.folder)
+        seen = run_lock.read_lock(struck.folder)
         if seen is None or seen.life != "alive" or seen.holder != struck.holder:
             return None
         signal.pidfd_send_signal(process, signal.SIGKILL)

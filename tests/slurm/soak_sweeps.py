@@ -16,7 +16,7 @@ from tiny_experiment import TINY, command
 from nfrepro.errors import InputError
 from nfrepro.launch import submission, submitted
 from nfrepro.launch.scheduler import ask
-from nfrepro.runs import lock as claim
+from nfrepro.runs import lock as run_lock
 from nfrepro.runs.lock import Holder
 from nfrepro.specs import Run
 
@@ -87,7 +87,7 @@ class Sweeps:
         return bool(self.slurm("squeue", "-h"))
 
     def being_trained(self) -> list[Trained]:
-        seen = [(path.parent, claim.look(path.parent)) for path in sorted(self.results.glob("runs/*/claim"))]
+        seen = [(path.parent, run_lock.read_lock(path.parent)) for path in sorted(self.results.glob("runs/*/claim"))]
         return [
             Trained(folder, sighting.holder, sighting.holder.job)
             for folder, sighting in seen

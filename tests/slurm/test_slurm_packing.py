@@ -10,7 +10,7 @@ import submitit
 from submitted_sweep import LONG, PROFILE, Slurm, done, evaluated, job_of, logs, records, wait_until, what_was_found
 from tiny_experiment import TINY, Call
 
-from nfrepro.runs import lock as claim
+from nfrepro.runs import lock as run_lock
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -32,7 +32,7 @@ def test_packed_runs_are_on_their_own_and_requeued_together(
     assert slurm("squeue", "-h", "-j", first, "-o", "%C").strip() == "2"
     slurm("scancel", f"--signal={submitit.JobEnvironment.USR_SIG}", first)
     killed, kept = (record["id"] for record in of_job(results, second))
-    worker = claim.holder(results / "runs" / killed)
+    worker = run_lock.holder(results / "runs" / killed)
     assert worker is not None
     os.kill(worker.process, signal.SIGKILL)
     wait_until(lambda: not slurm("squeue", "-h"))

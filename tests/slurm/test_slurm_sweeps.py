@@ -30,7 +30,7 @@ from submitted_sweep import (
 from tiny_experiment import Call, command
 
 import nfrepro as package
-from nfrepro.runs import lock as claim
+from nfrepro.runs import lock as run_lock
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -63,7 +63,7 @@ def test_jobs_run_the_code_of_their_submission(slurm: Slurm, experiments: Path, 
     line, environment = command(experiments, results, submission_call(experiments))
     environment["PYTHONPATH"] = str(checkout)
     subprocess.run(line, env=environment, cwd=checkout, check=True)
-    (checkout / "nfrepro" / "launch" / "job.py").write_text("raise RuntimeError('edited later')\n")
+    (checkout / "nfrepro" / "launch" / "execute.py").write_text("raise RuntimeError('edited later')\n")
     (tmp_path / "go").touch()
     wait_until(lambda: done(results))
 
@@ -106,7 +106,7 @@ def test_a_dead_node_and_a_more_important_job_cost_no_run(
     assert submit(profile=PROFILE + "gpus_per_run: 2\nprocesses_per_run: 1\ndevice: cpu\n").returncode == 0
     wait_until(lambda: evaluated(results) == 2)
     record = next(iter(records(results).values()))
-    job, old = job_of(record), claim.holder(results / "runs" / record["id"])
+    job, old = job_of(record), run_lock.holder(results / "runs" / record["id"])
     node = slurm("squeue", "-h", "-j", job, "-o", "%N").strip()
     (other,) = {"node1", "node2"} - {node}
     slurm("sbatch", "--partition=high", "--exclusive", f"--nodelist={other}", "--output=/dev/null", "--wrap=sleep 3")

@@ -10,7 +10,7 @@ import pytest
 from tiny_experiment import TINY, Call
 
 from nfrepro.launch.watching import Watching
-from nfrepro.runs import lock as claim
+from nfrepro.runs import lock as run_lock
 from nfrepro.runs.status import Row
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
@@ -56,7 +56,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 300.0) -> None:
 
 
 def job_of(results: Path, row: Row) -> str:
-    found = claim.holder(results / "runs" / row.id)
+    found = run_lock.holder(results / "runs" / row.id)
     assert found is not None
     assert found.job is not None
     return found.job

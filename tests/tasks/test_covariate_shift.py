@@ -16,10 +16,11 @@ from nfrepro.errors import InputError
 from nfrepro.models import create
 from nfrepro.signal import layer_inputs
 from nfrepro.tasks import covariate_shift, train, watched_training
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.batch_norm_noise import BatchNormNoise
 from nfrepro.tasks.covariate_shift import shift_table
-from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
 from nfrepro.tasks.options import CovariateShiftTask, TrainTask
+from nfrepro.training.context import Interrupted, RunContext
 
 TIMES = ("train_seconds", "data_seconds", "images_per_second")
 SHIFTS = ("mean_shift", "std_shift", "constant")
@@ -39,10 +40,10 @@ def task(**changes: Any) -> CovariateShiftTask:
     return CovariateShiftTask.model_validate(CONFIG | changes)
 
 
-def execute(options: CovariateShiftTask, folder: Path, **around: Any) -> Outcome:
+def execute(options: CovariateShiftTask, folder: Path, **ctx: Any) -> Outcome:
     folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)
-    outcome = covariate_shift.run(options, Surroundings(folder, "cpu", **around))
+    outcome = covariate_shift.run(options, RunContext(folder, "cpu", **ctx))
     outcome.discard_unfinished()
     return outcome
 
@@ -62,14 +63,14 @@ def test_without_noise_it_is_task_train_to_the_bit(tmp_path: Path) -> None:
         found = execute(task(model=model), tmp_path / name)
         plain = TrainTask.model_validate({**CONFIG, "model": model, "probe": None})
         (tmp_path / f"{name}-plain").mkdir()
-        expected = watched_training.run(plain, Surroundings(tmp_path / f"{name}-plain", "cpu"))
+        expected = watched_training.run(plain, RunContext(tmp_path / f"{name}-plain", "cpu"))
         assert without_times(expected.final).items() <= found.final.items()
         assert {path.name for path in (tmp_path / name).iterdir()} == {"metrics.jsonl", "covariate_shift.csv"}
 
 
 def test_the_table_has_moments_and_their_shifts_at_every_step(tmp_path: Path) -> None:
     options = task(model=NF)
-    outcome = covariate_shift.run(options, Surroundings(tmp_path, "cpu"))
+    outcome = covariate_shift.run(options, RunContext(tmp_path, "cpu"))
     found = pd.read_csv(tmp_path / "covariate_shift.csv")
     assert found["step"].unique().tolist() == [0, 4, 5, 12]  # never 100
     names = found["module"][found["step"] == 0].tolist()

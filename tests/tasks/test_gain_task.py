@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nfrepro.tasks.gain import run
-from nfrepro.tasks.job import Surroundings
 from nfrepro.tasks.options import GainTask
+from nfrepro.training.context import RunContext
 
 PI = math.pi
 SLOPE = 0.01  # of leaky ReLU
@@ -22,7 +22,7 @@ CLOSED_FORMS = {
 
 
 def final(tmp_path: Path, **options: Any) -> dict[str, Any]:
-    outcome = run(GainTask.model_validate({"vectors": 4, **options}), Surroundings(tmp_path, "cpu"))
+    outcome = run(GainTask.model_validate({"vectors": 4, **options}), RunContext(tmp_path, "cpu"))
     assert outcome.status == "completed"
     assert list(tmp_path.iterdir()) == []
     return dict(json.loads(json.dumps(outcome.final, allow_nan=False)))

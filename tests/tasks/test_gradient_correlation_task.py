@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from nfrepro.data.probe_batch import gaussian_batch
 from nfrepro.models import create
 from nfrepro.seeding import stream_seed
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.gradient_correlation import run
-from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings
 from nfrepro.tasks.options import GradientCorrelationTask
+from nfrepro.training.context import Interrupted, Progress, RunContext
 
 NETWORK: dict[str, Any] = {"name": "fully_connected", "depth": 2, "width": 20, "pixels": 4}
 SYNTHETIC = {"name": "synthetic", "classes": 4, "channels": 2, "pixels": 8, "train_images": 40, "test_images": 8}
@@ -29,7 +30,7 @@ def task(**changes: Any) -> GradientCorrelationTask:
 
 def execute(options: GradientCorrelationTask, folder: Path) -> tuple[Outcome, pd.DataFrame]:
     folder.mkdir(exist_ok=True)
-    outcome = run(options, Surroundings(folder, "cpu"))
+    outcome = run(options, RunContext(folder, "cpu"))
     json.dumps(outcome.final, allow_nan=False)
     return outcome, pd.read_csv(folder / "autocorrelation.csv")
 
@@ -119,7 +120,7 @@ def test_seeds_and_repetition(tmp_path: Path) -> None:
 def test_an_overflow_is_a_result(tmp_path: Path) -> None:
     complaints: list[str] = []
     options = task(model={**NETWORK, "connection": "residual", "depth": 20, "alpha": 1000.0})
-    outcome = run(options, Surroundings(tmp_path, "cpu", complain=complaints.append))
+    outcome = run(options, RunContext(tmp_path, "cpu", complain=complaints.append))
     assert (outcome.status, set(outcome.final.values())) == ("diverged", {None})
     assert complaints == ["gradients of initialisation 0 are not finite"]
     assert not list(tmp_path.iterdir())
@@ -127,9 +128,9 @@ def test_an_overflow_is_a_result(tmp_path: Path) -> None:
 
 def test_it_reports_and_stops_between_initialisations(tmp_path: Path) -> None:
     reports: list[Progress] = []
-    around = Surroundings(tmp_path, "cpu", report=reports.append, should_stop=lambda: len(reports) == 2)
+    ctx = RunContext(tmp_path, "cpu", report=reports.append, should_stop=lambda: len(reports) == 2)
     with pytest.raises(Interrupted):
-        run(task(), around)
+        run(task(), ctx)
     assert [(report.done, report.total) for report in reports] == [(1, 3), (2, 3)]
     assert not list(tmp_path.iterdir())
 

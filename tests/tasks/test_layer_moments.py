@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from nfrepro.tasks import layer_moments
-from nfrepro.tasks.job import Surroundings
 from nfrepro.tasks.options import LayerMomentsTask
+from nfrepro.training.context import RunContext
 
 # Of ReLU: mu_g^2 and sigma_g^2.
 SQUARED_MEAN, VARIANCE = 1 / (2 * math.pi), 0.5 - 1 / (2 * math.pi)
@@ -19,7 +19,7 @@ SQUARED_MEAN, VARIANCE = 1 / (2 * math.pi), 0.5 - 1 / (2 * math.pi)
 
 def final(tmp_path: Path, **options: Any) -> dict[str, float]:
     config = {"fan_in": 32, "fan_out": 64, "samples": 20000, **options}
-    outcome = layer_moments.run(LayerMomentsTask.model_validate(config), Surroundings(tmp_path, "cpu"))
+    outcome = layer_moments.run(LayerMomentsTask.model_validate(config), RunContext(tmp_path, "cpu"))
     assert list(tmp_path.iterdir()) == []
     return dict(json.loads(json.dumps(outcome.final, allow_nan=False)))
 

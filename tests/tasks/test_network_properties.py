@@ -9,9 +9,9 @@ import torch
 
 from nfrepro.models import create
 from nfrepro.models.options import NFResNetOptions
-from nfrepro.tasks.job import Surroundings
 from nfrepro.tasks.network_properties import multiply_adds, run
 from nfrepro.tasks.options import NetworkPropertiesTask
+from nfrepro.training.context import RunContext
 
 SMALL = {"blocks": [2, 2], "width": 0.125}
 
@@ -20,7 +20,7 @@ def final(tmp_path: Path, seed: int = 0, **model: Any) -> dict[str, Any]:
     options = NetworkPropertiesTask.model_validate(
         {"seed": seed, "model": {**SMALL, **model}, "pixels": 32, "batch": 3}
     )
-    outcome = run(options, Surroundings(tmp_path, "cpu"))
+    outcome = run(options, RunContext(tmp_path, "cpu"))
     assert list(tmp_path.iterdir()) == []
     return dict(json.loads(json.dumps(outcome.final, allow_nan=False)))
 
@@ -105,7 +105,7 @@ def test_seeds(tmp_path: Path) -> None:
 def test_the_figure_counts_at_test_size_and_halves_odd_maps(variant: str, printed: float, tmp_path: Path) -> None:
     """Read off figure 3, to a percent; sides of maps of B2 and B5 are odd at some stage."""
     task = NetworkPropertiesTask.model_validate({"model": {"name": "nf_regnet", "variant": variant}, "pixels": 32})
-    found = run(task, Surroundings(tmp_path, "cpu")).final
+    found = run(task, RunContext(tmp_path, "cpu")).final
     assert found["multiply_adds_unrounded"] == pytest.approx(printed, rel=0.01)
     rounding = found["multiply_adds"] / found["multiply_adds_unrounded"] - 1
     assert rounding > 0.02 if variant in ("b2", "b5") else rounding == pytest.approx(0, abs=1e-9)

@@ -13,8 +13,9 @@ from nfrepro.data.sources import load
 from nfrepro.errors import InputError
 from nfrepro.signal import activation_use
 from nfrepro.tasks import nonlinearity, train, watched_training
-from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import NonlinearityTask, TrainTask
+from nfrepro.training.context import Interrupted, RunContext
 
 TIMES = ("train_seconds", "data_seconds", "images_per_second")
 NF = {"name": "nf_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"}
@@ -32,10 +33,10 @@ def task(**changes: Any) -> NonlinearityTask:
     return NonlinearityTask.model_validate(CONFIG | changes)
 
 
-def execute(options: NonlinearityTask, folder: Path, **around: Any) -> Outcome:
+def execute(options: NonlinearityTask, folder: Path, **ctx: Any) -> Outcome:
     folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)
-    outcome = nonlinearity.run(options, Surroundings(folder, "cpu", **around))
+    outcome = nonlinearity.run(options, RunContext(folder, "cpu", **ctx))
     outcome.discard_unfinished()
     return outcome
 
@@ -48,7 +49,7 @@ def test_it_is_task_train_to_the_bit_and_a_table(tmp_path: Path) -> None:
     found = execute(task(), tmp_path / "counted")
     (tmp_path / "plain").mkdir()
     plain = watched_training.run(
-        TrainTask.model_validate({**CONFIG, "probe": None}), Surroundings(tmp_path / "plain", "cpu")
+        TrainTask.model_validate({**CONFIG, "probe": None}), RunContext(tmp_path / "plain", "cpu")
     )
     assert without_times(plain.final).items() <= found.final.items()
     table = pd.read_csv(tmp_path / "counted" / "activation_use.csv")

@@ -18,9 +18,10 @@ from nfrepro.data.sources import load
 from nfrepro.errors import InputError
 from nfrepro.models import create
 from nfrepro.signal import input_correlation
-from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import ProbeTask
 from nfrepro.tasks.probe import largest_deviation, least_linearity, log_slope, run
+from nfrepro.training.context import RunContext
 
 ALPHA = 0.5
 NETWORK: dict[str, Any] = {
@@ -39,7 +40,7 @@ def task(**changes: Any) -> ProbeTask:
 
 def execute(options: ProbeTask, folder: Path) -> tuple[Outcome, pd.DataFrame]:
     folder.mkdir(exist_ok=True)
-    outcome = run(options, Surroundings(folder, "cpu"))
+    outcome = run(options, RunContext(folder, "cpu"))
     json.dumps(outcome.final, allow_nan=False)
     return outcome, pd.read_csv(folder / "propagation.csv")
 
@@ -280,7 +281,7 @@ def test_an_overflow_names_the_block(tmp_path: Path) -> None:
     first = finite.index(False) + 1
     assert 200 < first < 600
     with pytest.raises(InputError, match=rf"of block {first} \(stages\.0\.{first - 1}\) is (inf|nan)"):
-        run(options, Surroundings(tmp_path, "cpu"))
+        run(options, RunContext(tmp_path, "cpu"))
     assert list(tmp_path.iterdir()) == []
 
 

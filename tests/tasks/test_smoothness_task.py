@@ -21,9 +21,10 @@ from nfrepro.seeding import stream_seed
 from nfrepro.signal import landscape
 from nfrepro.tasks import smoothness as smoothness_task
 from nfrepro.tasks import watched_training
-from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import SmoothnessTask, TrainTask
 from nfrepro.training import checkpoint
+from nfrepro.training.context import Interrupted, RunContext
 
 TIMES = ("train_seconds", "data_seconds", "images_per_second")
 NUMBERS = [
@@ -53,10 +54,10 @@ def task(**changes: Any) -> SmoothnessTask:
     )
 
 
-def execute(options: SmoothnessTask, folder: Path, **around: Any) -> Outcome:
+def execute(options: SmoothnessTask, folder: Path, **ctx: Any) -> Outcome:
     folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)
-    outcome = smoothness_task.run(options, Surroundings(folder, "cpu", **around))
+    outcome = smoothness_task.run(options, RunContext(folder, "cpu", **ctx))
     outcome.discard_unfinished()
     return outcome
 
@@ -102,7 +103,7 @@ def stepped(model: nn.Module, batch: tuple[Tensor, Tensor], length: float) -> tu
 def test_it_trains_as_task_train_does_to_the_bit(tmp_path: Path, model: dict[str, Any]) -> None:
     measured = execute(task(model=model), tmp_path / "measured")
     (tmp_path / "plain").mkdir()
-    plain = watched_training.run(TrainTask.model_validate(config(model=model)), Surroundings(tmp_path / "plain", "cpu"))
+    plain = watched_training.run(TrainTask.model_validate(config(model=model)), RunContext(tmp_path / "plain", "cpu"))
     shared = {key: value for key, value in measured.final.items() if key not in NUMBERS}
     assert without_times(shared) == without_times(plain.final)
     assert measured.final["weights_sha256"] == plain.final["weights_sha256"]
@@ -163,7 +164,7 @@ def test_numbers_are_medians_over_the_steps(tmp_path: Path) -> None:
 
 def test_the_surface_is_that_of_the_trained_weights(tmp_path: Path) -> None:
     options = task(landscape={"side": 5, "images": 8, "extent": 0.5})
-    outcome = smoothness_task.run(options, Surroundings(tmp_path, "cpu"))
+    outcome = smoothness_task.run(options, RunContext(tmp_path, "cpu"))
     saved = checkpoint.load_newest(tmp_path, print)
     assert saved is not None
     model = build(options.model, 4, 1)

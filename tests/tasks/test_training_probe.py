@@ -16,10 +16,11 @@ from nfrepro.data.batches import train_batches
 from nfrepro.data.sources import load
 from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
-from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.watched_training import run
-from nfrepro.training.recipe import learning_rate
+from nfrepro.training.context import Interrupted, RunContext
+from nfrepro.training.optim import learning_rate
 
 TIMES = ("train_seconds", "data_seconds", "images_per_second")
 PROBE = {"steps": [0, 1, 4, 6, 12, 100], "images": 8}
@@ -34,18 +35,18 @@ def task(**changes: Any) -> TrainTask:
     return TrainTask.model_validate({"seed": 3, "data": data, "model": NF, "train": train, "probe": PROBE, **changes})
 
 
-def execute(options: TrainTask, folder: Path, **around: Any) -> Outcome:
+def execute(options: TrainTask, folder: Path, **ctx: Any) -> Outcome:
     folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)
-    outcome = run(options, Surroundings(folder, "cpu", **around))
+    outcome = run(options, RunContext(folder, "cpu", **ctx))
     outcome.discard_unfinished()
     return outcome
 
 
-def interrupt(options: TrainTask, folder: Path, after: int, **around: Any) -> None:
+def interrupt(options: TrainTask, folder: Path, after: int, **ctx: Any) -> None:
     looks = iter(range(1, 100))
     with pytest.raises(Interrupted):
-        execute(options, folder, should_stop=lambda: next(looks) >= after, **around)
+        execute(options, folder, should_stop=lambda: next(looks) >= after, **ctx)
 
 
 def without_times(values: dict[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from nfrepro.errors import InputError
 from nfrepro.runs.integrity import check_result, seal
 from nfrepro.specs.identity import resolve
 from nfrepro.tasks import covariate_shift, nonlinearity, smoothness, watched_training
-from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import CovariateShiftTask, NonlinearityTask, SmoothnessTask, TrainTask
 from nfrepro.tasks.train import prepare, train
+from nfrepro.training.context import Interrupted, RunContext
 
 TIMES = ("train_seconds", "data_seconds", "images_per_second")
 NF = {"name": "nf_resnet", "blocks": [2, 1], "width": 0.0625, "stem": "small", "skipinit_gain": 0.5}
@@ -38,10 +39,10 @@ def watched(**more: Any) -> TrainTask:
     )
 
 
-def surroundings(folder: Path, **around: Any) -> Surroundings:
+def context(folder: Path, **ctx: Any) -> RunContext:
     folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)
-    return Surroundings(folder, "cpu", **around)
+    return RunContext(folder, "cpu", **ctx)
 
 
 def numbers(outcome: Outcome) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def numbers(outcome: Outcome) -> dict[str, Any]:
 
 
 def test_the_outcome_has_the_numbers_of_every_task(tmp_path: Path) -> None:
-    together = numbers(watched_training.run(watched(), surroundings(tmp_path / "together")))
+    together = numbers(watched_training.run(watched(), context(tmp_path / "together")))
     tasks = {
         nonlinearity: NonlinearityTask.model_validate(config(probe=UNITS)),
         covariate_shift: CovariateShiftTask.model_validate(config(probe=LAYER_INPUTS)),
@@ -59,7 +60,7 @@ def test_the_outcome_has_the_numbers_of_every_task(tmp_path: Path) -> None:
     expected: dict[str, Any] = {}
     for task, options in tasks.items():
         folder = tmp_path / task.__name__
-        expected |= numbers(task.run(options, surroundings(folder)))
+        expected |= numbers(task.run(options, context(folder)))
         for table in TABLES:
             if (folder / table).exists():
                 assert (folder / table).read_bytes() == (tmp_path / "together" / table).read_bytes()
@@ -69,20 +70,20 @@ def test_the_outcome_has_the_numbers_of_every_task(tmp_path: Path) -> None:
 
 def test_noise_is_that_of_the_task_for_it(tmp_path: Path) -> None:
     options = watched(model=BN, noise=1.0)
-    found = numbers(watched_training.run(options, surroundings(tmp_path / "watched")))
+    found = numbers(watched_training.run(options, context(tmp_path / "watched")))
     alone = CovariateShiftTask.model_validate(config(model=BN, probe=LAYER_INPUTS, noise=1.0))
-    expected = numbers(covariate_shift.run(alone, surroundings(tmp_path / "alone")))
+    expected = numbers(covariate_shift.run(alone, context(tmp_path / "alone")))
     assert expected.items() <= found.items()
-    quiet = numbers(watched_training.run(watched(model=BN), surroundings(tmp_path / "quiet")))
+    quiet = numbers(watched_training.run(watched(model=BN), context(tmp_path / "quiet")))
     assert quiet["weights_sha256"] != found["weights_sha256"]
 
 
 def test_an_interrupted_run_ends_with_the_same_numbers_and_tables(tmp_path: Path) -> None:
-    whole = watched_training.run(watched(), surroundings(tmp_path / "whole"))
+    whole = watched_training.run(watched(), context(tmp_path / "whole"))
     looks = iter(range(100))
     with pytest.raises(Interrupted):
-        watched_training.run(watched(), surroundings(tmp_path / "parts", should_stop=lambda: next(looks) >= 5))
-    continued = watched_training.run(watched(), surroundings(tmp_path / "parts"))
+        watched_training.run(watched(), context(tmp_path / "parts", should_stop=lambda: next(looks) >= 5))
+    continued = watched_training.run(watched(), context(tmp_path / "parts"))
     assert numbers(continued) == numbers(whole)
     for table in TABLES:
         assert (tmp_path / "parts" / table).read_bytes() == (tmp_path / "whole" / table).read_bytes()
@@ -97,7 +98,7 @@ def test_what_is_discarded_is_no_part_of_the_sealed_result(name: str, tmp_path: 
         "train": (watched_training, watched()),
         "covariate_shift": (covariate_shift, CovariateShiftTask.model_validate(config(probe=LAYER_INPUTS))),
     }[name]
-    outcome = task.run(options, surroundings(tmp_path))
+    outcome = task.run(options, context(tmp_path))
     sealed = seal(tmp_path, {"status": outcome.status, "final": outcome.final})
     outcome.discard_unfinished()
     check_result(tmp_path, sealed)
@@ -106,7 +107,7 @@ def test_what_is_discarded_is_no_part_of_the_sealed_result(name: str, tmp_path: 
 
 def test_a_diverged_run_has_no_numbers_of_its_end(tmp_path: Path) -> None:
     options = watched(train={"lr_per_256": 1e12, "warmup_epochs": 0.0})
-    outcome = watched_training.run(options, surroundings(tmp_path))
+    outcome = watched_training.run(options, context(tmp_path))
     assert outcome.status == "diverged"
     for name in ("top1", "final_train_top1", "skipinit_gain", "last_fixed", "mean_shift", "log10_beta"):
         assert outcome.final[name] is None
@@ -117,10 +118,10 @@ def test_schedules_that_cannot_be_kept_are_refused_before_training(tmp_path: Pat
     late = {"steps": [0, 13]}
     for key, schedule in (("layer_inputs", late), ("smoothness", {"steps": [12, 13], "images": 8})):
         with pytest.raises(InputError, match=rf"{key}\.steps"):
-            watched_training.run(TrainTask.model_validate(config(**{key: schedule})), surroundings(tmp_path))
+            watched_training.run(TrainTask.model_validate(config(**{key: schedule})), context(tmp_path))
     linear = {**NF, "activation": "identity"}
     with pytest.raises(InputError, match="no rectifying activation"):
-        watched_training.run(TrainTask.model_validate(config(model=linear, units=UNITS)), surroundings(tmp_path))
+        watched_training.run(TrainTask.model_validate(config(model=linear, units=UNITS)), context(tmp_path))
     with pytest.raises(ValueError, match="two measurements"):
         TrainTask.model_validate(config(layer_inputs={"steps": [3, 3]}))
     with pytest.raises(ValueError, match="grad_accum_steps"):
@@ -137,9 +138,9 @@ def test_options_at_their_defaults_are_outside_the_id() -> None:
 
 def test_accuracy_on_training_images_is_that_of_the_trained_network(tmp_path: Path) -> None:
     """By hand over all 64 training images, which are fewer than the sample would have."""
-    options, around = TrainTask.model_validate(config()), surroundings(tmp_path)
-    dataset, model = prepare(options, around)
-    final = train(options, around, dataset, model).final
+    options, ctx = TrainTask.model_validate(config()), context(tmp_path)
+    dataset, model = prepare(options, ctx)
+    final = train(options, ctx, dataset, model).final
     assert isinstance(dataset.train, ImageSet)
     x = Normalisation.of(dataset, 8)(dataset.train.images.permute(0, 2, 3, 1))
     with torch.no_grad():
@@ -159,15 +160,15 @@ def test_scalars_are_read_after_a_quarter_of_the_steps(tmp_path: Path) -> None:
             seen[step] = sum(found) / len(found)
 
     options = TrainTask.model_validate(config())
-    around = surroundings(tmp_path)
-    dataset, model = prepare(options, around)
-    final = train(options, around, dataset, model, Recorder()).final
+    ctx = context(tmp_path)
+    dataset, model = prepare(options, ctx)
+    final = train(options, ctx, dataset, model, Recorder()).final
     assert final["early_skipinit_gain"] == pytest.approx(seen[3], abs=0)
     assert final["skipinit_gain"] == pytest.approx(seen[12], abs=0)
     assert seen[3] != seen[12]
 
 
 def test_a_network_without_scalars_has_no_such_numbers(tmp_path: Path) -> None:
-    final = watched_training.run(TrainTask.model_validate(config(model=BN)), surroundings(tmp_path)).final
+    final = watched_training.run(TrainTask.model_validate(config(model=BN)), context(tmp_path)).final
     assert "skipinit_gain" not in final
     assert "early_skipinit_gain" not in final

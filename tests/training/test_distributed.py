@@ -12,11 +12,11 @@ from test_loop import execute_on, metrics, task, without_times
 
 from nfrepro.errors import InputError
 from nfrepro.models import create
-from nfrepro.tasks.job import Interrupted, Surroundings
 from nfrepro.tasks.options import ProbeSchedule, TrainTask
 from nfrepro.tasks.watched_training import run
 from nfrepro.training import checkpoint
-from nfrepro.training.distributed import ALONE, Processes, joined
+from nfrepro.training.context import Interrupted, RunContext
+from nfrepro.training.distributed import ALONE, Processes, init_processes
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.step import check_division
 
@@ -36,7 +36,7 @@ def two() -> Iterator[pair.Pair]:
 def alone(options: TrainTask, folder: Path) -> dict[str, Any]:
     folder.mkdir()
     torch.set_num_threads(1)
-    return run(options, Surroundings(folder, "cpu")).final
+    return run(options, RunContext(folder, "cpu")).final
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -128,18 +128,18 @@ def test_the_signal_is_measured_once(two: pair.Pair, tmp_path: Path) -> None:
 
 
 def exchange(processes: Processes) -> list[Any]:
-    words = processes.conversation()
-    words.tell(f"from {processes.rank}", f"rank {processes.rank}")
+    messages = processes.kv_store()
+    messages.set(f"from {processes.rank}", f"rank {processes.rank}")
     with processes.connected("cpu"):
         tensor = torch.tensor([float(processes.rank)])
-        processes.copy_of_first([tensor])
+        processes.broadcast([tensor])
         return [
             list(processes.share(5)),
-            processes.totals([processes.rank, 2.5]),
-            processes.bytes_of_first(b"first" if processes.rank == 0 else None),
-            [processes.bytes_of_first(None), processes.bytes_of_first(b"")],
+            processes.all_reduce_numbers([processes.rank, 2.5]),
+            processes.broadcast_bytes(b"first" if processes.rank == 0 else None),
+            [processes.broadcast_bytes(None), processes.broadcast_bytes(b"")],
             tensor.item(),
-            words.hear(f"from {1 - processes.rank}"),
+            messages.wait(f"from {1 - processes.rank}"),
         ]
 
 
@@ -149,11 +149,11 @@ def test_what_they_say_to_one_another(two: pair.Pair) -> None:
 
 
 def test_alone_it_is_all_of_it() -> None:
-    with joined("cpu") as processes, processes.connected("cpu"):
+    with init_processes("cpu") as processes, processes.connected("cpu"):
         assert processes == ALONE
         assert processes.share(5) == range(5)
-        assert processes.totals([1, 2.5]) == [1, 2.5]
-        assert processes.bytes_of_first(b"x") == b"x"
+        assert processes.all_reduce_numbers([1, 2.5]) == [1, 2.5]
+        assert processes.broadcast_bytes(b"x") == b"x"
 
 
 def test_what_does_not_divide_is_refused() -> None:
@@ -169,7 +169,8 @@ def test_what_does_not_divide_is_refused() -> None:
 def test_variables_that_make_no_sense_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "first")
-    with pytest.raises(InputError, match="environment variable RANK: expected a number, found 'first'"), joined("cpu"):
+    refusal = "environment variable RANK: expected a number, found 'first'"
+    with pytest.raises(InputError, match=refusal), init_processes("cpu"):
         pass
 
 

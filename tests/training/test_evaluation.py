@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from nfrepro.training.callbacks import steps_between_looks
 from nfrepro.training.evaluation import evaluate, ranks
-from nfrepro.training.observer import steps_between_looks
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0, math.inf, -math.inf]), min_size=1, max_size=8), st.data())

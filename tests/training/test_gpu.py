@@ -14,9 +14,9 @@ from test_loop import execute_on, task, without_times
 from nfrepro.models import convolutions, create
 from nfrepro.models.convolution_scales import scaled_convolutions
 from nfrepro.models.effective_weights import EffectiveWeights
-from nfrepro.tasks.job import Interrupted
 from nfrepro.tasks.options import TrainTask
-from nfrepro.training import observer
+from nfrepro.training import callbacks
+from nfrepro.training.context import Interrupted
 from nfrepro.training.precision import prepare_device
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -43,7 +43,7 @@ def options(network: str, **train: Any) -> Any:
 @pytest.fixture
 def looks_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise so short a run is only stopped between epochs."""
-    monkeypatch.setattr(observer, "GPU_STEPS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(callbacks, "GPU_STEPS_BETWEEN_LOOKS", 1)
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])

@@ -15,13 +15,14 @@ from nfrepro.data.batches import train_batches
 from nfrepro.data.sources import load
 from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
-from nfrepro.tasks.job import Interrupted, Outcome, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.train import initial_model
 from nfrepro.tasks.watched_training import run
 from nfrepro.training import loop
+from nfrepro.training.context import Interrupted, RunContext
+from nfrepro.training.optim import learning_rate
 from nfrepro.training.precision import is_emulated
-from nfrepro.training.recipe import learning_rate
 
 needs_bfloat16 = pytest.mark.skipif(
     is_emulated("bfloat16", "cpu"), reason="this processor has no bfloat16 instructions"
@@ -56,16 +57,16 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [without_times(json.loads(line)) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def execute_on(device: str, options: TrainTask, folder: Path, **around: Any) -> Outcome:
+def execute_on(device: str, options: TrainTask, folder: Path, **ctx: Any) -> Outcome:
     folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)
-    outcome = run(options, Surroundings(folder, device, **around))
+    outcome = run(options, RunContext(folder, device, **ctx))
     outcome.discard_unfinished()  # as whoever stores the outcome does
     return outcome
 
 
-def execute(options: TrainTask, folder: Path, **around: Any) -> Outcome:
-    return execute_on("cpu", options, folder, **around)
+def execute(options: TrainTask, folder: Path, **ctx: Any) -> Outcome:
+    return execute_on("cpu", options, folder, **ctx)
 
 
 def test_equals_a_plain_loop(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from test_loop import execute, task
 from tiny_experiment import Call
 
 from nfrepro.errors import InputError
-from nfrepro.tasks.job import Surroundings
 from nfrepro.tasks.registry import TASKS
 from nfrepro.training import precision
+from nfrepro.training.context import RunContext
 
 SMOKE = ("tiny", "--scale", "smoke")
 BFLOAT16 = ("--set", "train.precision=bfloat16")
@@ -110,7 +110,7 @@ def test_every_task_sets_it(tmp_path: Path, name: str) -> None:
     else:
         kind = TASKS[name]
         kind.run(
-            kind.options.model_validate({"seed": 0, **TASKS_ON_A_DEVICE[name]["set"]}), Surroundings(tmp_path, "cpu")
+            kind.options.model_validate({"seed": 0, **TASKS_ON_A_DEVICE[name]["set"]}), RunContext(tmp_path, "cpu")
         )
     assert arithmetic() == ("ieee", "ieee", "ieee")
 

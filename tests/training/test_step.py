@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nfrepro.models import create
-from nfrepro.training.averaging import WeightAverage
 from nfrepro.training.distributed import Processes
+from nfrepro.training.ema import WeightAverage
+from nfrepro.training.optim import ema_decay, make_optimizer
 from nfrepro.training.options import TrainOptions
-from nfrepro.training.recipe import ema_decay, make_optimizer
 from nfrepro.training.state import TrainingState
 from nfrepro.training.step import Trainer, cut
 

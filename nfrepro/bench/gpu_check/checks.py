@@ -21,10 +21,10 @@ from nfrepro.bench.gpu_check.process_checks import faults, sharing, streaming
 from nfrepro.bench.gpu_check.timing import TINY, Fact, final_values
 from nfrepro.models import create
 from nfrepro.models.effective_weights import EffectiveWeights
-from nfrepro.tasks.job import Interrupted, Surroundings
 from nfrepro.tasks.train import weights_digest
 from nfrepro.tasks.watched_training import run
-from nfrepro.training import observer
+from nfrepro.training import callbacks
+from nfrepro.training.context import Interrupted, RunContext
 from nfrepro.training.device import driver_version
 from nfrepro.training.precision import ieee_arithmetic, multiplication, prepare_device
 
@@ -132,7 +132,7 @@ def step_cost(device: str) -> Iterator[Fact]:
 
 def resume(device: str) -> Iterator[Fact]:
     """Whether a run that is stopped in the middle of an epoch ends with the same bits."""
-    setattr(observer, "GPU_STEPS_BETWEEN_LOOKS", 1)  # noqa: B010 - otherwise so short a run is only stopped between epochs
+    setattr(callbacks, "GPU_STEPS_BETWEEN_LOOKS", 1)  # noqa: B010 - otherwise so short a run is only stopped between epochs
     networks: dict[str, dict[str, Any]] = {
         "NF, dropout, stochastic depth": {"name": "nf_resnet", **ALL_AT_ONCE},
         "BN": {"name": "bn_resnet", **TINY},
@@ -144,9 +144,9 @@ def resume(device: str) -> Iterator[Fact]:
             whole = final_values(options, device)["weights_sha256"]
             with tempfile.TemporaryDirectory() as folder:
                 with suppress(Interrupted):
-                    run(options, Surroundings(Path(folder), device, should_stop=partial(_third, iter(range(99)))))
+                    run(options, RunContext(Path(folder), device, should_stop=partial(_third, iter(range(99)))))
                 torch.randn(999, device=device)
-                again = run(options, Surroundings(Path(folder), device)).final["weights_sha256"]
+                again = run(options, RunContext(Path(folder), device)).final["weights_sha256"]
             yield {"network": name, "precision": precision, "same_bits": whole == again}
 
 

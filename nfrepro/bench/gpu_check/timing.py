@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from nfrepro.models import convolutions, effective_weights
 from nfrepro.tasks import dry_run
-from nfrepro.tasks.job import Surroundings
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.watched_training import run
+from nfrepro.training.context import RunContext
 from nfrepro.training.loop import TrainingSetup
+from nfrepro.training.optim import set_learning_rate
 from nfrepro.training.precision import prepare_device
-from nfrepro.training.recipe import set_learning_rate
 from nfrepro.training.step import Trainer
 
 Fact = dict[str, Any]
@@ -140,7 +140,7 @@ def _waits(call: Callable[[], object]) -> int:
     return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
-def final_values(options: Any, device: str, **around: Any) -> dict[str, Any]:
+def final_values(options: Any, device: str, **ctx: Any) -> dict[str, Any]:
     """The final values of a run on the device, in a folder that is removed."""
     with tempfile.TemporaryDirectory() as folder:
-        return dict(run(options, Surroundings(Path(folder), device, **around)).final)
+        return dict(run(options, RunContext(Path(folder), device, **ctx)).final)

@@ -9,7 +9,7 @@ from nfrepro.specs import Run
 
 
 @dataclass(frozen=True)
-class Plan:
+class Remaining:
     """The runs of a sweep by what happens to them."""
 
     execute: tuple[Run, ...]
@@ -17,7 +17,7 @@ class Plan:
     failed: tuple[Run, ...]  # failed before and not asked to be tried again
 
 
-def make_plan(runs: Sequence[Run], results: Path, retry: bool) -> Plan:
+def find_remaining(runs: Sequence[Run], results: Path, retry: bool) -> Remaining:
     """Skips what is done, continues what was interrupted, tries failed runs again only with `retry`.
 
     Raises `InputError` where a stored record is damaged or belongs to another config: then nothing starts.
@@ -34,4 +34,4 @@ def make_plan(runs: Sequence[Run], results: Path, retry: bool) -> Plan:
             failed.append(run)
         else:
             execute.append(run)
-    return Plan(tuple(execute), tuple(done), tuple(failed))
+    return Remaining(tuple(execute), tuple(done), tuple(failed))

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from nfrepro.data.batches import train_batches
 from nfrepro.data.sources import load
 from nfrepro.models import create
-from nfrepro.tasks.job import Surroundings
 from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.train import initial_model
 from nfrepro.tasks.watched_training import run
-from nfrepro.training.clipping import clip_gradients, clipped_parameters
+from nfrepro.training.agc import clip_gradients, clipped_parameters
+from nfrepro.training.context import RunContext
+from nfrepro.training.optim import learning_rate, make_optimizer
 from nfrepro.training.options import TrainOptions
-from nfrepro.training.recipe import learning_rate, make_optimizer
 
 SHAPES = st.lists(st.integers(1, 4), min_size=0, max_size=4)
 
@@ -138,7 +138,7 @@ def train_losses(options: TrainTask, folder: Path) -> list[float]:
     """The training loss of each epoch, as the loop reports it."""
     folder.mkdir()
     torch.set_num_threads(1)
-    run(options, Surroundings(folder, "cpu")).discard_unfinished()
+    run(options, RunContext(folder, "cpu")).discard_unfinished()
     return [json.loads(line)["train_loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from nfrepro.launch.job import Ended, Place, execute
+from nfrepro.launch.execute import Ended, Placement, execute
 from nfrepro.runs import cancellation, store
-from nfrepro.runs import lock as claim
+from nfrepro.runs import lock as run_lock
 from nfrepro.specs import Run, expand, load_experiment
-from nfrepro.tasks.job import Outcome, Progress, Surroundings
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.registry import SCHEMAS, Task
+from nfrepro.training.context import Progress, RunContext
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def run(experiments: Path) -> Run:
 
 
 def execute_here(run: Run, results: Path) -> Ended:
-    place = Place(results, "cpu", 1, 60.0)
+    place = Placement(results, "cpu", 1, 60.0)
     return execute(run, place, lambda progress: None, lambda text: None, lambda: False)
 
 
@@ -90,7 +91,7 @@ def test_a_run_that_is_cancelled_while_it_trains_says_so(
         if cancelled:
             cancellation.mark(folder, run)
 
-    ended = execute(run, Place(results, "cpu", 1, 60.0), report, lambda text: None, lambda: not cancelled)
+    ended = execute(run, Placement(results, "cpu", 1, 60.0), report, lambda text: None, lambda: not cancelled)
     assert ended.ending == ("cancelled" if cancelled else "interrupted")
     assert store.read(folder).state == ended.ending
     assert reported
@@ -114,7 +115,7 @@ def test_a_process_that_lost_its_claim_writes_no_record(
     folder = store.run_folder(results, run)
     successor = json.dumps({"written by": "the successor"})
 
-    def lose_the_claim(task: Task, options: Any, around: Surroundings) -> Outcome:
+    def lose_the_claim(task: Task, options: Any, ctx: RunContext) -> Outcome:
         (folder / "claim").unlink()
         (folder / "run.json").write_text(successor)
         if ending == "fails":
@@ -130,13 +131,13 @@ def test_a_process_that_lost_its_claim_writes_no_record(
 def test_a_task_that_lost_its_claim_ends_at_its_next_step_without_saving(
     run: Run, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claim, "SECONDS_BETWEEN_BEATS", 0.01)
+    monkeypatch.setattr(run_lock, "SECONDS_BETWEEN_BEATS", 0.01)
 
-    def wait_to_be_stopped(task: Task, options: Any, around: Surroundings) -> Outcome:
-        (around.folder / "claim").unlink()
+    def wait_to_be_stopped(task: Task, options: Any, ctx: RunContext) -> Outcome:
+        (ctx.folder / "claim").unlink()
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            around.should_stop()
+            ctx.should_stop()
         raise AssertionError("was never stopped")
 
     monkeypatch.setattr(Task, "run", wait_to_be_stopped)

@@ -1,4 +1,4 @@
-"""One run, executed in this process: claim, run.json, task, run.json. The same for every executor.
+"""One run, executed in this process: lock, run.json, task, run.json. The same for every executor.
 
 Where several processes execute a run together, the first of them does all that; the others write nothing.
 """
@@ -16,11 +16,12 @@ from nfrepro.launch import run_record
 from nfrepro.launch.device_errors import free_device_memory, is_of_device
 from nfrepro.launch.run_record import Failure, is_of_machine
 from nfrepro.runs import cancellation, progress, redo, store
-from nfrepro.runs.lock import Claim, Claimed, ClaimLost, claim
+from nfrepro.runs.lock import LockLost, RunLock, RunLocked, hold_lock
 from nfrepro.specs import Run
-from nfrepro.tasks.job import Interrupted, Outcome, Progress, Surroundings, loader_workers
+from nfrepro.tasks.base import Outcome, loader_workers
 from nfrepro.tasks.registry import TASKS
-from nfrepro.training.distributed import ALONE, Conversation, Processes, ProcessLost
+from nfrepro.training.context import Interrupted, Progress, RunContext
+from nfrepro.training.distributed import ALONE, KVStore, Processes, ProcessLost
 
 Ending = Literal["completed", "diverged", "failed", "interrupted", "cancelled", "claimed"]
 
@@ -33,7 +34,7 @@ TIME_TO_EXPLAIN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where a run executes; its result may not depend on it (but for rounding)."""
 
     results: Path
@@ -53,7 +54,7 @@ class Ended:
 
 def execute(
     run: Run,
-    place: Place,
+    place: Placement,
     report: Callable[[Progress], None],
     complain: Callable[[str], None],
     should_stop: Callable[[], bool],
@@ -63,23 +64,23 @@ def execute(
     To be called by all processes of `place`, which get the same answer; the first one reports and complains.
     """
     try:
-        words = place.processes.conversation()
+        messages = place.processes.kv_store()
         if place.processes.rank > 0:
-            return _assist(run, place, words, should_stop)
+            return _assist(run, place, messages, should_stop)
     except ProcessLost as error:
         complain(str(error))
         return Ended("interrupted", "its first process died, or cannot be reached")
-    ended = _lead(run, place, words, report, complain, should_stop)
+    ended = _lead(run, place, messages, report, complain, should_stop)
     with suppress(ProcessLost):
-        words.tell(ENDED, json.dumps(asdict(ended)))
-        words.tell(BEGINS, "no")
+        messages.set(ENDED, json.dumps(asdict(ended)))
+        messages.set(BEGINS, "no")
     return ended
 
 
 def _lead(
     run: Run,
-    place: Place,
-    words: Conversation,
+    place: Placement,
+    messages: KVStore,
     report: Callable[[Progress], None],
     complain: Callable[[str], None],
     should_stop: Callable[[], bool],
@@ -89,15 +90,15 @@ def _lead(
     try:
         store.refuse_link(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with claim(folder) as held:
+        with hold_lock(folder) as held:
             stop = _stop_or_lost(should_stop, cancellation.watched(folder, run), held)
             told = _also_to_others(report, folder)
-            around = replace(_around(run, place, stop), report=told, complain=complain)
-            return _execute_claimed(run, held, place, words, around)
-    except Claimed as taken:
+            ctx = replace(_around(run, place, stop), report=told, complain=complain)
+            return _execute_locked(run, held, place, messages, ctx)
+    except RunLocked as taken:
         return Ended("claimed", f"being executed by {taken}")
-    except ClaimLost:
-        return Ended("claimed", "this process lost its claim, for want of a heartbeat; another may be executing it")
+    except LockLost:
+        return Ended("claimed", "this process lost its lock, for want of a heartbeat; another may be executing it")
     except InputError as error:  # a damaged record: it stays as it is
         return Ended("failed", str(error))
     except OSError as error:
@@ -109,20 +110,20 @@ def _lead(
         return Ended("interrupted", f"{Failure.of(error).text}: the GPU is at fault; the next sweep continues the run")
 
 
-def _assist(run: Run, place: Place, words: Conversation, should_stop: Callable[[], bool]) -> Ended:
+def _assist(run: Run, place: Placement, messages: KVStore, should_stop: Callable[[], bool]) -> Ended:
     """What the other processes of a run do. Raises `ProcessLost`."""
-    if words.hear(BEGINS) == "yes":
+    if messages.wait(BEGINS) == "yes":
         try:
             _run_task(run, place, _around(run, place, should_stop))
         except (Interrupted, ProcessLost):
             pass  # the first one says why
         except Exception as error:
-            words.tell(FAILED, json.dumps(asdict(Failure.of(error))))
-    return Ended(**json.loads(words.hear(ENDED)))
+            messages.set(FAILED, json.dumps(asdict(Failure.of(error))))
+    return Ended(**json.loads(messages.wait(ENDED)))
 
 
-def _around(run: Run, place: Place, should_stop: Callable[[], bool]) -> Surroundings:
-    return Surroundings(
+def _around(run: Run, place: Placement, should_stop: Callable[[], bool]) -> RunContext:
+    return RunContext(
         redo.work_folder(store.run_folder(place.results, run)),
         place.device,
         place.checkpoint_seconds,
@@ -143,19 +144,19 @@ def _also_to_others(report: Callable[[Progress], None], folder: Path) -> Callabl
     return tell
 
 
-def _stop_or_lost(should_stop: Callable[[], bool], cancelled: Callable[[], bool], held: Claim) -> Callable[[], bool]:
-    """Ends a task whose claim is lost at its next step, before it saves anything over what its successor writes."""
+def _stop_or_lost(should_stop: Callable[[], bool], cancelled: Callable[[], bool], held: RunLock) -> Callable[[], bool]:
+    """End a task whose lock is lost at its next step, before it saves anything over what its successor writes."""
 
     def stop() -> bool:
         if held.lost:
-            raise ClaimLost
+            raise LockLost
         return should_stop() or cancelled()
 
     return stop
 
 
-def _execute_claimed(run: Run, held: Claim, place: Place, words: Conversation, around: Surroundings) -> Ended:
-    home, folder = store.run_folder(place.results, run), around.folder
+def _execute_locked(run: Run, held: RunLock, place: Placement, messages: KVStore, ctx: RunContext) -> Ended:
+    home, folder = store.run_folder(place.results, run), ctx.folder
     stored = store.read(folder)
     if stored.state in store.DONE:
         redo.install(home)
@@ -167,20 +168,20 @@ def _execute_claimed(run: Run, held: Claim, place: Place, words: Conversation, a
     task.check_processes(task.options.model_validate(run.config), place.processes.count)
     store.remove_half_written(folder)
     record = run_record.begin(run, folder, place.processes.count, stored.record)
-    words.tell(BEGINS, "yes")
+    messages.set(BEGINS, "yes")
     try:
-        outcome = _run_task(run, place, around)
+        outcome = _run_task(run, place, ctx)
         held.check()
         run_record.complete(folder, record, outcome)
-    except ClaimLost:
+    except LockLost:
         raise
     except Interrupted:
         if cancellation.is_cancelled(home, run):
             return Ended("cancelled", CANCELLED)
         return Ended("interrupted", "stopped; the next sweep continues it")
     except ProcessLost as error:
-        around.complain(str(error))
-        failure = _failure_of_another(words)
+        ctx.complain(str(error))
+        failure = _failure_of_another(messages)
         if failure is None:
             return Ended("interrupted", "another of its processes died, or cannot be reached")
         if failure.of_machine:
@@ -200,19 +201,19 @@ def _execute_claimed(run: Run, held: Claim, place: Place, words: Conversation, a
     return Ended(outcome.status, _in_words(outcome.final))
 
 
-def _run_task(run: Run, place: Place, around: Surroundings) -> Outcome:
+def _run_task(run: Run, place: Placement, ctx: RunContext) -> Outcome:
     _set_threads(place.threads)
     task = TASKS[run.task]
     try:
-        return task.run(task.options.model_validate(run.config), around)
+        return task.run(task.options.model_validate(run.config), ctx)
     finally:
         free_device_memory()
 
 
-def _failure_of_another(words: Conversation) -> Failure | None:
+def _failure_of_another(messages: KVStore) -> Failure | None:
     """Why another process broke the connections; None where it did not say so: it is dead."""
     try:
-        return Failure(**json.loads(words.hear(FAILED, TIME_TO_EXPLAIN)))
+        return Failure(**json.loads(messages.wait(FAILED, TIME_TO_EXPLAIN)))
     except ProcessLost:
         return None
 

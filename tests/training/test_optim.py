@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nfrepro.models import create
+from nfrepro.training.optim import ema_decay, learning_rate, make_optimizer, parameter_groups
 from nfrepro.training.options import TrainOptions
-from nfrepro.training.recipe import ema_decay, learning_rate, make_optimizer, parameter_groups
 
 PAPER = TrainOptions()  # 90 epochs, batch 1024
 

@@ -1,17 +1,15 @@
-"""When a run in training looks at its losses, reports, saves and stops. Changes nothing that is trained."""
+"""Callbacks of a training run, and when it looks at its losses, reports, saves and stops."""
 
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nfrepro.training import checkpoint
-from nfrepro.training.distributed import ALONE, Processes
+from nfrepro.training.context import Interrupted, Progress, RunContext
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.state import TrainingState
 
@@ -20,10 +18,6 @@ from nfrepro.training.state import TrainingState
 SECONDS_BETWEEN_LOOKS = 1.0
 GPU_STEPS_BETWEEN_LOOKS = 20  # at most
 SECONDS_BETWEEN_REPORTS = 0.5
-
-
-class Stopped(Exception):
-    """Training was asked to stop; its checkpoint is written."""
 
 
 class Diverged(Exception):
@@ -35,47 +29,29 @@ class Diverged(Exception):
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a run is: for people who watch, not for results."""
+class Callbacks:
+    """What a task adds to training. Nothing of it may change what is trained, unless the task says so."""
 
-    step: int
-    steps: int
-    epoch: int  # epochs begun, from 1
-    epochs: int
-    loss: float | None  # of the newest step looked at
-    top1: float | None  # of the newest evaluation, percent
-    images_per_second: float  # images / training time
-    evaluated: bool  # this report follows an evaluation
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a run may not depend on: where it runs and who watches."""
-
-    folder: Path
-    device: torch.device
-    checkpoint_seconds: float
-    report: Callable[[Progress], None]
-    complain: Callable[[str], None]
-    should_stop: Callable[[], bool]
-    write_metrics: Callable[[list[dict[str, Any]]], None]
-    workers: int = 0  # processes that read images which do not lie in memory
-    # Hears the number of each optimiser step, from 0, before it is made: for what a task has added to the network.
+    # Called with the number of each optimiser step, from 0, before the step is made.
     before_step: Callable[[int], None] = lambda step: None
-    # Looks at the network when so many steps are done, 0 before the first; may change nothing. Not counted as training.
+    # Measures the network after the steps in `probe_steps`, where 0 is before training. Not counted as training time.
     probe: Callable[[nn.Module, int], None] = lambda model, step: None
     probe_steps: frozenset[int] = frozenset()
-    processes: Processes = ALONE  # of which the first alone writes
-    cuda_graph: bool = False  # on a GPU: record a step once, and launch it as a whole; the bits are the same
 
 
 class Observer:
     """Watches one run from its first step here to its last."""
 
     def __init__(
-        self, state: TrainingState, options: TrainOptions, steps_per_epoch: int, fingerprint: str, around: Surroundings
+        self,
+        state: TrainingState,
+        options: TrainOptions,
+        steps_per_epoch: int,
+        fingerprint: str,
+        ctx: RunContext,
+        callbacks: Callbacks,
     ) -> None:
-        self.state, self.options, self.around = state, options, around
+        self.state, self.options, self.ctx, self.callbacks = state, options, ctx, callbacks
         self.steps_per_epoch, self.fingerprint = steps_per_epoch, fingerprint
         self.unseen: list[Tensor] = []  # of each step since the last look, what `train_step` found
         self.newest_loss: float | None = None
@@ -102,12 +78,12 @@ class Observer:
     def after_step(self, found: Tensor) -> None:
         """Takes what `train_step` found; reports and saves now and then.
 
-        Raises `Diverged` for a loss that is not finite, `Stopped` when asked to. After the last step of an epoch
+        Raises `Diverged` for a loss that is not finite, `Interrupted` when asked to. After the last step of an epoch
         it only looks: the evaluation comes first.
         """
         last_of_epoch = self.state.step % self.steps_per_epoch == 0
         self.unseen.append(found)
-        probed = self.state.step in self.around.probe_steps
+        probed = self.state.step in self.callbacks.probe_steps
         if len(self.unseen) < self.steps_to_look and not last_of_epoch and not probed:
             return
         self._look()
@@ -118,36 +94,38 @@ class Observer:
 
     def probe(self) -> None:
         """Looks at the network as it is now."""
-        self.around.probe(self.state.model, self.state.step)
+        self.callbacks.probe(self.state.model, self.state.step)
         self.start_clock()
 
     def after_epoch(self) -> None:
-        """Saves; raises `Stopped` when asked to before the evaluation, unless training is over."""
+        """Saves; raises `Interrupted` when asked to before the evaluation, unless training is over."""
         self.save()
         if self.asked_to_stop and self.state.step < self.options.epochs * self.steps_per_epoch:
-            raise Stopped
+            raise Interrupted
 
     def report(self, evaluated: bool = False) -> None:
-        step = self.state.step
-        self.around.report(
-            Progress(
-                step=step,
-                steps=self.options.epochs * self.steps_per_epoch,
-                epoch=(max(step, 1) - 1) // self.steps_per_epoch + 1,
-                epochs=self.options.epochs,
-                loss=self.newest_loss,
-                top1=self.state.metrics[-1]["test_top1"] if self.state.metrics else None,
-                images_per_second=images_per_second(self.state, self.options),
-                evaluated=evaluated,
-            )
-        )
+        steps = self.options.epochs * self.steps_per_epoch
+        self.ctx.report(Progress(self.state.step, steps, self._in_words(), milestone=evaluated))
         self.reported = time.perf_counter()
 
+    def _in_words(self) -> str:
+        """`epoch 2/3  loss 0.610  top1 81.2 %  1,520 images/s`, as far as it is known."""
+        epoch = (max(self.state.step, 1) - 1) // self.steps_per_epoch + 1
+        top1 = self.state.metrics[-1]["test_top1"] if self.state.metrics else None
+        rate = images_per_second(self.state, self.options)
+        parts = (
+            f"epoch {epoch}/{self.options.epochs}",
+            "" if self.newest_loss is None else f"loss {self.newest_loss:.3f}",
+            "" if top1 is None else f"top1 {top1:.1f} %",
+            f"{rate:,.0f} images/s" if rate > 0 else "",
+        )
+        return "  ".join(filter(None, parts))
+
     def save(self) -> None:
-        processes = self.around.processes
+        processes = self.ctx.processes
         if processes.rank == 0:
             content = self.state.to_checkpoint(self.fingerprint, processes.count)
-            checkpoint.save(self.around.folder, self.state.step, content)
+            checkpoint.save(self.ctx.folder, self.state.step, content)
         self.saved = time.perf_counter()
         self.start_clock()
 
@@ -170,16 +148,16 @@ class Observer:
             sums.steps += 1
 
     def _found_by_all(self) -> list[list[float]]:
-        processes, mine = self.around.processes, torch.stack(self.unseen).flatten().tolist()
+        processes, mine = self.ctx.processes, torch.stack(self.unseen).flatten().tolist()
         try:
-            asked = self.around.should_stop()
+            asked = self.ctx.should_stop()
         except Exception:
-            processes.totals([*mine, True, 0.0])  # the others would wait for this one
+            processes.all_reduce_numbers([*mine, True, 0.0])  # the others would wait for this one
             raise
         seconds_of_step = (time.perf_counter() - self.clock) / len(self.unseen)
-        *found, stops, seconds = processes.totals([*mine, asked, seconds_of_step])
+        *found, stops, seconds = processes.all_reduce_numbers([*mine, asked, seconds_of_step])
         self.asked_to_stop = stops > 0
-        if self.around.device.type == "cuda":
+        if self.ctx.device.startswith("cuda"):
             self.steps_to_look = steps_between_looks(seconds / processes.count)
         return [found[step : step + 2] for step in range(0, len(found), 2)]
 
@@ -189,8 +167,8 @@ class Observer:
             self.report()
         if self.asked_to_stop:
             self.save()
-            raise Stopped
-        if now - self.saved >= self.around.checkpoint_seconds:
+            raise Interrupted
+        if now - self.saved >= self.ctx.checkpoint_seconds:
             self.save()
 
 

@@ -1,0 +1,24 @@
+"""What a task returns, and what it may use of the machine. No torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a task found. `final` are the numbers of the table: flat, JSON."""
+
+    status: Literal["completed", "diverged"]
+    final: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    # Removes what only served to continue. To be called once the outcome is stored: until then a crash may need it.
+    discard_unfinished: Callable[[], None] = lambda: None
+
+
+def loader_workers(threads: int) -> int:
+    """The number of processes that read data for a process of `threads` threads, where images are not in memory.
+
+    On 16 cores with an H100, 15 processes were no faster than 8 (docs/gpu.md).
+    """
+    return min(8, threads)
