@@ -66,7 +66,7 @@ plan: $(INSTALLED)  ## what is left of EXP at SCALE, and what it costs: hours, m
 dry-run: $(INSTALLED)  ## a few real steps of every shape of EXP at SCALE: does it fit, how fast is it?
 	@$(NFREPRO) dry-run $(EXP) $(OPTIONS)
 
-status: $(INSTALLED)  ## where every run of EXP at SCALE stands
+status: $(INSTALLED)  ## the state of every run of EXP at SCALE
 	@$(NFREPRO) status $(EXP) $(OPTIONS)
 
 watch: $(INSTALLED)  ## the same again and again, until nothing of it is queued or running
@@ -78,7 +78,7 @@ logs: $(INSTALLED)  ## what RUN of EXP at SCALE has put out, and what comes
 cancel: $(INSTALLED)  ## stop what is queued or running of EXP at SCALE, or RUN of it; make sweep continues it
 	@$(NFREPRO) cancel $(EXP) $(RUN) $(OPTIONS)
 
-figures: $(INSTALLED)  ## draw every figure anew from results/
+figures: $(INSTALLED)  ## redraw every figure from results/
 	@status=0; for table in results/*/*/runs.csv; do \
 	  [ -f $$table ] || continue; \
 	  grep -q '^[^,]*,completed,' $$table || { echo "nothing to draw: $$table has no completed run"; continue; }; \
@@ -93,7 +93,7 @@ settle: $(INSTALLED)  ## run the seeds that open claims are due at SCALE (overni
 	@$(NFREPRO) settle $(if $(filter-out file,$(origin EXP)),$(EXP)) --scale $(if $(filter-out file,$(origin SCALE)),$(SCALE),overnight) --executor $(EXECUTOR) \
 	  $(if $(HOURS),--hours $(HOURS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(RETRY),--retry) $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)') $(if $(DRY_RUN),--dry-run)
 
-report: figures  ## every figure, results/claims.json, results/REPORT.md and results/report.html anew from results/
+report: figures  ## every figure, results/claims.json, results/REPORT.md and results/report.html, again from results/
 	@$(NFREPRO) report
 	@$(VENV)/bin/python docs/verdicts.py
 

@@ -26,7 +26,7 @@ def verbs() -> str:
 
 
 def page() -> str:
-    """The page with the verbs written anew."""
+    """The page with its verbs written again."""
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     return before + BEGIN + verbs() + END + rest.split(END, 1)[1]
 

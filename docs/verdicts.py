@@ -78,7 +78,7 @@ def drawn(experiment: str, figure: str) -> str:
 
 
 def page() -> str:
-    """The page with all of it written anew."""
+    """The page with all of it written again."""
     text = PAGE.read_text(encoding="utf-8")
     for mark, write in ((VERDICTS, verdicts), (MAP, paper_map)):
         before, rest = text.split(mark)

@@ -1,4 +1,4 @@
-"""How this process gets memory. Ground floor: every room may import it; no torch."""
+"""Memory allocation of this process. Every package may import this; no torch."""
 
 import ctypes
 

@@ -1,4 +1,4 @@
-"""Files that exist whole or not at all. Ground floor: every room may import it; no torch."""
+"""Atomic file writes: a file is complete or not there. Every package may import this; no torch."""
 
 import errno
 import os

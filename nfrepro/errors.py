@@ -1,4 +1,4 @@
-"""What is wrong with an input, said in one line. Ground floor: every room may import it; no torch."""
+"""Errors in the user's input, each in one line. Every package may import this; no torch."""
 
 import difflib
 from collections.abc import Iterable, Sequence

@@ -84,7 +84,7 @@ def added_at_default(options: Options) -> list[KeyPath]:
 
 
 def old_names(options: Options) -> dict[str, str]:
-    """What the first schema calls the renamed fields of `options`: its dotted key for each of ours.
+    """The former names of the renamed fields of `options`: the first schema's dotted key for each of ours.
 
     A renamed value has an entry of its own, `data.mixing=new: data.mixing=old`.
     """
@@ -126,7 +126,7 @@ def _parts(options: Options, prefix: KeyPath) -> Iterator[tuple[KeyPath, Options
 
 
 def _extras(schema: type[BaseModel]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What `added` and `renamed` have noted of the fields of `schema`."""
+    """The notes that `added` and `renamed` have made on the fields of `schema`."""
     for name, field in schema.model_fields.items():
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra:
             yield name, field.json_schema_extra

@@ -1,4 +1,4 @@
-"""Named random streams. Ground floor: every room may import it; no torch."""
+"""Named random streams. Every package may import this; no torch."""
 
 import hashlib
 

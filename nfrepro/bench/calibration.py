@@ -2,7 +2,7 @@
 
 Lists of claims like ours, on accuracies like ours: normal, of unequal spread, with seeds that start late, with runs
 that diverge. Every claim says that a mean is above 0. Lists in which all claims are just false give the error; a claim
-that is true by so many standard deviations gives the power.
+that is true by a given number of standard deviations gives the power.
 """
 
 from collections.abc import Callable, Iterator, Sequence

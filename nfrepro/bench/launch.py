@@ -42,7 +42,7 @@ class Sizes:
     sweeps: tuple[int, ...]  # runs of a sweep
     repetitions: int
     # Seconds of training of a run; None: as short as it can be.
-    alone: float | None  # beside which the queue's own time is small
+    alone: float | None  # long enough for the queue's own time to be small
     packed: float | None  # when it does not share the machine
 
 

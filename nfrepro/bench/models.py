@@ -139,7 +139,7 @@ def _precision(device: torch.device) -> str:
 
 
 def _peak_bytes(call: Callable[[], None], device: torch.device) -> float:
-    """The most memory that `call` holds at once beside what was held before it."""
+    """The most memory, in bytes, that `call` holds at once in addition to what was held before it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)

@@ -1,5 +1,5 @@
 """Cost of a signal propagation plot at depth 600: `propagation` on our network and on timm's of the same shape, and
-timm's own `extract_spp_stats`, beside the bare forward passes. Interleaved in one process."""
+timm's own `extract_spp_stats`, compared with the bare forward passes. Interleaved in one process."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""What the local queue adds to a run, and how many runs an hour there are when runs share the machine.
+"""Overhead of the local queue for a run, and runs per hour when runs share the machine.
 
 Runs train the laptop's network on made-up images. Their length is set by a run before, so that it is about the same on
 any machine.
@@ -126,7 +126,7 @@ def _images(seconds: float | None, share: Resources) -> int:
 
 
 def runs_of(folder: Path, images: int, seeds: range) -> list[Run]:
-    """Runs that train on so many images, one a seed."""
+    """Runs that train on `images` images, one per seed."""
     path = folder / f"of_{images}_images.yaml"
     path.write_text(EXPERIMENT.format(images=images, epochs=EPOCHS, seeds=list(seeds)))
     return expand(load_experiment(str(path), folder), "bench", SCHEMAS)

@@ -79,7 +79,7 @@ Verdict = Literal["supported", "contradicted", "inconclusive", "not testable", "
 
 
 class Rule(Options):
-    """What the quantity may be."""
+    """The quantities that a test can ask for."""
 
     low: float | None = None
     above: float | None = None
@@ -163,7 +163,7 @@ class ClaimTestForm(Options):
 
     @property
     def divergence(self) -> Diverged:
-        """What a diverged run is, by default too: to diverge is to fail where accuracies are compared."""
+        """The treatment of diverged runs; by default a failure where accuracies are compared."""
         fails = isinstance(self.quantity, NumberDifference) and self.quantity.column == "top1"
         return self.diverged or ("chance" if fails else "left_out")
 
@@ -210,7 +210,7 @@ class Was(Options):
 
 
 class ControlForm(Options):
-    """What a control says, besides its test."""
+    """The statement of a control, without its test."""
 
     statement: Annotated[str, Field(min_length=1)]
     testable_if: Annotated[str, Field(min_length=1)]
@@ -249,7 +249,7 @@ class ClaimTest:
 
 @dataclass(frozen=True)
 class Control:
-    """What has to hold at a scale before tests that require it mean anything."""
+    """A condition that has to hold at a scale before tests that require it mean anything."""
 
     name: str
     form: ControlForm

@@ -35,7 +35,7 @@ class Look:
 
 @dataclass(frozen=True)
 class ControlReading:
-    """What the runs say to a control: whether it holds, by its estimate. None: its runs are not there."""
+    """The reading of a control: whether it holds, by its estimate; None if its runs are not there."""
 
     control: Control
     evidence: Evidence
@@ -58,7 +58,7 @@ class ControlReading:
         return f"{form.statement} ({asked}: {self.interval.mean:.4g}, n = {self.interval.n})"
 
     def report(self) -> dict[str, Any]:
-        """As JSON."""
+        """The reading as JSON."""
         return {
             "name": self.control.name,
             "statement": self.control.form.statement,

@@ -53,7 +53,7 @@ class ArmRuns:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a test has to go by, the runs it comes from, and what was done with diverged ones."""
+    """The evidence for a test: its sample, the runs it comes from, and the treatment of diverged ones."""
 
     sample: Sample | Missing
     arms: tuple[ArmRuns, ...] = ()

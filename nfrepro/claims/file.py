@@ -46,7 +46,7 @@ _ID = re.compile(r"([A-Za-z]+)[0-9]+")
 
 @dataclass(frozen=True)
 class _Known:
-    """What tests may name, and what holds for all of them."""
+    """The names that tests may use, and the settings that hold for all of them."""
 
     experiments: Mapping[str, Experiment]
     schemas: Schemas
@@ -275,7 +275,7 @@ def _where(node: Node, where: str, keys: frozenset[str]) -> Where:
 
 
 def _validated(form: type[Form], fields: Mapping[str, Node], origin: Origin, others: tuple[str, ...]) -> Form:
-    """The fields as `form` has them, beside the keys `others`; InputError with the line of the first it refuses."""
+    """The fields of `form`, and the keys `others`. Raises `InputError` with the line of the first bad one."""
     config = {key: plain(node) for key, node in fields.items()}
     origins: dict[KeyPath, Origin] = {(): origin}
     for key, node in fields.items():

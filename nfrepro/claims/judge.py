@@ -15,7 +15,7 @@ from nfrepro.stats.samples import Missing
 
 @dataclass(frozen=True)
 class Answer:
-    """What the runs say to one test."""
+    """The answer of the runs to one test."""
 
     test: ClaimTest
     scale: str
@@ -29,7 +29,7 @@ class Answer:
 
     @property
     def command(self) -> str:
-        """What makes the runs it rests on."""
+        """The command that makes the runs it rests on."""
         return f"nfrepro sweep {self.test.form.experiment} --scale {self.scale}"
 
     def report(self) -> dict[str, Any]:
@@ -116,13 +116,13 @@ class ClaimVerdict:
 
     @property
     def explanation(self) -> Explanation | None:
-        """What a person thinks of this verdict; None where nobody has said, or only of another one."""
+        """The written explanation of this verdict; None where there is none, or only one of another verdict."""
         explained = self.claim.explained.get(self.scale)
         return explained if explained is not None and explained.verdict == self.verdict else None
 
     @property
     def commands(self) -> list[str]:
-        """What makes the runs, and then this verdict."""
+        """The commands that make the runs, and then this verdict."""
         runs = dict.fromkeys(answer.command for answer in self.applying)
         return [*runs, f"nfrepro claims {self.claim.id} --scale {self.scale}"]
 
@@ -225,7 +225,7 @@ def _verdict_word(found: ClaimEvidence, ruling: Ruling, decisions: Sequence[Deci
 
 
 def _place(answer: Answer, claim: Claim) -> int:
-    """Of its test in the file, of which it may be a part."""
+    """The position in the file of its test, of which it may be a part."""
     return next(index for index, test in enumerate(claim.tests) if test.origin == answer.test.origin)
 
 

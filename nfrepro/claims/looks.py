@@ -41,7 +41,7 @@ class DueLook:
     n: int | None  # seeds an arm; None: all
     runs: tuple[Run, ...]
     at_most: tuple[Run, ...]  # all that its last look needs
-    level: float  # one-sided, of that look, as the list stands: it rises as other claims are decided
+    level: float  # one-sided, of that look, given the verdicts so far: it rises as other claims are decided
     last_level: float  # of the last look
 
     @property
@@ -99,7 +99,7 @@ def due_looks(verdicts: Sequence[ClaimVerdict], expansions: Expansions, scale: s
 
 
 def _needed(expansions: Expansions, tests: Sequence[tuple[ClaimTest, int | None]]) -> tuple[Run, ...]:
-    """The runs of several tests, each of so many seeds; every run once."""
+    """The runs of several tests, each with its number of seeds; every run once."""
     return tuple({run.id: run for test, seeds in tests for run in expansions.needed(test, seeds)}.values())
 
 

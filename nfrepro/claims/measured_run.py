@@ -59,7 +59,7 @@ class MeasuredRun:
         stages: Sequence[int] | None = None,
         kind: Literal["measured", "predicted"] = "measured",
     ) -> NDArray[np.float64]:
-        """What was measured of `statistic`, or predicted, at these blocks of these stages (None: of all), in order.
+        """The measured or predicted values of `statistic` at these blocks of these stages (None: of all), in order.
 
         Raises `NoValue` where there is none or one is not finite.
         """

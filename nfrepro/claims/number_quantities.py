@@ -185,12 +185,12 @@ class BestDifference(Options):
         return f"best {self.column} by {self.by} - others' best"
 
 
-# A run that ended with a top-1 of at most so many times that of guessing has collapsed.
+# A run collapsed if it ended with a top-1 of at most this many times that of guessing.
 CHANCE_LEVELS = 2.0
 
 
 class OfCollapse(Options):
-    """A run collapsed that diverged, or that ended with a top-1 of at most so many times that of guessing."""
+    """Share of collapsed runs: those that diverged, or ended with a top-1 of at most `times` that of guessing."""
 
     chance_levels: float = Field(default=CHANCE_LEVELS, ge=1)
     columns: ClassVar[tuple[str, ...]] = ("top1",)

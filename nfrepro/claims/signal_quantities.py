@@ -38,7 +38,7 @@ class AtBlocks(Options):
 
 
 class OfCurve(AtBlocks):
-    """What quantities of one curve share: a statistic, or its ratio to another one, at some blocks."""
+    """Base of the quantities of one curve: a statistic, or its ratio to another one, at some blocks."""
 
     statistic: Statistic
     relative_to: Statistic | None = None
@@ -194,7 +194,7 @@ class StageLine(Options):
 
 
 class OfTwoCurves(AtBlocks):
-    """What quantities that compare a curve with that of the other run share."""
+    """Base of the quantities that compare a curve with that of the other run."""
 
     statistic: Statistic
     selections: ClassVar[Selections] = "two"

@@ -125,7 +125,7 @@ def combine(verdicts: Sequence[Verdict], holds_if: HoldsIf) -> Verdict:
 
 
 def _ending(course: Course, support: Step, contradiction: Step) -> Ending:
-    """What becomes of a claim that is looked at several times."""
+    """The ending of a claim that is looked at several times."""
     if support.rejected or contradiction.rejected or len(course.looks) < 2:
         return ""
     had = len(course.p_values)

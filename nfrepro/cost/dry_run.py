@@ -40,7 +40,7 @@ class Order:
 
 @dataclass
 class Heard:
-    """What the process of a trial has said."""
+    """The messages of a trial's process so far."""
 
     doing: str = "starting"
     since: float = field(default_factory=time.monotonic)

@@ -1,4 +1,4 @@
-"""What training costs: arithmetic on counts and rates, without a network and without torch."""
+"""Cost of training: arithmetic on counts and rates, without a network and without torch."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,7 +38,7 @@ class Schedule:
 
     @staticmethod
     def of(config: dict[str, Any], train_images: int, test_images: int) -> "Schedule":
-        """Of a run of the task `train`; no step where there are fewer images than a batch takes."""
+        """The schedule of a run of the task `train`; no step if there are fewer images than a batch takes."""
         train = config["train"]
         epochs, batch_size = train["epochs"], train["batch_size"]
         steps = epochs * (train_images // batch_size)
@@ -57,7 +57,7 @@ def rows_at_once(config: dict[str, Any], processes: int = 1) -> int:
 
 
 def assumed_tflops(device: DeviceType, precision: str, threads: int) -> float:
-    """The rate that an estimate stands on."""
+    """The rate, in TFLOP/s, that an estimate assumes."""
     return ASSUMED_TFLOPS[device, precision] * (threads if device == "cpu" else 1)
 
 
@@ -84,15 +84,15 @@ def peak_bytes(work: Work, rows: int, precision: str, ema: bool) -> int:
 
 
 def image_bytes(work: Work, rows: int, precision: str) -> int:
-    """Of `rows` images and what the network keeps of them for backward."""
+    """Bytes of `rows` images and of what the network keeps of them for backward."""
     return round(rows * (work.activation_bytes * ACTIVATION_SHARE[precision] + work.image_bytes))
 
 
 def checkpoint_bytes(work: Work, ema: bool) -> int:
-    """Of one checkpoint: weights, momentum, average."""
+    """Bytes of one checkpoint: weights, momentum, average."""
     return BYTES * work.parameters * (weight_copies(ema) - 1)
 
 
 def result_bytes(config: dict[str, Any]) -> int:
-    """Of what stays of a run; without a probe's table."""
+    """Bytes of a stored run, without a probe's table."""
     return RECORD_BYTES + METRICS_BYTES * _evaluations(config)

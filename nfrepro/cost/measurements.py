@@ -1,4 +1,4 @@
-"""What dry runs found, kept in results/.dry-run/<experiment>/<scale>/: a file a shape, device, threads and versions."""
+"""Results of dry runs, in results/.dry-run/<experiment>/<scale>/: a file per shape, device, threads and versions."""
 
 import json
 import re
@@ -21,7 +21,7 @@ Status = Literal["measured", "memory", "not finite", "slow", "failed"]
 
 @dataclass(frozen=True)
 class Device:
-    """What a measurement is of."""
+    """The device that a measurement was made on."""
 
     type: DeviceType
     name: str  # of the GPU or the processor
@@ -30,7 +30,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the dry run of a shape found. Rates are training images a second."""
+    """The result of a shape's dry run. Rates are training images per second."""
 
     shape: str  # its key
     label: str

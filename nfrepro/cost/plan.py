@@ -1,4 +1,4 @@
-"""What the verb `plan` does: how many runs are left, and what they will cost. Starts and writes nothing."""
+"""Plan of a sweep: how many runs are left, and what they will cost. Starts and writes nothing."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -88,7 +88,7 @@ class ShapeCost:
 
 @dataclass(frozen=True)
 class Jobs:
-    """What a cluster is asked for."""
+    """The request to a cluster."""
 
     jobs: int
     hours: float  # of GPUs, or of processor cores, at the limit of every job
@@ -99,7 +99,7 @@ class Jobs:
 
 @dataclass(frozen=True)
 class StoredCost:
-    """What runs of a task other than `train` took, from those that are stored."""
+    """Time of runs of a task other than `train`, from those that are stored."""
 
     runs: int
     seconds_per_run: float
@@ -280,7 +280,7 @@ def _sizes(options: DataOptions) -> ImageSizes:
 
 
 def _checkpoints_at_once(shapes: Sequence[ShapeCost], machine: Machine) -> int:
-    """Of as many of the largest runs as execute at once."""
+    """Bytes of the checkpoints of as many of the largest runs as execute at once."""
     sizes = sorted((shape.checkpoint_bytes for shape in shapes for _ in range(shape.left)), reverse=True)
     return CHECKPOINTS * sum(sizes[: machine.at_once])
 

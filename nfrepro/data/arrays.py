@@ -1,4 +1,4 @@
-"""What a reader gives: a data set as NumPy arrays, or the names of its files. No torch."""
+"""A data set as its reader returns it: NumPy arrays, or the names of its files. No torch."""
 
 from dataclasses import dataclass
 from pathlib import Path

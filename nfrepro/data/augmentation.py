@@ -1,4 +1,4 @@
-"""What is drawn for the images of an epoch, and how images held in memory are changed by it."""
+"""Augmentation: the random draws of an epoch, and their application to images held in memory."""
 
 from dataclasses import dataclass
 

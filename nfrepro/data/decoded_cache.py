@@ -17,7 +17,7 @@ VERSION = 1  # of the decoding: another one makes other files
 
 
 def decoded(folder: Path, paths: Sequence[Path], how: str, decode: Callable[[], Pixels]) -> Pixels:
-    """What `decode` makes of the images `paths` below `folder`, uint8, from a file where it has been decoded before.
+    """The images `paths` below `folder` as `decode` returns them, uint8; from a cache file if they were decoded before.
 
     The file is memory-mapped: processes share it. It is named by the names, sizes and times of the images and by `how`
     they are decoded; one that is damaged is made again. Where it cannot be written, the images are decoded each time.
@@ -41,7 +41,7 @@ def _key(folder: Path, paths: Sequence[Path], how: str) -> str:
 
 
 def _read(cache: Path, count: int) -> Pixels | None:
-    """None where there is no such file, or none that holds so many images."""
+    """The cached images; None if there is no such file, or one with another number of images."""
     try:
         if not cache.is_file():
             return None

@@ -34,7 +34,7 @@ MAX_ASPECT = 16
 @dataclass(frozen=True)
 class TestImages:
     """Image files with the number of their class; classes are sorted by name (ImageNet: the order of its synsets), or
-    by number, where they are named 0, 1, … N - 1. `left_out`: what is there beside the images."""
+    by number, where they are named 0, 1, … N - 1. `left_out`: other entries of the folders."""
 
     __test__ = False  # pytest: not a test
 

@@ -13,7 +13,7 @@ from nfrepro.data.options import FashionMNISTOptions
 from nfrepro.data.places import OWN_ROOT, Files, data_roots
 from nfrepro.errors import InputError
 
-# Of the uncompressed content: Debian compressed the files anew, so the .gz files have no one checksum.
+# Of the uncompressed content: Debian compressed the files again, so the .gz files have more than one checksum.
 FILES = {
     "train-images-idx3-ubyte": Checksum("sha256", "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
     "train-labels-idx1-ubyte": Checksum("sha256", "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
@@ -89,7 +89,7 @@ def _path(folder: Path, name: str) -> Path:
     for path in _paths(folder, name):
         if os.path.lexists(path):
             return path
-    raise InputError(f"{folder / name}.gz: missing beside the other Fashion-MNIST files: put it there or delete them")
+    raise InputError(f"{folder / name}.gz: missing, but the other Fashion-MNIST files are there: add it or delete them")
 
 
 def _paths(folder: Path, name: str) -> tuple[Path, Path]:

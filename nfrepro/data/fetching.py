@@ -42,7 +42,7 @@ def fetch(files: Files, report: Callable[[str], None]) -> list[str]:
 def _fetch_with(step: FetchStep, files: Files) -> None:
     parent = files.destination.parent
     parent.mkdir(parents=True, exist_ok=True)
-    # Beside the destination, for a rename works only within one file system.
+    # In the folder of the destination, because a rename works only within one file system.
     with tempfile.TemporaryDirectory(dir=parent, prefix=".fetch-", ignore_cleanup_errors=True) as temporary:
         made = step.make(Path(temporary).absolute())
         files.check(made)

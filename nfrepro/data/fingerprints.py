@@ -53,7 +53,7 @@ def title(options: DataOptions) -> str:
 
 
 def _key(options: DataOptions, place: Path, most_bytes: int | None) -> str:
-    """Of everything that the fingerprint may depend on, without opening a file."""
+    """A hash of everything that the fingerprint may depend on, without opening a file."""
     chosen = options.model_dump(mode="json", exclude=set(AugmentationOptions.model_fields))
     digest = hashlib.sha256(json.dumps([chosen, str(place.resolve())], sort_keys=True).encode())
     total = 0

@@ -25,7 +25,7 @@ from nfrepro.errors import InputError
 
 # What a scheduler or a terminal sends to all processes of a job, so that the main one may save and stop.
 LEFT_TO_THE_MAIN_PROCESS = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-# A worker told to end goes on for so long: until then the main process may wait for its images before it stops.
+# A worker that was told to end does so within this time; the main process may wait for its images until then.
 SECONDS_TO_END = 20
 
 # Images a worker hands over at a time: bounds the shared memory, and a large batch is read by all workers at once.
@@ -147,7 +147,7 @@ def _received(piece: Tensor | InputError) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Pieces(Dataset[Any]):
-    """What DataLoader asks for. An InputError is handed over: raised in a worker it would arrive as a traceback."""
+    """An item for DataLoader. An InputError is returned: raised in a worker it would arrive as a traceback."""
 
     read: Callable[[range], Tensor]
 

@@ -153,7 +153,7 @@ def _below(entry: os.DirEntry[str], tree: Path) -> str:
 
 
 def _entries(folder: Path, tree: Path) -> list[os.DirEntry[str]]:
-    """What is in `folder`, sorted by name; refuses links that lead out of `tree`, but for hidden ones."""
+    """The entries of `folder`, sorted by name; refuses links that lead out of `tree`, except hidden ones."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)

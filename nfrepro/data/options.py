@@ -41,13 +41,13 @@ class AugmentationOptions(Options):
 
 
 def batch_multiple(options: AugmentationOptions) -> int:
-    """What the number of images in a batch has to be a multiple of."""
+    """The number that a batch size has to be a multiple of."""
     images = {"none": 1, "mixup": 2, "cutmix": 2, "mixup_cutmix": 4}[options.mixing]
     return images * options.copies
 
 
 class StoredImagesOptions(AugmentationOptions):
-    """What the data sets read from files have in common."""
+    """The options that data sets read from files share."""
 
     # Training images used, a random subset; null = all.
     train_images: int | None = Field(default=None, ge=1)
@@ -75,7 +75,7 @@ class CIFAR10Options(StoredImagesOptions):
 
 
 class FolderOptions(StoredImagesOptions):
-    """What the data sets read from folders of images have in common."""
+    """The options that data sets read from folders of images share."""
 
     # Folder below a data root ($NFREPRO_DATA, ./data): a name or a relative path, say `flowers` or `mine/flowers`.
     folder: str = Field(max_length=200)
@@ -109,7 +109,7 @@ class ImageFolderOptions(FolderOptions):
 class ImageNetOptions(FolderOptions):
     """ImageNet, or any set too large for the memory: `<folder>/train/<class>/*.JPEG` and `<folder>/val/<class>/*.JPEG`.
 
-    Decoded anew in every epoch, by worker processes. Test images are the authors': the centre, less a margin of 32
+    Decoded again in every epoch, by worker processes. Test images are the authors': the centre, less a margin of 32
     pixels all told, resized (bicubic) to `test_pixels`.
     """
 

@@ -34,7 +34,7 @@ class ImageSizes:
 
 
 def image_sizes(options: DataOptions) -> ImageSizes:
-    """What a run with `options` sees. Raises `InputError` for an image folder that is not there."""
+    """The image sizes that a run with `options` sees. Raises `InputError` for an image folder that is not there."""
     whole = SIZES[type(options)](options)
     return replace(
         whole,

@@ -92,7 +92,7 @@ class Dataset:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a result says of its images: which copy they are, how many, and what they are normalised by."""
+        """The record of the images in a result: which copy they are, how many, and what they are normalised by."""
         return {
             "data": self.label,
             "data_fingerprint": self.fingerprint,
@@ -109,7 +109,7 @@ class Dataset:
 
 
 def load_once(options: DataOptions, seed: int = 0) -> Dataset:
-    """As `load`; a worker that executes many runs on the same data reads them once."""
+    """Load as `load` does, but only once in a worker that executes several runs on the same data."""
     return _load_once(options, seed if _is_drawn_by_seed(options) else 0)
 
 

@@ -20,7 +20,7 @@ OVER: set[status.State] = {"completed", "diverged", "cancelled", "failed"}
 
 @dataclass(frozen=True)
 class Cancelled:
-    """What was cancelled."""
+    """The runs and jobs that were cancelled."""
 
     runs: dict[str, status.State]  # by id: what they were
     shared: dict[str, str]  # those of them that another sweep goes on with, and which: `figure_1 at scale smoke`

@@ -32,7 +32,7 @@ class Cluster(Options):
 
     # No default: any would kill good runs somewhere.
     timeout_min: int = Field(ge=1)
-    # So long before the limit the scheduler asks a job to save and go back to the queue.
+    # Seconds before the limit at which the scheduler asks a job to save and go back to the queue.
     seconds_to_save: int = Field(default=120, ge=1)
     max_requeues: int = Field(default=20, ge=0)
 

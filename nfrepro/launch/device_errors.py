@@ -7,7 +7,7 @@ import sys
 # machine's: memory that fails, a lost link, a driver that is too old.
 _BY_THE_RUN = "device-side assert"
 _OF_A_DEVICE = ("CUDA error", "CUDA driver", "No CUDA GPUs are available", "NVML", "CUDA unknown error")
-# Memory that a process holds beside tensors: CUDA's context, cuDNN's and cuBLAS's workspaces.
+# Memory that a process holds in addition to tensors: CUDA's context, cuDNN's and cuBLAS's workspaces.
 _OVERHEAD_BYTES = 2 * 10**9
 
 

@@ -85,7 +85,7 @@ def _lead(
     complain: Callable[[str], None],
     should_stop: Callable[[], bool],
 ) -> Ended:
-    """What the first process of a run does, or the only one."""
+    """Execute a run as its first process, or its only one."""
     folder = store.run_folder(place.results, run)
     try:
         store.refuse_link(folder)
@@ -111,7 +111,7 @@ def _lead(
 
 
 def _assist(run: Run, place: Placement, messages: KVStore, should_stop: Callable[[], bool]) -> Ended:
-    """What the other processes of a run do. Raises `ProcessLost`."""
+    """Execute a run as one of its other processes. Raises `ProcessLost`."""
     if messages.wait(BEGINS) == "yes":
         try:
             _run_task(run, place, _around(run, place, should_stop))

@@ -19,7 +19,7 @@ from nfrepro.launch.execute import Ended
 from nfrepro.launch.machine import Resources
 from nfrepro.specs import Run
 
-# Of processes that execute a run together: once one has ended its part or died, the others get so long to notice.
+# Of processes that execute a run together: once one has ended its part or died, the others get this long to notice.
 SECONDS_TO_FOLLOW = 60.0
 
 # What processes of workers say, by their rank, in the order it arrived; None: the process is gone.
@@ -145,7 +145,7 @@ def _start(command: list[str], environment: dict[str, str]) -> "subprocess.Popen
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """Of a process of this package with so many threads."""
+    """The environment of a process of this package with `threads` threads."""
     package_parent = str(Path(nfrepro.__file__).parents[1])
     path = os.pathsep.join(part for part in (package_parent, os.environ.get("PYTHONPATH")) if part)
     # Threads that wait spinning slow each other down more than tenfold as soon as anything else wants a core.

@@ -1,4 +1,4 @@
-"""What this machine has: processor cores this process may use, and GPUs. Decides how many runs go at once."""
+"""Resources of this machine: processor cores and GPUs. Decides how many runs execute at once."""
 
 import os
 import shutil
@@ -27,8 +27,9 @@ class Resources:
 
 
 def divide_machine(runs: int, jobs: int | None, threads: int | None, processes: int = 1) -> Resources:
-    """How to execute `runs` runs, each by so many processes: `jobs` at once, or as many as GPUs, or else physical
-    cores, suffice for.
+    """The division of this machine among `runs` runs of `processes` processes each.
+
+    `jobs` runs execute at once, or as many as its GPUs, or else its physical cores, suffice for.
 
     Each run gets `threads` threads, or its part of the cores. Raises `InputError` where a run needs more GPUs than
     there are.
@@ -69,7 +70,7 @@ def count_gpus() -> int:
 
 
 def _reason() -> str:
-    """What torch says when it is made to use a GPU that it cannot use."""
+    """Torch's reason why it cannot use the GPU."""
     import torch
 
     try:
@@ -80,7 +81,7 @@ def _reason() -> str:
 
 
 def device_name(device: str) -> str:
-    """Of the GPU that torch calls so, or of the processor."""
+    """The name of the GPU `device`, or of the processor."""
     if not device.startswith("cuda"):
         return processor()
     import torch

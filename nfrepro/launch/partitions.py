@@ -1,4 +1,4 @@
-"""What SLURM's partitions offer, and whether a job of a cluster profile fits into one.
+"""SLURM's partitions: their limits, and whether a job of a cluster profile fits into one.
 
 SLURM itself refuses what can never run only where its administrator chose so (`EnforcePartLimits`); elsewhere such a
 job waits for ever.
@@ -62,12 +62,12 @@ def misfit(cluster: Cluster, partition: list[Nodes]) -> str | None:
             return f"{key}: a job wants {wanted}{unit} of a node, but no node of partition {name} has more than {most}"
     fitting = [n for n in partition if n.gpus >= cluster.gpus_per_node and n.cpus >= cpus and n.memory_mb >= memory]
     if sum(nodes.count for nodes in fitting) < cluster.nodes_per_run:
-        return f"nodes_per_run: {cluster.nodes_per_run}, but partition {name} has not so many nodes for such a job"
+        return f"nodes_per_run: {cluster.nodes_per_run}, but partition {name} has fewer nodes for such a job"
     return None
 
 
 def parse(text: str) -> list[Nodes]:
-    """What `sinfo` says in the format `FIELDS`; lines that make no sense are passed over."""
+    """The partitions in the output of `sinfo` in the format `FIELDS`; lines that make no sense are skipped."""
     found = []
     for line in text.splitlines():
         fields = line.strip().split("|")

@@ -20,7 +20,7 @@ MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOM
 
 @dataclass(frozen=True)
 class Failure:
-    """What a process could not do: in one line, and with its traceback."""
+    """A failure: in one line, and with its traceback."""
 
     text: str
     traceback: str
@@ -28,7 +28,7 @@ class Failure:
 
     @staticmethod
     def of(error: Exception) -> "Failure":
-        """Of the exception that is being handled."""
+        """The failure of the exception that is being handled."""
         # A file name that is not UTF-8 is shown escaped: it could be neither stored nor printed.
         reason = (str(error).encode("utf-8", "backslashreplace").decode().splitlines() or [""])[0]
         text = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
@@ -41,7 +41,7 @@ def is_of_machine(error: Exception) -> bool:
 
 
 def begin(run: Run, folder: Path, processes: int, earlier: dict[str, Any] | None) -> dict[str, Any]:
-    """Writes the record of a run that so many processes begin or continue, and returns it."""
+    """Write the record of a run that `processes` processes begin or continue, and return it."""
     earlier = earlier or {}
     record = {
         "version": store.RECORD_VERSION,

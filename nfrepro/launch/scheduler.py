@@ -1,4 +1,4 @@
-"""What is asked of SLURM: which jobs are in its queue, and to cancel some. One call for any number of jobs."""
+"""Calls to SLURM: which jobs are in its queue, and cancelling some. One call for any number of jobs."""
 
 import subprocess
 from collections import defaultdict
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nfrepro.errors import InputError
 
 SECONDS_FOR_AN_ANSWER = 60.0
-# Wider than any name; what stands behind a width is printed after the field.
+# Wider than any name; text after a width is printed after the field.
 FIELDS = "Name:400|,ArrayJobID:|,ArrayTaskID:|,State:|,RestartCnt:|,Reason:200"
 
 
@@ -30,7 +30,7 @@ class Job:
 
     @property
     def id(self) -> str:
-        """As the job knows itself: `runs.lock.scheduler_job`."""
+        """The id by which the job knows itself: `runs.lock.scheduler_job`."""
         return self.number if self.index is None else f"{self.number}_{self.index}"
 
 
@@ -71,7 +71,7 @@ def cancel(chosen: Sequence[Job]) -> None:
 
 
 def ask(*command: str) -> str:
-    """What a command of SLURM says. Raises `InputError` with SLURM's reason where it says nothing."""
+    """The output of a SLURM command. Raises `InputError` with SLURM's reason if it fails."""
     try:
         answer = subprocess.run(
             command,

@@ -67,7 +67,7 @@ def ended_silently(results: Path, left: Sequence[Run]) -> int:
 
 
 def sbatch_texts(submission: Submission) -> list[str]:
-    """What sbatch is given, one text an array. Submits nothing."""
+    """The texts for sbatch, one per array. Submits nothing."""
     texts = []
     for number, array in enumerate(submission.arrays):
         executor = _configured(_Text, submission, number)

@@ -1,4 +1,4 @@
-"""What happens inside a SLURM job: its runs, and its way back to the queue.
+"""Execution inside a SLURM job: its runs, and its return to the queue.
 
 The job knows its runs by id and reads the rest from the submission's folder, so that a requeued job continues from
 what is stored and from nothing else. Runs of one process each go through a local queue of the job's own, so that one
@@ -43,7 +43,7 @@ class StopRequest:
         return self.stop
 
     def listen(self) -> None:
-        """Takes over the signals that submitit has chosen to listen to; which they are is its affair."""
+        """Take over the signals that submitit has chosen to listen to, whichever they are."""
         for number in signal.valid_signals() - {signal.SIGCONT}:
             handler = signal.getsignal(number)
             if callable(handler) and str(getattr(handler, "__module__", "")).startswith("submitit"):
@@ -90,7 +90,7 @@ def _check_device(submission: Submission) -> None:
 
 
 def _execute_in_workers(runs: Sequence[Run], submission: Submission, request: StopRequest) -> dict[str, Ended]:
-    """Runs of one process each, so many at once as share the job's GPU or CPUs."""
+    """Execute runs of one process each, as many at once as share the job's GPU or CPUs."""
     cluster = submission.cluster
     resources = Resources((cluster.runs_on,) * cluster.runs_per_gpu, cluster.cpus_per_process)
     return execute_all(
@@ -101,7 +101,7 @@ def _execute_in_workers(runs: Sequence[Run], submission: Submission, request: St
         _observe,
         should_stop=request.is_set,
         seconds_to_stop=cluster.seconds_to_save,
-        # An earlier start of this very job may live on for some seconds; whoever else is at it will end it.
+        # An earlier start of this very job may live on for some seconds; any other process will end it.
         waits_for=lambda run: _is_locked_by_this_job(store.run_folder(submission.results, run)),
     )
 

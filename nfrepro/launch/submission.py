@@ -1,4 +1,4 @@
-"""What is kept of a submission to a scheduler: which job has which runs, and a snapshot of the code they run with.
+"""Record of a submission to a scheduler: which job has which runs, and a snapshot of the code they run with.
 
 results/.slurm/<experiment>/<scale>/<number>/
     submission.json     runs, jobs, what they were promised
@@ -138,7 +138,7 @@ def _parts(items: Sequence[Item], size: int) -> list[tuple[Item, ...]]:
 
 
 def _git_diff(folder: Path) -> str:
-    """What the checkout has and its last commit has not; empty outside one."""
+    """The difference between the checkout and its last commit; empty outside a checkout."""
     command = ["git", "-C", str(folder), "diff", "HEAD", "--binary", "--", ":/", ":(exclude,top)results"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout

@@ -50,7 +50,7 @@ def by_run(held: Sequence[Held]) -> dict[str, list[QueuedJob]]:
 
 
 def logs(results: Path, run: Run) -> list[Path]:
-    """What the jobs of `run` have written, sweep by sweep, the oldest submission of each first.
+    """The logs of the jobs of `run`, sweep by sweep, the oldest submission of each first.
 
     A requeued job goes on in the same file.
     """

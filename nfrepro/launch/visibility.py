@@ -9,7 +9,7 @@ import sys
 from nfrepro.errors import InputError
 from nfrepro.launch.submission import Submission
 
-# So long srun waits for a node that is free now.
+# The time that srun waits for a node that is free now.
 SECONDS_FOR_A_NODE = 10
 SECONDS_IN_ALL = 60.0
 SEEN, UNSEEN = "nfrepro-seen", "nfrepro-unseen"
@@ -35,7 +35,7 @@ def check(submission: Submission) -> str | None:
 
 
 def _ask_a_node(submission: Submission) -> tuple[str, str]:
-    """What a node says, and what srun says."""
+    """The answer of a node, and that of srun."""
     cluster = submission.cluster
     wanted = {
         "partition": cluster.partition,

@@ -1,4 +1,4 @@
-"""Where a sweep stands, looked at again and again: its folders each time, SLURM's queue now and then."""
+"""State of a sweep under observation: its folders at each look, SLURM's queue now and then."""
 
 import time
 from collections import defaultdict
@@ -27,7 +27,7 @@ class Watching:
         self._asked: float | None = None
 
     def rows(self) -> list[status.Row]:
-        """As of now."""
+        """The states of all runs, as of now."""
         observed = status.observe(self.runs, self.results)
         undone = {one.run.id for one in observed if one.stored.state not in (*store.DONE, "running", "cancelled")}
         if undone and (self._asked is None or time.monotonic() - self._asked >= SECONDS_BETWEEN_QUESTIONS):
@@ -36,7 +36,7 @@ class Watching:
 
     @property
     def seconds_of_rest(self) -> float:
-        """So long nothing has to be queued or running until that is no coincidence."""
+        """Seconds without queued or running runs after which the sweep counts as finished."""
         return SECONDS_BETWEEN_RUNS + (SECONDS_BETWEEN_QUESTIONS if self._queue else 0.0)
 
     def _ask(self, undone: set[str]) -> None:

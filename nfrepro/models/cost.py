@@ -1,4 +1,4 @@
-"""What a network costs, counted by sending images without data through it: nothing is computed or allocated."""
+"""Cost of a network, counted on meta tensors: nothing is computed or allocated."""
 
 import math
 from dataclasses import dataclass, fields
@@ -19,7 +19,7 @@ BLOCKS_UNLIKE = 2
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """Of one network in training, on square images of one size."""
+    """The cost of one network in training, on square images of one size."""
 
     parameters: int
     multiply_adds: int  # of one image forward, by convolutions and matrix products; the same in evaluation

@@ -1,4 +1,4 @@
-"""What the networks' options mean to the theory of signal propagation: `describe` for `nfrepro.signal.predict`."""
+"""Description of networks for the theory of signal propagation: `describe` for `nfrepro.signal.predict`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -295,7 +295,7 @@ def _bn_regnet(options: BNRegNetOptions, in_channels: int) -> NetworkDescription
     return NetworkDescription(
         activation=ACTIVATIONS[options.activation].function,
         stem=stem,
-        # Squeeze-excite stands before a norm, which takes any factor out.
+        # Squeeze-excite precedes a norm, which takes any factor out.
         blocks=tuple(blocks),
         normalization="batch_before_activation",
     )

@@ -43,8 +43,8 @@ class EfficientNetOptions(Options):
     name: Literal["efficientnet"] = "efficientnet"
     # Size, from the table above (torchvision).
     variant: VariantName = "b0"
-    # Multiplier of all widths beside the variant's own. Widths are the nearest multiples of 8, or the next ones where
-    # that takes more than a tenth away (torchvision).
+    # Multiplier of all widths, on top of the variant's own. Widths are the nearest multiples of 8, or the next ones
+    # where that takes more than a tenth away (torchvision).
     width: float = Field(default=1.0, gt=0, le=8)
     # Stochastic depth: block i of L, from 0, loses its branch with probability rate * i / L; kept branches are divided
     # by the probability to keep (torchvision).

@@ -40,9 +40,9 @@ _SCALARS = {"bias_stem": "bias1", "bias_head": "bias2", "multiplier": "scale"}
 _AVERAGES = {"running_mean": "mean_ema", "running_var": "var_ema"}
 # Modules that one file of the authors calls otherwise: nf_regnet.py and nfnet.py `se`, nfnet.py its first convolution.
 _ALIASES = {"se": "squeeze_excite", "stem_conv0": "initial_conv"}
-_UNREAD_STATE = ("counter", "hidden")  # what haiku needs, beside `average`, to go on averaging
+_UNREAD_STATE = ("counter", "hidden")  # what haiku needs, other than `average`, to go on averaging
 
-# Where an entry stands below the root: the names of its modules without `~`, then its own. A block is its number.
+# The place of an entry below the root: the names of its modules without `~`, then its own. A block is its number.
 Placement = tuple[str | int, ...]
 
 
@@ -72,7 +72,7 @@ class _Naming:
     block: str
 
     def path(self, module: str, name: str) -> Placement:
-        """Where `module`/`name` stands below the root."""
+        """The path of `module`/`name` below the root."""
         parts = [_ALIASES.get(part, part) for part in _parts(module)[1:]]
         number = _block_number(parts[0], self.block) if parts else None
         return (*parts, name) if number is None else (number, *parts[1:], name)

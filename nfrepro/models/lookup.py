@@ -1,4 +1,4 @@
-"""What a person names on the command line, found: an activation, a network."""
+"""Lookup of an activation or a network that the command line names."""
 
 import importlib
 import math
@@ -97,7 +97,7 @@ def _library_network(library: str, name: str) -> Callable[[], nn.Module]:
 def _import(text: str) -> Callable[..., Any]:
     """`package.module:callable`."""
     module_name, _, attribute = text.partition(":")
-    if os.getcwd() not in sys.path:  # a file beside the person who asks is the usual case
+    if os.getcwd() not in sys.path:  # a file in the current folder is the usual case
         sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module_name)

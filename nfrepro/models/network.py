@@ -1,4 +1,4 @@
-"""What every network of the paper is: stem, stages of residual blocks, head, linear classifier."""
+"""Base of every network of the paper: stem, stages of residual blocks, head, linear classifier."""
 
 from torch import Tensor, nn
 
@@ -61,7 +61,7 @@ class Network(nn.Module):
         return features
 
     def forward_stem(self, x: Tensor) -> Tensor:
-        """What comes before the first block. Raises `ValueError` for images of another shape."""
+        """The layers before the first block. Raises `ValueError` for images of another shape."""
         channels, stride = self.initial_conv.in_channels, self.feature_strides[-1]
         if x.ndim != 4 or x.shape[1] != channels:
             raise InputError(f"images must be [N, {channels}, H, W], got {list(x.shape)}")
@@ -75,5 +75,5 @@ class Network(nn.Module):
         return out
 
     def forward_head(self, x: Tensor) -> Tensor:
-        """What stands between the last block and the pooled features."""
+        """The layers between the last block and the pooled features."""
         raise NotImplementedError

@@ -23,7 +23,7 @@ STAGE_WIDTHS = (256, 512, 1536, 1536)
 
 @dataclass(frozen=True)
 class BlockShape:
-    """Where one residual block stands and what goes in and out of it."""
+    """Position of one residual block, and the widths of its input and output."""
 
     in_channels: int
     inner_channels: int  # of the 3x3 convolutions

@@ -30,7 +30,7 @@ DEPTHS: dict[int, tuple[int, ...]] = {
 
 
 class ResNetOptions(Options):
-    """What every ResNet of the paper has: pre-activation bottleneck blocks in stages 256, 512, 1024, 2048 wide."""
+    """Options of every ResNet of the paper: pre-activation bottleneck blocks in stages 256, 512, 1024, 2048 wide."""
 
     # Number of layers by name; picks `blocks` from the table above.
     depth: int = Field(default=50, ge=1)
@@ -142,7 +142,7 @@ class SkipInitResNetOptions(ResNetOptions):
     """Unnormalized ResNet version 2 with a scalar, 0 at first, at the end of each branch (arXiv 2002.10444; code)."""
 
     name: Literal["skipinit_resnet"] = "skipinit_resnet"
-    # Which network the name stands for. 2: equal to the code, with no bias in the stem's convolution and Haiku's
+    # The version of the network. 2: equal to the code, with no bias in the stem's convolution and Haiku's
     # default initial weights. Runs of 1, which had both otherwise, keep other ids.
     revision: Literal[2] = 2
 
@@ -151,7 +151,7 @@ class FixUpResNetOptions(ResNetOptions):
     """Post-activation ResNet with FixUp initialisation, scalar biases and multipliers (arXiv 1901.09321; code)."""
 
     name: Literal["fixup_resnet"] = "fixup_resnet"
-    # Which network the name stands for. 2: equal to the code, with bias1a on every shortcut and Haiku's default initial
+    # The version of the network. 2: equal to the code, with bias1a on every shortcut and Haiku's default initial
     # weights in the stem. Runs of 1, which had bias1a on projections only, keep other ids.
     revision: Literal[2] = 2
 

@@ -26,7 +26,7 @@ INIT_SCALE = {"lecun": 1.0, "he": 2.0, "haiku": None}
 
 @dataclass(frozen=True)
 class Kind:
-    """What tells one family from another."""
+    """The differences between families."""
 
     norm: Callable[[int], nn.Module]  # of the number of channels
     init_scale: float | None  # variance of the initial weights times fan-in; None: Haiku's default

@@ -22,7 +22,7 @@ WIDTH_FACTOR = 0.75  # of the table's widths (code: NF_RegNet, width)
 
 @dataclass(frozen=True)
 class BlockShape:
-    """Where one residual block stands and what goes in and out of it."""
+    """Position of one residual block, and the widths of its input and output."""
 
     in_channels: int
     inner_channels: int  # of the 3x3 convolution
@@ -121,7 +121,7 @@ class NFRegNetBlock(NormalizerFreeBlock):
 
     gamma and, by default, beta act on the activated signal, as in the authors' code, and through the weights that it
     meets next.
-    Squeeze-excite stands between a convolution and an activation, where its input and output carry no scale of ours:
+    Squeeze-excite sits between a convolution and an activation, where its input and output carry no scale of ours:
     nothing is moved across it. In a transition block the shortcut is a 2x2 average pool of the activated, scaled signal
     and a 1x1 convolution. The pool does not keep the variance: it leaves 1/4 where pixels are independent.
     """

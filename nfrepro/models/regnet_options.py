@@ -36,7 +36,7 @@ VARIANTS: dict[VariantName, Variant] = {
 
 
 class RegNetOptions(Options):
-    """What both RegNets have: four stages of inverted bottleneck blocks with grouped 3x3 convolutions."""
+    """Options of both RegNets: four stages of inverted bottleneck blocks with grouped 3x3 convolutions."""
 
     # Size, from the table above (code).
     variant: VariantName = "b0"

@@ -90,7 +90,7 @@ class NormalizerFreeBlock(nn.Module):
 
     @property
     def branch_scale(self) -> Tensor | float:
-        """What the branch is multiplied by before it meets the skip path."""
+        """The factor of the branch before it is added to the skip path."""
         return self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
 
     def set_beta(self, beta: float, beta_at: Literal["activation", "input"]) -> None:

@@ -1,4 +1,4 @@
-"""What every ResNet of the paper shares: stem, stages, widths, strides, head (code: nf_resnet.py, resnet.py).
+"""Base of every ResNet of the paper: stem, stages, widths, strides, head (code: nf_resnet.py, resnet.py).
 
 Parts keep the names of the authors' code: initial_conv, conv0, conv1, conv2, conv_shortcut, skip_gain, bn0 to final_bn
 and linear. Images and activations are [N, C, H, W].
@@ -36,7 +36,7 @@ STEMS = {
 
 @dataclass(frozen=True)
 class BlockShape:
-    """Where one residual block stands and what goes in and out of it."""
+    """Position of one residual block, and the widths of its input and output."""
 
     stage: int
     index: int  # within the stage

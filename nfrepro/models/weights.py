@@ -33,7 +33,7 @@ Naming = Literal["authors", "timm", "nfrepro"]
 FORMAT_VERSION = 1
 # Refused before reading: twenty times the weights of the largest network that the authors released.
 MAX_BYTES = 32 * 2**30
-# The key of a .pt file, and the prefix of safetensors metadata, under which a description stands.
+# The key of a .pt file, and the prefix of safetensors metadata, of the description.
 DESCRIPTION = "nfrepro"
 RESAVE = "re-save it as in docs/weights.md, if you trust it"
 
@@ -46,7 +46,7 @@ _HAIKU_FIRST_CONVOLUTIONS = (("initial_conv",), ("stem_conv0",))
 
 @dataclass(frozen=True)
 class Description:
-    """What a file of ours says of the network that its tensors fill."""
+    """The description, in a file of ours, of the network that its tensors fill."""
 
     model: str
     options: dict[str, Any]  # all of them, so that no default has a say
@@ -137,7 +137,7 @@ def write_weights(path: Path, model: nn.Module, description: Description, replac
 
 
 def check_output(path: Path, replace: bool = False) -> None:
-    """What `write_weights` would refuse, asked before the work."""
+    """Raise before the work what `write_weights` would raise after it."""
     if path.suffix not in _WRITERS:
         raise InputError(f"{path}: unknown kind {path.suffix!r}: weights are written to {' or '.join(_WRITERS)}")
     if not path.parent.is_dir():
@@ -162,7 +162,7 @@ def load_own(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _own_problems(slots: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
-    """What keeps `tensors` from filling `slots`."""
+    """The reasons why `tensors` do not fill `slots`."""
     problems = []
     for name, ours in slots.items():
         value = tensors.get(name)
@@ -357,7 +357,7 @@ def _dtype(tensor: Tensor) -> str:
 
 @contextmanager
 def _one_line_errors(path: Path) -> Iterator[None]:
-    """What a decoder raises for a damaged file, of any class and length, as one line."""
+    """Turn the error that a decoder raises for a damaged file, of any class and length, into one line."""
     try:
         yield
     except (InputError, PermissionError):

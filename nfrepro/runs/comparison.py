@@ -17,7 +17,7 @@ Numbers = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Side:
-    """What one store has of a run."""
+    """A run in one store."""
 
     state: store.State
     numbers: Numbers  # final ones, without those that say how fast it was; empty unless it is completed
@@ -112,7 +112,7 @@ def _mean(sides: Sequence[Side]) -> Mean:
 
 
 def _means(numbers: Iterable[Numbers]) -> Numbers:
-    """Of each name that all have."""
+    """The mean of each number that all have."""
     found = list(numbers)
     common = [name for name in found[0] if all(name in other for other in found)] if found else []
     return {name: fmean(one[name] for one in found) for name in common}

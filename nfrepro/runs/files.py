@@ -4,5 +4,5 @@ RECORD = "run.json"
 METRICS = "metrics.jsonl"
 ERROR = "error.txt"
 
-# The folder beside the runs in which those that are done are redone.
+# The folder, next to the runs, in which finished runs are redone.
 REDO = ".redo"

@@ -55,7 +55,7 @@ def check_result(folder: Path, record: dict[str, Any], with_files: bool = True) 
 
 
 def result_files(folder: Path) -> list[Path]:
-    """The files of a run's result beside run.json, sorted by name: not what only an unfinished run needs."""
+    """The files of a result other than run.json, sorted by name; without those that only an unfinished run needs."""
     return sorted(
         path
         for path in folder.iterdir()

@@ -14,7 +14,7 @@ from nfrepro.specs import Run
 
 @dataclass(frozen=True)
 class Moved:
-    """What became of the folders."""
+    """The outcome for each of the folders."""
 
     moved: tuple[Path, ...]  # where they were
     dropped: tuple[Path, ...]  # the same run with the same result is in the store

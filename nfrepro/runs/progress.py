@@ -14,7 +14,7 @@ SECONDS_BETWEEN_WRITES = 2.0
 
 @dataclass(frozen=True)
 class StoredProgress:
-    """As a run reported it last."""
+    """Progress as a run reported it last."""
 
     step: int  # in units of the task, say optimiser steps
     steps: int

@@ -27,7 +27,7 @@ ENVIRONMENT = (
     "SLURM_JOB_ID",
     "SLURM_RESTART_COUNT",
 )
-# Beside a copy of the package: the git revision it was copied from.
+# A file next to a copy of the package: the git revision it was copied from.
 REVISION = "nfrepro-revision.json"
 
 
@@ -45,7 +45,7 @@ def provenance() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Of the packages that numbers depend on."""
+    """The versions of the packages that numbers depend on."""
     return {package: _version(package) for package in PACKAGES}
 
 

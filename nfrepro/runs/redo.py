@@ -23,7 +23,7 @@ ASKED = ".asked"
 
 
 def redo_folder(folder: Path) -> Path:
-    """Where the run of `folder` executes anew, if it is asked for."""
+    """The folder in which the run of `folder` is redone, if that was asked for."""
     return folder.parent / REDO / folder.name
 
 

@@ -1,4 +1,4 @@
-"""Where every run stands: from its own files, and from what the scheduler has said of jobs that wait or run."""
+"""State of every run: from its own files, and from the scheduler's answer about jobs that wait or run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ State = Literal[
     "cancelled",  # a later sweep takes it up again
     "requeued",  # its job was interrupted, and is in the scheduler's queue again
     "queued",  # in a job that waits, or that has other runs to do first
-    "stalled",  # whoever is at it, on another machine, has given no sign of life for long: dead, or cut off
+    "stalled",  # its process on another machine has had no heartbeat for two minutes: dead, or cut off
     "failed",
     "interrupted",  # begun; nobody is at it, and nothing is queued
     "waiting",  # not begun, and in no job of a scheduler

@@ -1,4 +1,4 @@
-"""Run folders: `results/runs/<run id>/` with run.json and what the task writes beside it.
+"""Run folders: `results/runs/<run id>/` with run.json and the other files of the task.
 
 A run is its config, so each is stored once, whichever experiments have it. `results/<experiment>/<scale>/` has the
 table and the figures of an experiment, and no run.
@@ -51,7 +51,7 @@ def run_folder(results: Path, run: Run) -> Path:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a run's folder says about it."""
+    """The state of a run, from its folder."""
 
     folder: Path
     state: State
@@ -187,7 +187,7 @@ def show_to_git(folder: Path) -> None:
 
 
 def write_error(folder: Path, traceback: str) -> Path:
-    """Keeps the traceback of a failed run beside its record."""
+    """Write the traceback of a failed run into its folder."""
     atomic.write_text(folder / ERROR, traceback)
     return folder / ERROR
 

@@ -1,4 +1,4 @@
-"""What is stored of a sweep before it begins, in a line or two: how much, by whom, from when, and how to redo it."""
+"""Stored results of a sweep before it begins, in a line or two: how many, by whom, from when, and how to redo them."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

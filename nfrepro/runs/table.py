@@ -20,7 +20,7 @@ _LONGEST = 80
 
 
 def overrides_suffix(overrides: Sequence[str]) -> str:
-    """What tables and figures of a sweep with overrides have in their names, so that they replace no others.
+    """The part of the names of tables and figures that keeps a sweep with overrides apart from others.
 
     Empty without overrides; `-seed=0-train.epochs=4` with two. Where that would not say them exactly, because
     characters that file names should not have became `_`, or it is too long, a hash follows:

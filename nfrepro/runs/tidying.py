@@ -1,4 +1,4 @@
-"""What a process that was killed after its run had completed left behind."""
+"""Removal of what a process left behind that was killed after its run had completed."""
 
 from pathlib import Path
 

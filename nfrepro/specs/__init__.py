@@ -23,7 +23,7 @@ An experiment is a YAML file. It names a task, whose schema says which keys a co
       smoke: {set: {train.epochs: 1}, grid: {seed: [0]}}
 
 In grid, zip, include and exclude a list is always a list of values; a value that is itself a list, say of
-`model.blocks`, stands in a second pair of brackets. Without axes the product is one run.
+`model.blocks`, goes into a second pair of brackets. Without axes the product is one run.
 
 Layers, later ones winning: extended files in order, the file itself, the arm, the scale (of extended files first), the
 arm's scale, the axes, `--set`. `set` merges key by key; an axis given again replaces the axis, `zip` replaces all zips

@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A value for one key of the config. An empty mapping stands for `a mapping is here` and replaces no mapping."""
+    """A value for one key of the config. An empty mapping means `a mapping is here` and replaces no mapping."""
 
     path: KeyPath
     value: Any
@@ -121,7 +121,7 @@ def leaves(node: Node, prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
 
 
 def entries(node: Node, prefix: KeyPath = ()) -> tuple[Entry, ...]:
-    """What the node sets, key by key."""
+    """The values that the node sets, key by key."""
     return tuple(Entry(path, plain(leaf), leaf.origin) for path, leaf in leaves(node, prefix))
 
 
@@ -254,7 +254,7 @@ def _named(sections: dict[str, Node], section: str, where: str) -> dict[str, Nod
 
 
 def _block_sections(node: Node, where: str, known: tuple[str, ...]) -> dict[str, Node]:
-    """Of a scale or an arm; nothing after the colon is a block that changes nothing."""
+    """The sections of a scale or an arm; nothing after the colon is a block that changes nothing."""
     return {} if node.value is None else _sections(node, where, known)
 
 

@@ -16,7 +16,7 @@ _LONGEST_VALUE = 60
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
-    """A line of a file; line 0 stands for the whole of it, or for a `--set` override, where `name` is its text."""
+    """A line of a file; line 0 means the whole file, or a `--set` override, where `name` is its text."""
 
     name: str
     line: int = 0

@@ -156,7 +156,7 @@ class _Composer:
             raise problem(origin, f"alias *{anchor}: no such anchor before it")
         node = self._anchors[anchor]
         if node is None:
-            raise problem(origin, f"alias *{anchor}: stands inside the value it names")
+            raise problem(origin, f"alias *{anchor}: is inside the value it names")
         self._check_limits(origin, depth=len(path) + node.height, nodes=node.size)
         return replace(node, origin=origin)
 

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a config, said in one line with the place that set the key."""
+"""Errors that pydantic finds in a config, each in one line with the place that set the key."""
 
 import difflib
 import re
@@ -32,7 +32,7 @@ _ANY_KEY = "*"
 
 
 def config_keys(schema: type[BaseModel]) -> frozenset[str]:
-    """Every dotted key of a config, in any variant of its unions; `a.*` stands for whatever a free mapping holds."""
+    """Every dotted key of a config, in any variant of its unions; `a.*` means anything that a free mapping holds."""
     return frozenset(_keys(schema, "", ()))
 
 
@@ -103,7 +103,7 @@ def _message(path: KeyPath, errors: list[ErrorDetails], keys: frozenset[str]) ->
     first, kind = errors[0], errors[0]["type"]
     key = f"{dotted(path)}: " if path else ""
     if kind == "extra_forbidden":
-        # A key of another variant of the union: the tag of the chosen one stands before the key.
+        # A key of another variant of the union: the tag of the chosen one precedes the key.
         foreign = f"{key}unknown key for {dotted(path[:-1])} {first['loc'][-2:][0]}"
         return foreign if has_key(keys, path) else unknown_key(path, keys)
     if kind in ("missing", "union_tag_not_found"):

@@ -1,4 +1,4 @@
-"""What the runs of a sweep differ in beyond their names, which only the hash at the end would tell apart."""
+"""Options in which the runs of a sweep differ beyond their names, which only the hash at the end would tell apart."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ def varied_keys(runs: Sequence[Run]) -> list[str]:
 
 
 def written_value(value: Any) -> str:
-    """As on the command line: text without quotes, the rest as JSON without spaces."""
+    """The value as on the command line: text without quotes, the rest as JSON without spaces."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 

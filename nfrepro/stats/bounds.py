@@ -1,4 +1,4 @@
-"""What a rule allows a quantity to be."""
+"""Bounds: the values that a rule allows."""
 
 import math
 from collections.abc import Sequence

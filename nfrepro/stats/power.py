@@ -1,4 +1,4 @@
-"""What a number of seeds can decide."""
+"""Power: what a number of seeds can decide."""
 
 import math
 

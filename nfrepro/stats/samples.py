@@ -1,4 +1,4 @@
-"""What a test has to go by, and what chance leaves of it: means over seeds, and the best of several.
+"""Per-seed samples and their tests: means over seeds, and the best of several.
 
 Every sample answers the same questions. Its two p-values are those of "outside the bounds", which has to be rejected
 for a test to be supported, and of "inside", which has to be rejected for it to be contradicted. Counts of runs are in
@@ -37,7 +37,7 @@ _ENOUGH_DIVISIONS = 10_000
 
 @dataclass(frozen=True)
 class PValues:
-    """Of the two hypotheses that a verdict rejects."""
+    """P values of the two hypotheses that a verdict rejects."""
 
     outside: float
     inside: float
@@ -48,7 +48,7 @@ class Sample(Protocol):
 
     @property
     def bounds(self) -> Bounds:
-        """What the rule allows."""
+        """The bounds that the rule sets."""
 
     @property
     def exact(self) -> bool:
@@ -81,7 +81,7 @@ class Term:
 
     @cached_property
     def variance(self) -> float:
-        """Of one value times the weight."""
+        """The variance of one value times the weight."""
         return 0.0 if is_exact(self.values) else float(self.weight**2 * np.var(self.values, ddof=1))
 
 
@@ -101,7 +101,7 @@ class MeanSample:
 
     @classmethod
     def of(cls, values: Sequence[float], bounds: Bounds, exact: bool = False) -> "MeanSample":
-        """Of one value a seed."""
+        """The sample of one value per seed."""
         return cls(bounds, (Term(1.0, tuple(values)),), exact)
 
     @property
@@ -171,7 +171,7 @@ class MeanSample:
 
     @cached_property
     def _variances(self) -> list[float]:
-        """Of the arms' values; of an arm without spread that of the arm with the most."""
+        """The variances of the arms' values; for an arm without spread that of the arm with the largest."""
         most = max(term.variance for term in self.terms)
         return [term.variance or most for term in self.terms]
 
@@ -237,7 +237,7 @@ class BestSample:
 def paired(
     arms: Sequence[Sequence[float]], weights: Sequence[float], bounds: Bounds, exact: bool = False
 ) -> MeanSample:
-    """Of arms whose values belong together seed by seed: their weighted sums."""
+    """The sample of arms whose values are paired seed by seed: their weighted sums."""
     sums = [sum(map(lambda w, v: w * v, weights, values)) for values in zip(*arms, strict=True)]
     return MeanSample.of(sums, bounds, exact)
 

@@ -16,7 +16,7 @@ from scipy import special
 
 @dataclass(frozen=True)
 class Step:
-    """What the procedure says on one hypothesis."""
+    """The procedure's answer on one hypothesis."""
 
     rejected: bool
     level: float  # one-sided, of the look that rejected it, else of its last look, else of its first

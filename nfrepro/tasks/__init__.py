@@ -1,1 +1,1 @@
-"""What a run can be. A task is an entry in `registry.TASKS`: its options, and a function of (options, ctx)."""
+"""The kinds of runs. A task is an entry in `registry.TASKS`: its options, and a function of (options, ctx)."""

@@ -1,4 +1,4 @@
-"""What a task returns, and what it may use of the machine. No torch."""
+"""The outcome of a task, and the loader processes it may use. No torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a task found. `final` are the numbers of the table: flat, JSON."""
+    """The outcome of a task. `final` has the numbers of the table: flat, JSON."""
 
     status: Literal["completed", "diverged"]
     final: dict[str, Any]

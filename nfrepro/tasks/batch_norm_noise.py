@@ -20,7 +20,8 @@ class BatchNormNoise:
     At each step a channel draws a shift from U(-0.5, 0.5) and a factor from U(1, 1.25); around them each image draws
     its m, uniformly and up to 0.1 away, and its s, normally with a deviation of 0.1. `strength` multiplies 0.5, 0.25
     and 0.1. The source disturbs each activation of each sample by noise with a mean other than 0 and a variance other
-    than 1, anew at each step; the two levels, the numbers, and one s and m for all positions of a map are inferred.
+    than 1, drawn again at each step; the two levels, the numbers, and one s and m for all positions of a map are
+    inferred.
 
     Draws are a function of seed, step and layer: they leave torch's generators alone, and a continued run repeats them.
     Layers that are not training add nothing. Raises `InputError` for a network without BatchNorm.

@@ -33,15 +33,15 @@ from nfrepro.training.step import Trainer
 FIRST_IMAGES = 4
 # Share of the time and of the free memory that the first trial may promise a whole batch.
 PROMISED_SHARE = 0.7
-# A GPU is timed for so long at least, as far as these steps go.
+# The least time for which a GPU is timed, as far as these steps go.
 GPU_SECONDS, MOST_STEPS = 1.0, 200
-# The loader is timed for so long at least.
+# The least time for which the loader is timed.
 LOADER_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What `steps` optimiser steps on `rows` images each showed, after one that does not count."""
+    """The result of `steps` optimiser steps on `rows` images each, after one that does not count."""
 
     rows: int
     steps: int
@@ -49,7 +49,7 @@ class Trial:
     joint_seconds: float | None  # of all steps, each on a new batch; None where the data are not here
     loader_images_per_second: float | None
     finite: bool  # every loss
-    peak_bytes: int  # beside what the process held before it had data and network
+    peak_bytes: int  # in addition to what the process held before it had data and network
 
 
 def dry_run(task: TrainTask, device_name: str, steps: int, seconds: float, tell: Callable[..., None]) -> None:
@@ -87,7 +87,7 @@ def dry_run(task: TrainTask, device_name: str, steps: int, seconds: float, tell:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all trials of a shape share."""
+    """The setup that all trials of a shape share."""
 
     task: TrainTask
     dataset: Dataset | None  # None: not here
@@ -124,13 +124,13 @@ def initial_trainer(task: TrainTask, setup: TrainingSetup, graph: bool) -> Train
 
 
 def _steps_of_a_second(trainer: Trainer, setup: TrainingSetup, batch: tuple[Tensor, Tensor], steps: int) -> int:
-    """At least `steps`, and so many that a GPU's clocks come to speed."""
+    """At least `steps`, and enough steps to bring a GPU's clocks up to speed."""
     seconds, _ = _timed(lambda: _steps(trainer, setup, [batch]))
     return max(steps, min(MOST_STEPS, int(GPU_SECONDS / max(seconds, 1e-6))))
 
 
 def _setup(task: TrainTask, rows: int, dataset: Dataset) -> TrainingSetup:
-    """Of `task` on `rows` images a step, at its own learning rate; fewer than a batch are not cut any further."""
+    """The setup of `task` on `rows` images a step, at its own learning rate; parts of a batch stay whole."""
     options = task.train
     if rows != options.batch_size:
         changes = {

@@ -9,7 +9,7 @@ _KIB = 1024
 
 
 class PeakMemory:
-    """The most that is held from now on, beside what is held now."""
+    """The most memory that is held from now on, in addition to what is held now."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -87,12 +87,12 @@ def _identity_error(model: nn.Module, task: NetworkPropertiesTask) -> float | No
 
 
 def multiply_adds(options: Options, pixels: int) -> int:
-    """Of one image, by counting what torch executes; nothing is computed."""
+    """Multiply-adds of one image, by counting what torch would execute; nothing is computed."""
     return count_cost(options, CLASSES, CHANNELS, pixels).multiply_adds
 
 
 def unrounded_multiply_adds(options: Options, pixels: int) -> float:
-    """As `multiply_adds`, but with maps of half the side at each stride, also of an odd one, as the authors count.
+    """Multiply-adds as the authors count them: with maps of half the side at each stride, also of an odd one.
 
     At sizes that every stride halves, the count is a number for the classifier and squeeze-excite plus one that grows
     with the pixels: a straight line, which is read off at two of them.

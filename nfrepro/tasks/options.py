@@ -31,7 +31,7 @@ class ProbeSchedule(Options):
 
 
 class TrainedNetworkTask(TaskOptions):
-    """What all tasks that train a network have in common."""
+    """The options that all tasks that train a network share."""
 
     data: DataOptions
     model: ModelOptions
@@ -237,8 +237,8 @@ class CovariateShiftTask(TrainedNetworkTask):
 
     # Optimiser steps, two or more, after which moments are measured on a batch that stays the same; 0: before training.
     probe: ProbeSchedule
-    # Strength of the noise after every BatchNorm layer in training, anew at every step; 0: none. At 1 a channel has, at
-    # each step, a shift from [-0.5, 0.5] and a factor from [1, 1.25], and each image its own near them.
+    # Strength of the noise after every BatchNorm layer in training, drawn again at every step; 0: none. At 1 a channel
+    # has, at each step, a shift from [-0.5, 0.5] and a factor from [1, 1.25], and each image its own near them.
     noise: float = Field(default=0.0, ge=0, le=4)
     # Evaluate once more at the end, with running averages of BatchNorm that are estimated again on the training images,
     # without noise and augmentation: those that training leaves have seen the noise, which the test does not.

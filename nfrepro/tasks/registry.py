@@ -34,7 +34,7 @@ class Task:
     divides: bool = False
 
     def check_processes(self, options: TaskOptions, count: int) -> None:
-        """Raises `InputError` where so many processes cannot execute a run together."""
+        """Raise `InputError` if `count` processes cannot execute a run together."""
         if count > 1 and not self.divides:
             raise InputError(f"a run of this task cannot be divided among {count} processes")
         if count > 1:

@@ -106,7 +106,7 @@ def run(task: SmoothnessTask, ctx: RunContext) -> Outcome:
 def smoothness_probe(
     schedule: SmoothnessSchedule, task: TrainedNetworkTask, dataset: Dataset, ctx: RunContext
 ) -> SmoothnessProbe:
-    """Of the loss that `task` trains, on training images that its seed chooses."""
+    """A probe of the loss that `task` trains, on training images that its seed chooses."""
     loss = partial(F.cross_entropy, label_smoothing=task.train.label_smoothing)
     folder = ctx.folder if ctx.processes.rank == 0 else None
     batch = _batch(task, dataset, schedule.images)
@@ -169,7 +169,7 @@ def final_numbers(folder: Path) -> dict[str, float | None]:
 
 
 def _measured(rows: pd.DataFrame) -> Smoothness:
-    """What `_rows` was made of."""
+    """The measurements that `_rows` was made of."""
     start = rows.iloc[0]
     return Smoothness(
         loss=float(start["start_loss"]),

@@ -105,7 +105,7 @@ def _final_numbers(result: loop.TrainingResult, model: nn.Module) -> dict[str, A
 
 
 def _scalars(result: loop.TrainingResult) -> dict[str, float | None]:
-    """Of networks that have SkipInit scalars; of a diverged run there is none at the end."""
+    """The SkipInit scalars of networks that have them; a diverged run has none at the end."""
     if result.skipinit_gain is None:
         return {}
     at_the_end = result.skipinit_gain if result.status == "completed" else None

@@ -64,7 +64,7 @@ def run(task: TrainTask, ctx: RunContext) -> Outcome:
 
 
 def check_processes(task: TrainTask, count: int) -> None:
-    """Raises `InputError` where a run cannot be divided among so many processes."""
+    """Raise `InputError` if a run cannot be divided among `count` processes."""
     with torch.device("meta"):
         model = build(task.model, num_classes=2, in_channels=3)
     check_division(model, task.train, count)

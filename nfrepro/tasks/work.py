@@ -1,4 +1,4 @@
-"""What one training run asks of a machine, counted. No torch until something is counted."""
+"""Work of one training run, counted. No torch until something is counted."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ FLOAT32_BYTES = 4
 
 @dataclass(frozen=True)
 class Work:
-    """Of the network on one image, forward; bytes in float32."""
+    """The work of the network on one image, forward; bytes in float32."""
 
     parameters: int
     multiply_adds: int  # of a training image

@@ -1,4 +1,4 @@
-"""Adaptive gradient clipping: no gradient is large beside the weights it changes (arXiv 2102.06171, the follow-up)."""
+"""Adaptive gradient clipping: no gradient is large compared with the weights it changes (arXiv 2102.06171)."""
 
 from collections.abc import Sequence
 

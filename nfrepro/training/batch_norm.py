@@ -41,8 +41,8 @@ def reestimate_averages(
 
 
 class RunningStatistics:
-    """The running statistics of `model` over one step of so many parts, divided among `processes`: each part starts
-    from those before the step, and after it stands the mean of what the parts made of them."""
+    """The running statistics of `model` over one step of `parts` parts, divided among `processes`: each part starts
+    from those before the step, and the result is the mean of what the parts made of them."""
 
     def __init__(self, model: nn.Module, parts: int, processes: Processes) -> None:
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]

@@ -30,7 +30,7 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a task adds to training. Nothing of it may change what is trained, unless the task says so."""
+    """Additions of a task to training. They may not change what is trained, unless the task says so."""
 
     # Called with the number of each optimiser step, from 0, before the step is made.
     before_step: Callable[[int], None] = lambda step: None
@@ -55,13 +55,13 @@ class Observer:
         self.steps_per_epoch, self.fingerprint = steps_per_epoch, fingerprint
         self.unseen: list[Tensor] = []  # of each step since the last look, what `train_step` found
         self.newest_loss: float | None = None
-        self.steps_to_look = 1  # the next look is so many steps after the last; the same in all processes
+        self.steps_to_look = 1  # steps from the last look to the next; the same in all processes
         self.asked_to_stop = False  # as of the last look; all processes have the same answer
         self.clock = self.reported = self.saved = time.perf_counter()
         self.waited = 0.0  # for batches, since the clock was started
 
     def start_clock(self) -> None:
-        """What passed since the last look was not training."""
+        """Restart the clock: the time since the last look was not training."""
         self.clock, self.waited = time.perf_counter(), 0.0
 
     def timed(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:

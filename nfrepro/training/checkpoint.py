@@ -42,7 +42,7 @@ def load_newest(folder: Path, report: Callable[[str], None]) -> dict[str, Any] |
 
 
 def read_newest(folder: Path, report: Callable[[str], None]) -> bytes | None:
-    """What `load_newest` makes a state of."""
+    """The bytes of the newest checkpoint that can be read, for `parse`; None if there is none."""
     for path in _newest_first(folder):
         content = atomic.read_bytes(path) if path.is_file() else None
         wrong = "not a regular file" if content is None else _what_is_wrong(path, content)

@@ -1,4 +1,4 @@
-"""What a device is, as results record it."""
+"""Description of a device, as results record it."""
 
 import shutil
 import subprocess
@@ -33,7 +33,7 @@ def describe_device(device: torch.device) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def driver_version() -> str | None:
-    """Of NVIDIA's driver, by its own tool; None where that does not answer."""
+    """The version of NVIDIA's driver, by its own tool; None if that does not answer."""
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]

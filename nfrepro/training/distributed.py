@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The longest that processes wait for each other, say while the first one reads a checkpoint. One that is killed is
 # noticed at once where its connections break.
 TIMEOUT = timedelta(minutes=15)
-# The first process serves what the processes say: so long it waits for the others to have heard the last of it.
+# The first process serves the store: it waits at most this long for the others to have read the last of it.
 SECONDS_TO_LEAVE = 10.0
 
 
@@ -39,7 +39,7 @@ class Processes:
     store: "Store | None" = field(default=None, repr=False, compare=False)
 
     def share(self, rows: int) -> range:
-        """This process's part of so many rows; all together they are all rows, in order."""
+        """This process's part of `rows` rows; all parts together are all rows, in order."""
         return range(self.rank * rows // self.count, (self.rank + 1) * rows // self.count)
 
     @contextmanager
@@ -90,7 +90,7 @@ class Processes:
                     dist.broadcast(tensor, 0)
 
     def broadcast_bytes(self, content: bytes | None) -> bytes | None:
-        """What the first process has; the others' `content` does not count."""
+        """The content of the first process; that of the others does not count."""
         if self.count == 1:
             return content
         import torch
@@ -118,19 +118,19 @@ ALONE = Processes()
 
 @dataclass(frozen=True)
 class KVStore:
-    """What the processes tell each other about one run, also when the connections between them are broken."""
+    """Key-value store of the processes of one run; it works also when the connections between them are broken."""
 
     processes: Processes
     number: int
 
     def set(self, topic: str, text: str) -> None:
-        """Says it to whoever listens, now or later; alone to nobody."""
+        """Store `text` for the other processes, which may ask for it now or later."""
         if self.processes.store is not None:
             with lost_processes():
                 self.processes.store.set(f"{self.number}/{topic}", text)
 
     def wait(self, topic: str, patience: timedelta = TIMEOUT) -> str:
-        """What was told, as soon as it is. Raises `ProcessLost` where nothing is in time."""
+        """The text stored under `topic`, as soon as it is there. Raises `ProcessLost` if it is not there in time."""
         assert self.processes.store is not None
         key = f"{self.number}/{topic}"
         with lost_processes():
@@ -169,7 +169,7 @@ def init_processes(device: str) -> Iterator[Processes]:
 
 @contextmanager
 def lost_processes() -> Iterator[None]:
-    """What torch says of broken connections and timeouts, as `ProcessLost`."""
+    """Raise `ProcessLost` for torch's errors of broken connections and timeouts."""
     try:
         yield
     except RuntimeError as error:  # torch's own errors are of this kind, and gloo's are nothing else

@@ -36,7 +36,7 @@ METRICS = "metrics.jsonl"
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a network is trained on, and how: nothing in here changes."""
+    """The data and options of a training run: nothing in here changes."""
 
     dataset: Dataset  # on the device
     data: DataOptions
@@ -122,7 +122,7 @@ def _start_or_continue(model: nn.Module, setup: TrainingSetup, ctx: RunContext) 
         if saved["fingerprint"] != found:
             raise InputError(
                 f"{ctx.folder}: its checkpoint was made with other data (fingerprint {saved['fingerprint']}, "
-                f"now {found}): restore the data, or start the run anew with --force"
+                f"now {found}): restore the data, or start the run again with --force"
             )
         state.restore(saved, processes.count)
     write_metrics(state.metrics, ctx)
@@ -130,7 +130,7 @@ def _start_or_continue(model: nn.Module, setup: TrainingSetup, ctx: RunContext) 
 
 
 def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: Observer) -> None:
-    """What is left of the epoch."""
+    """Train the rest of the epoch."""
     observer.start_clock()
     state, batch_size = trainer.state, setup.options.batch_size
     first_step = state.step - epoch * setup.steps_per_epoch

@@ -45,7 +45,7 @@ class TrainOptions(Options):
     # Decay of the exponential moving average of the weights, warmed up as min(decay, (1 + step) / (10 + step)).
     # null: no average.
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    # Evaluate on the test split every so many epochs, and after the last one. The last one is the headline.
+    # Epochs from one evaluation on the test split to the next; there is one after the last epoch, the headline.
     evaluate_every: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")

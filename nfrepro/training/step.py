@@ -31,7 +31,7 @@ class Part:
 
 
 def check_division(model: nn.Module, options: TrainOptions, processes: int) -> None:
-    """Raises `InputError` where a run cannot be divided among so many processes and stay the same."""
+    """Raise `InputError` if a run cannot be divided among `processes` processes and stay the same."""
     if options.batch_size % processes:
         raise InputError(f"batch_size: {options.batch_size} does not divide by {processes} processes")
     if options.grad_accum_steps % processes and has_batch_norm(model):

@@ -191,7 +191,7 @@ def test_a_redo_that_fails_leaves_the_result_and_says_so(nfrepro: Call, experime
     called = nfrepro("sweep", "tiny", *OPTIONS)
     assert called.returncode == 1
     assert f"failed  {folder.name}: ValueError: no" in called.stdout
-    assert f"what is stored stands; to do without the redo: rm -r {redo}*" in called.stdout
+    assert f"the stored result is kept; to do without the redo: rm -r {redo}*" in called.stdout
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
     assert nfrepro("sweep", "tiny", *OPTIONS, "--retry").returncode == 0
     assert not redo.exists()

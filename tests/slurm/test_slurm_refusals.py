@@ -49,7 +49,7 @@ def accepts_anything(slurm: Slurm) -> Iterator[None]:
         ),
         (
             PROFILE + "nodes_per_run: 3\nprocesses_per_run: 3\ncpus_per_run: 3\n",
-            "nodes_per_run: 3, but partition main has not so many nodes for such a job",
+            "nodes_per_run: 3, but partition main has fewer nodes for such a job",
         ),
     ],
 )

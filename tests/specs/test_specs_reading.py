@@ -118,7 +118,7 @@ REFUSED = [
     ("a: -1e999\n", "experiments/x.yaml:1: -1e999 is not a finite number"),
     (f"a: {'9' * 5000}\n", "experiments/x.yaml:1: integer of 5000 digits is too long"),
     ("a: *gone\n", "experiments/x.yaml:1: alias *gone: no such anchor before it"),
-    ("a: &a\n  - 1\n  - *a\n", "experiments/x.yaml:3: alias *a: stands inside the value it names"),
+    ("a: &a\n  - 1\n  - *a\n", "experiments/x.yaml:3: alias *a: is inside the value it names"),
     ("a: 1\nb: " + "[" * 40, "experiments/x.yaml:2: nested deeper than 32 levels"),
     ("a: " + "{a: " * 100_00, "experiments/x.yaml:1: nested deeper than 32 levels"),
     (

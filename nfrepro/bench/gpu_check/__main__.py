@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--only", default="", help="names of checks, with commas between them")
     parser.add_argument("--out", type=Path, default=Path("gpu_check.jsonl"))
-    parser.add_argument("--page", type=Path, help="a folder: write gpu.md there, and the facts beside it")
+    parser.add_argument("--page", type=Path, help="a folder: write gpu.md there, and the facts next to it")
     parser.add_argument("--seconds", type=float, default=SECONDS)
     arguments = parser.parse_args()
     import torch
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def write_page(docs: Path, facts: Path) -> None:
-    """gpu.md in `docs`, and the facts it is made of beside it."""
+    """Write gpu.md into `docs`, with the facts that it is made of next to it."""
     atomic.write_text(docs / FACTS, facts.read_text(encoding="utf-8"))
     atomic.write_text(docs / "gpu.md", page(read(docs / FACTS), FACTS))
 

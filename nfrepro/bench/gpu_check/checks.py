@@ -237,7 +237,7 @@ def cuda_graph(device: str) -> Iterator[Fact]:
 
 
 def arithmetic(device: str) -> Iterator[Fact]:
-    """What TF32 does to the measurements: smoothness, propagation and input gradients in three kinds of arithmetic."""
+    """Effect of TF32 on the measurements: smoothness, propagation and input gradients in three kinds of arithmetic."""
     from nfrepro.signal import input_gradients, propagation, smoothness
 
     torch.manual_seed(0)

@@ -21,7 +21,7 @@ def read(path: Path) -> list[Fact]:
 
 
 def page(facts: Sequence[Fact], name: str) -> str:
-    """The page, Markdown; `name` is the file of facts, beside it."""
+    """The page as Markdown; `name` is the file of facts, in the same folder."""
     by_check: dict[str, list[Fact]] = {}
     problems = []
     for fact in facts:
