@@ -22,11 +22,12 @@ MAY_IMPORT = {
     "plots": {"runs", "stats", "claims"},
     "report": {"specs", "runs", "stats", "claims", "plots"},
     "launch": {"specs", "runs", "tasks", "training"},
+    "project": set(),
     "cost": {"specs", "runs", "data", "tasks", "training", "launch"},
     "bench": {"signal", "models", "data", "training", "tasks", "specs", "runs", "stats", "claims", "launch", "cost"},
     "cli": {
         *("signal", "models", "data", "training", "tasks", "specs", "runs", "stats", "claims", "plots", "report"),
-        *("launch", "cost", "bench"),
+        *("launch", "project", "cost", "bench"),
     },
 }
 PRINTS = {"cli", "bench"}

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from nfrepro.cli import benchmarks, cost, experiments, settle, stored, sweep, verdicts, watching, weights
+from nfrepro.cli import benchmarks, cost, experiments, init, settle, stored, sweep, verdicts, watching, weights
 from nfrepro.cli import signal as signal_verbs
 from nfrepro.cli.output import complain, interrupt
 from nfrepro.errors import InputError
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 # In the order of the help.
 VERBS: dict[str, Callable[..., None]] = {
+    "init": init.init,
     "list": experiments.list_experiments,
     "expand": experiments.expand_experiment,
     "plan": cost.plan,
@@ -37,7 +38,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "logs": watching.logs,
     "cancel": watching.cancel,
     "collect": stored.collect,
+    "draw": stored.draw,
     "compare": stored.compare,
+    "export": stored.export,
     "prune": stored.prune,
     "migrate": stored.migrate,
     "claims": verdicts.claims,

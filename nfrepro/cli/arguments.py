@@ -74,4 +74,4 @@ def model_options(overrides: Sequence[str] | None) -> dict[str, Any]:
 
 def check_results(results: Path) -> None:
     if not results.is_dir():
-        raise InputError(f"{results}: no such folder of results")
+        raise InputError(f"{results}: no such folder of results: name it by --results DIR or NFREPRO_RESULTS")

@@ -1,4 +1,4 @@
-"""What a person sees of `compare`: a table of runs and one of arms."""
+"""Output of `compare`: a table of runs and one of arms."""
 
 import sys
 from collections.abc import Sequence

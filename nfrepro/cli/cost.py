@@ -40,7 +40,7 @@ def plan(
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """What is left to run and what it will cost: hours, memory, disk. Starts and writes nothing."""
+    """Shows what is left to run and what it will cost: hours, memory, disk. Starts and writes nothing."""
     runs = expand_runs(name, scale, overrides, experiments)
     from nfrepro.cli.cost_tables import plan_lines
     from nfrepro.cli.progress import Counter

@@ -1,4 +1,4 @@
-"""What a person sees of `plan` and `dry-run`: plain tables."""
+"""Output of `plan` and `dry-run`: plain tables."""
 
 from collections.abc import Iterator, Sequence
 

@@ -9,15 +9,18 @@ from nfrepro.specs import Run
 
 
 def draw_sweep(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None, experiments: Path) -> int:
-    """Draw the table and figure of a sweep and return the script's exit status; 0 if no run is completed yet."""
-    from nfrepro.runs import redo
-
-    if all(redo.read_work(results, run).state != "completed" for run in runs):
-        return 0
+    """Draw the table and figure of a sweep and return the exit status of the script."""
     experiment, scale = runs[0].experiment, runs[0].scale
     line = [sys.executable, *_script(experiment, experiments), "--scale", scale, "--results", str(results)]
     sys.stdout.flush()
     return subprocess.run([*line, *(f"--set={text}" for text in overrides or ())], check=False).returncode
+
+
+def has_completed(runs: Sequence[Run], results: Path) -> bool:
+    """Whether there is a completed run to draw."""
+    from nfrepro.runs import redo
+
+    return any(redo.read_work(results, run).state == "completed" for run in runs)
 
 
 def _script(experiment: str, experiments: Path) -> list[str]:

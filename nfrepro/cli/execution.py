@@ -66,7 +66,7 @@ def ask_for_redo(runs: Sequence[Run], results: Path, pattern: str | None, proces
 
 
 def lift_cancellations(runs: Sequence[Run], results: Path) -> None:
-    """Whoever asks for `runs` after they were cancelled wants them."""
+    """Lift the cancellations of `runs`: a sweep that asks for them again wants them."""
     from nfrepro.runs import cancellation, store
 
     for run in runs:
@@ -132,7 +132,7 @@ def exit_by_state(runs: Sequence[Run], results: Path) -> None:
             log = f" ({found.folder / store.ERROR})" if found.state == "failed" else ""
             print(f"{found.state}  {name}{reason}{log}")
             if found.folder != store.runs_folder(results) / name:
-                print(f"    what is stored stands; to do without the redo: rm -r {found.folder}*")
+                print(f"    the stored result is kept; to do without the redo: rm -r {found.folder}*")
     print(count_by_state([found.state for found in stored.values()]))
     if any(found.state not in store.DONE for found in stored.values()):
         if any(found.state == "failed" for found in stored.values()):

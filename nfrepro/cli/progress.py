@@ -1,4 +1,4 @@
-"""What a person sees while something runs: bars on a terminal, plain lines elsewhere. For the command line only."""
+"""Progress display: bars on a terminal, plain lines elsewhere. For the command line only."""
 
 import sys
 import time
@@ -25,9 +25,9 @@ class Display(Protocol):
 
 
 def make_display(total: int, done: int, varied: Mapping[str, str]) -> Display:
-    """For `total` runs of which `done` need nothing any more: bars if standard output is a terminal, else lines.
+    """A display for `total` runs of which `done` are finished: bars if standard output is a terminal, else lines.
 
-    `varied` has, by id, what to show beside it.
+    `varied` has, by id, the options to show after it.
     """
     return Bars(total, done, varied) if sys.stdout.isatty() else Lines(total, done, varied)
 
@@ -184,7 +184,7 @@ class Counter:
 
 
 class Waiting:
-    """What is being waited for, on standard error, as long as it lasts and only on a terminal."""
+    """A line on standard error that says what is being waited for; only on a terminal, and only while it lasts."""
 
     def __init__(self, what: str) -> None:
         self.what = what

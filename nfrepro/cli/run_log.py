@@ -1,4 +1,4 @@
-"""The output of one run, whoever executes it: the logs of its jobs, its evaluations, how far it is, its error."""
+"""The output of one run under any executor: the logs of its jobs, its evaluations, its progress, its error."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from nfrepro.specs import Run
 
 
 class RunLog:
-    """What there is of it, and then what is new."""
+    """The log so far, and after that only what is new."""
 
     def __init__(self, run: Run, results: Path) -> None:
         self.run, self.results = run, results

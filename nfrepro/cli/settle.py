@@ -28,7 +28,9 @@ def settle(
         str | None, typer.Argument(metavar="[EXP]", help="Only claims that are tested on it. Default: all.")
     ] = None,
     scale: Annotated[str, typer.Option(help="Scale at which the claims are to be settled.")] = "overnight",
-    hours: Annotated[float | None, typer.Option(min=0, help="Stop after so many hours; the next call goes on.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0, help="Stop after this many hours; the next call goes on.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is due, its cost, what it can decide.")] = False,
     executor: Annotated[str, typer.Option(help="Where runs execute: local or slurm.")] = "local",
     cluster: Annotated[

@@ -1,4 +1,4 @@
-"""What the verb `settle` says: which looks are due, what they cost, and what they can still decide."""
+"""Output of `settle`: which looks are due, what they cost, and what they can still decide."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ def gain(
     ],
     as_json: Json = False,
 ) -> None:
-    """The constant gamma of activations, exact by quadrature, beside the published one."""
+    """Computes the constant gamma of activations by quadrature, and compares it with the published one."""
     from nfrepro.cli.gains import Gain, gain_of
     from nfrepro.models.lookup import find_activation
 

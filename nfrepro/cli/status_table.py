@@ -33,7 +33,7 @@ def table(rows: Sequence[Row], width: int | None = None) -> list[str]:
 
 
 def numbers(row: Row) -> str:
-    """What a line says of a run behind its id and state: `340/1000  top1 81.20 %  12.3/s  1:02 left`."""
+    """The numbers of a run that follow its id and state: `340/1000  top1 81.20 %  12.3/s  1:02 left`."""
     left = _left(row)
     cells = [_step(row), _metric(row), _rate(row), f"{left} left" if left else ""]
     return SEPARATOR.join(cell for cell in cells if cell)

@@ -1,4 +1,4 @@
-"""Verbs about stored runs: collect, compare, prune, migrate."""
+"""Verbs about stored runs: collect, draw, compare, export, prune, migrate."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +18,10 @@ from nfrepro.cli.arguments import (
     check_results,
     expand_runs,
 )
+from nfrepro.cli.drawing import draw_sweep
 from nfrepro.cli.output import print_json, print_lines, runs_text
 from nfrepro.cli.tables import write_table
-from nfrepro.errors import InputError
+from nfrepro.errors import InputError, did_you_mean
 from nfrepro.specs import expand, find_experiments, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
@@ -37,12 +38,25 @@ def collect(
     write_table(runs, results, overrides)
 
 
+def draw(
+    name: ExperimentName,
+    scale: Scale = "laptop",
+    overrides: Sets = None,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+) -> None:
+    """Draws the table and figure of an experiment from its stored runs: by analysis/EXP.py, or else by its axes."""
+    runs = expand_runs(name, scale, overrides, experiments)
+    write_table(runs, results, overrides)
+    raise typer.Exit(draw_sweep(runs, results, overrides, experiments))
+
+
 def compare(
     name: ExperimentName,
     scale: Scale = "laptop",
     overrides: Sets = None,
     other: Annotated[
-        Path | None, typer.Option("--with", metavar="DIR", help="Another folder of results, to be set beside.")
+        Path | None, typer.Option("--with", metavar="DIR", help="Another folder of results to compare with.")
     ] = None,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
@@ -62,6 +76,28 @@ def compare(
         print_json({"experiment": runs[0].experiment, "scale": scale, **asdict(found)})
     else:
         show_comparison(found)
+
+
+def export(
+    name: ExperimentName,
+    to: Annotated[str, typer.Option("--to", help="csv, tensorboard or wandb-offline.")],
+    scale: Scale = "laptop",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to. Default: exports/EXP/SCALE/<format>.")
+    ] = None,
+    overrides: Sets = None,
+    experiments: Experiments = EXPERIMENTS,
+    results: Results = RESULTS,
+) -> None:
+    """Writes stored runs for other tools: tidy CSV, TensorBoard, offline Weights & Biases. Sends nothing."""
+    from nfrepro.runs.export import EXPORTS, stored_runs
+
+    if to not in EXPORTS:
+        raise InputError(f"--to {to}: unknown{did_you_mean(to, EXPORTS)}; there is: {', '.join(EXPORTS)}")
+    runs = expand_runs(name, scale, overrides, experiments)
+    found = stored_runs(runs, results)
+    path = EXPORTS[to](found, out or Path("exports") / runs[0].experiment / scale / to)
+    print(f"{path}: {len(found)} of {runs_text(len(runs))}")
 
 
 def prune(

@@ -1,5 +1,6 @@
 """Verbs that execute runs: sweep, run."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ from nfrepro.cli.arguments import (
     expand_runs,
     select_run,
 )
-from nfrepro.cli.drawing import draw_sweep
+from nfrepro.cli.drawing import draw_sweep, has_completed
 from nfrepro.cli.execution import (
     ask_for_redo,
     execute_here,
@@ -59,6 +60,12 @@ def sweep(
     draw: Annotated[
         bool, typer.Option("--draw/--no-draw", envvar="NFREPRO_DRAW", help="Draw its table and figure at the end.")
     ] = True,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", envvar="NFREPRO_TENSORBOARD", help="Also write metrics there for TensorBoard, as runs train."
+        ),
+    ] = None,
     overrides: Sets = None,
     checkpoint_seconds: CheckpointSeconds = 60.0,
     experiments: Experiments = EXPERIMENTS,
@@ -74,6 +81,10 @@ def sweep(
         raise InputError("--dry-run shows what --executor slurm would submit; it goes with no other, nor with --force")
     runs = expand_runs(name, scale, overrides, experiments)
     _check_division(executor, jobs, threads, processes)
+    if tensorboard is not None:
+        from nfrepro.runs.live import show_live
+
+        show_live(tensorboard)
     from nfrepro.launch.remaining import find_remaining
 
     if executor == "slurm":
@@ -92,7 +103,7 @@ def sweep(
     path = write_table(runs, results, overrides)
     if force is not None:
         print_lines(tables_to_collect(runs, results, force, path))
-    drawn = draw_sweep(runs, results, overrides, experiments) if draw else 0
+    drawn = draw_sweep(runs, results, overrides, experiments) if draw and has_completed(runs, results) else 0
     exit_by_state(runs, results)
     raise typer.Exit(drawn)
 

@@ -14,18 +14,18 @@ from nfrepro.runs.status import ACTIVE, Row
 from nfrepro.runs.store import DONE
 
 SECONDS_BETWEEN_LOOKS = 2.0
-FOLLOWED = (*ACTIVE, "waiting")  # by whoever wants the output of a run
+FOLLOWED = (*ACTIVE, "waiting")  # for people who follow the output of a run
 # What changes comes first where a terminal has not enough lines.
 IN_ORDER = ("running", "stalled", "requeued", "failed", "cancelled", "interrupted", "queued", "waiting")
 
 
 @dataclass(frozen=True)
 class View:
-    """What there is to see at a moment."""
+    """The screen of `status --watch` at one moment."""
 
     rows: Sequence[Row]
     footer: Sequence[str]
-    seconds_of_rest: float  # so long nothing has to be queued or running before the end
+    seconds_of_rest: float  # seconds without queued or running runs before the end
 
 
 def watch(look: Callable[[], View]) -> None:
@@ -55,7 +55,7 @@ def show_changes(look: Callable[[], View]) -> None:
 
 
 def views(look: Callable[[], View], states: Sequence[str] = ACTIVE) -> Iterator[View]:
-    """What is seen, every two seconds, as long as a run is in one of these `states`, or may be soon."""
+    """A view every two seconds, as long as a run is in one of these `states`, or may be soon."""
     active = time.monotonic()
     while True:
         view = look()

@@ -50,7 +50,7 @@ def status(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Where every run of an experiment stands, from the files in its folder and from SLURM's queue."""
+    """Shows the state of every run of an experiment, from the files in its folder and from SLURM's queue."""
     from nfrepro.cli import status_table
     from nfrepro.launch.watching import Watching
 
@@ -81,7 +81,7 @@ def logs(
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
 ) -> None:
-    """What there is of a run's output: the logs of its jobs, its evaluations, how far it is, its error."""
+    """Shows the output of a run: the logs of its jobs, its evaluations, its progress, its error."""
     run = select_run(expand_runs(name, scale, overrides, experiments), run_id)
     from nfrepro.cli.run_log import RunLog
     from nfrepro.cli.watch import FOLLOWED, views

@@ -68,7 +68,7 @@ def evaluate(
 
 
 def _accuracy_report(subject: "Subject", result: "Evaluation") -> dict[str, Any]:
-    """What was evaluated how, with what result; accuracies are in percent, with their intervals."""
+    """The settings and results of an evaluation; accuracies are in percent, with their intervals."""
     from nfrepro.stats.proportions import wilson_interval
 
     top1, top5 = (

@@ -3,6 +3,7 @@
 Where several processes execute a run together, the first of them does all that; the others write nothing.
 """
 
+import contextlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from nfrepro.launch import run_record
 from nfrepro.launch.device_errors import free_device_memory, is_of_device
 from nfrepro.launch.run_record import Failure, is_of_machine
 from nfrepro.runs import cancellation, progress, redo, store
+from nfrepro.runs.live import LiveEvents
 from nfrepro.runs.lock import LockLost, RunLock, RunLocked, hold_lock
 from nfrepro.specs import Run
 from nfrepro.tasks.base import Outcome, loader_workers
@@ -92,9 +94,11 @@ def _lead(
         folder.mkdir(parents=True, exist_ok=True)
         with hold_lock(folder) as held:
             stop = _stop_or_lost(should_stop, cancellation.watched(folder, run), held)
-            told = _also_to_others(report, folder)
-            ctx = replace(_around(run, place, stop), report=told, complain=complain)
-            return _execute_locked(run, held, place, messages, ctx)
+            events = LiveEvents(run, redo.work_folder(folder))
+            told = _also_to_others(report, folder, events)
+            ctx = replace(_context(run, place, stop), report=told, complain=complain)
+            with contextlib.closing(events):
+                return _execute_locked(run, held, place, messages, ctx)
     except RunLocked as taken:
         return Ended("claimed", f"being executed by {taken}")
     except LockLost:
@@ -114,7 +118,7 @@ def _assist(run: Run, place: Placement, messages: KVStore, should_stop: Callable
     """Execute a run as one of its other processes. Raises `ProcessLost`."""
     if messages.wait(BEGINS) == "yes":
         try:
-            _run_task(run, place, _around(run, place, should_stop))
+            _run_task(run, place, _context(run, place, should_stop))
         except (Interrupted, ProcessLost):
             pass  # the first one says why
         except Exception as error:
@@ -122,7 +126,7 @@ def _assist(run: Run, place: Placement, messages: KVStore, should_stop: Callable
     return Ended(**json.loads(messages.wait(ENDED)))
 
 
-def _around(run: Run, place: Placement, should_stop: Callable[[], bool]) -> RunContext:
+def _context(run: Run, place: Placement, should_stop: Callable[[], bool]) -> RunContext:
     return RunContext(
         redo.work_folder(store.run_folder(place.results, run)),
         place.device,
@@ -133,12 +137,14 @@ def _around(run: Run, place: Placement, should_stop: Callable[[], bool]) -> RunC
     )
 
 
-def _also_to_others(report: Callable[[Progress], None], folder: Path) -> Callable[[Progress], None]:
-    """Keeps what a run reports where other processes and machines can read it."""
+def _also_to_others(report: Callable[[Progress], None], folder: Path, events: LiveEvents) -> Callable[[Progress], None]:
+    """Keep what a run reports where other processes and machines can read it, and TensorBoard if it is asked for."""
     writer = progress.Writer(folder)
 
     def tell(reported: Progress) -> None:
         writer.note(reported.done, reported.total, reported.text)
+        if reported.milestone:
+            events.update()
         report(reported)
 
     return tell

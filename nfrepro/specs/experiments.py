@@ -34,7 +34,10 @@ class Experiment:
 def find_experiments(folder: Path) -> list[Path]:
     """The experiment files of the folder, sorted; what they extend lies in subfolders. InputError without a folder."""
     if not folder.is_dir():
-        raise problem(display_path(folder), "no such folder")
+        raise problem(
+            display_path(folder),
+            "no such folder of experiments: name it by --experiments or NFREPRO_EXPERIMENTS, or make one: nfrepro init",
+        )
     return sorted(
         path
         for path in folder.glob("*.yaml")

@@ -1,0 +1,28 @@
+"""The verb init: a project of one's own, with the paper's recipes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nfrepro.errors import InputError
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the new project; need not exist.")],
+    paper: Annotated[
+        bool, typer.Option("--paper", help="With all experiments of the paper, their claims and analysis scripts.")
+    ] = False,
+) -> None:
+    """Makes a project: an experiment with its analysis script, the paper's recipes, cluster profiles, a Makefile."""
+    from nfrepro import atomic
+    from nfrepro.project import EXAMPLE, project_files
+
+    files = project_files(paper)
+    if there := [name for name in files if (folder / name).exists()]:
+        raise InputError(f"{folder / there[0]}: is there already; init replaces nothing: name another folder")
+    for name, source in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(folder / name, source.read_text())
+    print(f"{folder}: {len(files)} files. Next:")
+    print(f"cd {folder} && nfrepro sweep {EXAMPLE} --scale smoke")

@@ -1,0 +1,45 @@
+"""Live TensorBoard: rows that metrics.jsonl gets while a run trains are added to an event file, too.
+
+The file is a copy of metrics.jsonl: a run that is continued writes it again from there.
+"""
+
+import os
+from pathlib import Path
+
+from nfrepro.runs.export import EventFile, optional, read_metrics
+from nfrepro.specs import Run
+
+VARIABLE = "NFREPRO_TENSORBOARD"  # a folder; processes of runs get it by their environment
+
+
+def show_live(target: Path) -> None:
+    """Make runs of this process and of those it starts write below `target`; `InputError` without tensorboard."""
+    optional("tensorboard.summary.writer.event_file_writer", "tensorboard")
+    os.environ[VARIABLE] = str(target.absolute())
+
+
+class LiveEvents:
+    """The event file of one run; does nothing unless the environment names a folder."""
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self.run, self.folder, self.written = run, folder, 0
+        self.events: EventFile | None = None
+
+    def update(self) -> None:
+        """Add the rows of metrics.jsonl that are new."""
+        target = os.environ.get(VARIABLE)
+        rows = list(read_metrics(self.folder)) if target else []
+        if target is None or len(rows) == self.written:
+            return
+        if self.events is None:
+            self.events = EventFile(Path(target) / self.run.id)
+            self.events.add_options(self.run.id, self.run.config)
+        for row in rows[self.written :]:
+            self.events.add(row)
+        self.written = len(rows)
+        self.events.flush()
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self.events is not None:
+            self.events.close()
