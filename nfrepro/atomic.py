@@ -35,6 +35,11 @@ def read_bytes(path: Path) -> bytes:
         return file.read()
 
 
+def read_text(path: Path) -> str:
+    """The UTF-8 text of the regular file `path`. Raises `OSError` as `open_to_read`, and `UnicodeDecodeError`."""
+    return read_bytes(path).decode("utf-8")
+
+
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
     """Writes `content` to `path` through a temporary file in the same folder, fsync and rename.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from nfrepro import atomic
 from nfrepro.claims.claim import Claim, ClaimTest
 from nfrepro.claims.claim_evidence import ClaimEvidence, Look
 from nfrepro.claims.evidence import first_seeds
@@ -121,10 +122,14 @@ def _control_pending(evidence: ClaimEvidence) -> bool:
 def read_looks(results: Path) -> list[dict[str, Any]]:
     """Raises `InputError`, with the line, for what is no record of a look."""
     path = results / FILE
-    if not path.exists():
+    try:
+        text = atomic.read_text(path)
+    except FileNotFoundError:
         return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); git has the file as it was") from None
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
             record = json.loads(line)
             found.append({key: record[key] for key in ("claim", "scale", "n")} | record)

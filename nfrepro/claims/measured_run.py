@@ -1,5 +1,6 @@
 """A completed run as claims see it: its numbers, and its curves where it is a probe."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nfrepro import atomic
 from nfrepro.errors import InputError
 from nfrepro.runs.propagation_curves import TABLE
 
@@ -76,7 +78,7 @@ class MeasuredRun:
     def _long_form(self) -> pd.DataFrame:
         path = self.folder / TABLE
         try:
-            table = pd.read_csv(path)
+            table = pd.read_csv(io.BytesIO(atomic.read_bytes(path)))
             table = table if "predicted" in table else table.assign(predicted=np.nan)
             return table[["block", "stage", "transition", "statistic", "measured", "predicted"]]
         except FileNotFoundError:

@@ -94,7 +94,7 @@ def _place(device: Device) -> str:
 
 def _read(path: Path) -> tuple[Measurement, dict[str, Any]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(atomic.read_text(path))
         made_with = dict(content.pop("versions"))
         content["device"] = Device(**content["device"])
         content["work"] = content["work"] and Work(**content["work"])

@@ -2,11 +2,13 @@
 
 import gzip
 import hashlib
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from nfrepro import atomic
 from nfrepro.errors import InputError
 
 # No file with a known checksum is larger; keeps a made-up .gz from filling the memory.
@@ -30,7 +32,7 @@ def read_verified(path: Path, expected: Checksum) -> bytearray:
     content = bytearray()
     digest = hashlib.new(expected.algorithm, usedforsecurity=False)
     try:
-        with _open(path) as file:
+        with os.fdopen(atomic.open_to_read(path), "rb") as stored, _uncompressed(stored, path) as file:
             while len(content) <= MAX_BYTES and (chunk := file.read(CHUNK_BYTES)):
                 digest.update(chunk)
                 content += chunk
@@ -47,5 +49,5 @@ def read_verified(path: Path, expected: Checksum) -> bytearray:
     return content
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+def _uncompressed(stored: BinaryIO, path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.GzipFile(fileobj=stored)) if path.suffix == ".gz" else stored

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from nfrepro import atomic
 from nfrepro.errors import InputError
 from nfrepro.runs.store import scale_folder
 from nfrepro.specs import Experiment
@@ -76,7 +77,7 @@ def find_figures(experiments: Sequence[Experiment], results: Path, scales: Seque
 
 def _figure(path: Path, experiment: Experiment, scale: str, results: Path) -> Figure:
     try:
-        svg = path.read_text(encoding="utf-8")
+        svg = atomic.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}: draw it again with `make figures`") from None
     if not re.search(r"<svg[\s>]", svg):

@@ -4,6 +4,7 @@ covariate_shift.csv has the moments of every layer at every measurement and thei
 after BatchNorm layers the noise is in them: it is part of what layers are trained on.
 """
 
+import io
 import math
 from dataclasses import replace
 from functools import partial
@@ -60,7 +61,7 @@ def run(task: CovariateShiftTask, ctx: RunContext) -> Outcome:
 def write_shifts(folder: Path, outcome: Outcome) -> dict[str, float | None]:
     """Makes the table of a run's moments; returns its shifts, which a diverged run does not have."""
     moments = folder / MOMENTS
-    table = shift_table(pd.read_csv(moments) if moments.exists() else pd.DataFrame())
+    table = shift_table(pd.read_csv(io.BytesIO(atomic.read_bytes(moments))) if moments.exists() else pd.DataFrame())
     atomic.write_text(folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
     return final_numbers(table) if outcome.status == "completed" else dict.fromkeys(SHIFTS)
 

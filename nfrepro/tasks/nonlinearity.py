@@ -3,6 +3,7 @@
 activation_use.csv has the shares of active, always-on and dead units of every activation at every measurement.
 """
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from nfrepro import atomic
 from nfrepro.data.sources import Dataset
 from nfrepro.signal import activation_use
 from nfrepro.tasks.base import Outcome
@@ -42,7 +44,7 @@ def units_probe(
 def shares(folder: Path, outcome: Outcome) -> dict[str, float | None]:
     """The numbers of a run's table; a diverged run has none at the end."""
     path = folder / TABLE
-    found = final_numbers(pd.read_csv(path) if path.exists() else None)
+    found = final_numbers(pd.read_csv(io.BytesIO(atomic.read_bytes(path))) if path.exists() else None)
     if outcome.status == "diverged":
         found |= {name: None for name in found if name.startswith("last_")}
     return found

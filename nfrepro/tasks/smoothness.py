@@ -5,6 +5,7 @@ trained weights (arXiv 1712.09913). The loss is the one that is trained, label s
 on a batch that stays the same, in float32 whatever the precision of training.
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -161,7 +162,7 @@ def final_numbers(folder: Path) -> dict[str, float | None]:
     path = folder / TABLE
     if not path.exists():
         return dict.fromkeys(NUMBERS)
-    table = pd.read_csv(path)
+    table = pd.read_csv(io.BytesIO(atomic.read_bytes(path)))
     along = {ruler: [_measured(rows) for _, rows in table[table["ruler"] == ruler].groupby("step")] for ruler in RULERS}
     return {
         name: _log_median([quantity(found) for found in along[ruler]]) for name, (ruler, quantity) in NUMBERS.items()

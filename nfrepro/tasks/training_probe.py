@@ -1,8 +1,8 @@
 """Measurements of a network while it trains: a table of the run gets rows at chosen steps."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import pandas as pd
@@ -61,13 +61,13 @@ def training_probe(
 
 def replace_step(path: Path, rows: pd.DataFrame, step: int, float_format: str | None = None) -> None:
     """Makes `rows` those of `step` in the csv `path`, which is sorted by step; all others stay, to the last digit."""
-    table = _as_text(StringIO(rows.to_csv(index=False, float_format=float_format)))
+    table = _as_text(io.StringIO(rows.to_csv(index=False, float_format=float_format)))
     if path.exists():
-        earlier = _as_text(path)
+        earlier = _as_text(io.BytesIO(atomic.read_bytes(path)))
         table = pd.concat([earlier[earlier["step"] != step], table]).sort_values("step", kind="stable")
     atomic.write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
-def _as_text(table: Path | StringIO) -> pd.DataFrame:
+def _as_text(table: io.BytesIO | io.StringIO) -> pd.DataFrame:
     """Numbers as they stand there, but for the step."""
     return pd.read_csv(table, dtype=str, keep_default_na=False).astype({"step": int})
