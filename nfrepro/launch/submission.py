@@ -106,7 +106,7 @@ def read(folder: Path) -> Submission:
     """The submission that is kept in `folder`. Raises `InputError` where its record is damaged."""
     path = folder / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(atomic.read_text(path))
         arrays = [replace(Array(**array), jobs=tuple(map(tuple, array["jobs"]))) for array in record["arrays"]]
         return Submission(
             folder,

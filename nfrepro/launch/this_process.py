@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nfrepro.launch.execute import Ended, Placement, execute
+from nfrepro import atomic
 from nfrepro.launch.local_queue import Event
 from nfrepro.launch.machine import Resources
 from nfrepro.runs import redo, store
@@ -46,6 +47,6 @@ def _execute(run: Run, place: Placement, observe: Callable[[Event], None]) -> En
         raise
     error = redo.work_folder(store.run_folder(place.results, run)) / store.ERROR
     if ended.ending == "failed" and str(error) in ended.text:
-        complain(error.read_text(encoding="utf-8"))
+        complain(atomic.read_text(error))
     observe(Event(run, "ended", asdict(ended)))
     return ended

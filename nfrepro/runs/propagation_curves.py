@@ -1,10 +1,12 @@
 """The stored curves of runs that measured a signal, run by run."""
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from nfrepro import atomic
 from nfrepro.errors import InputError
 
 MOST_NAMED = 3  # runs that are not drawn; of more there is the number
@@ -24,7 +26,7 @@ def read_curves(
             continue
         path = folder / str(row["id"]) / file
         try:
-            rows = pd.read_csv(path)
+            rows = pd.read_csv(io.BytesIO(atomic.read_bytes(path)))
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read ({error}): redo the run with --force '{row['id']}'") from None
         found.setdefault(label(row), []).append(rows.assign(seed=row["seed"]))

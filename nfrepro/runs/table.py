@@ -58,8 +58,8 @@ def collect(
 def _ids(path: Path) -> list[str]:
     """The runs of a table, sorted; none where it is not there, or is no table: they are in the store all the same."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return sorted({row["id"] for row in csv.DictReader(file) if re.fullmatch(r"\w[\w.-]*", row["id"] or "")})
+        rows = csv.DictReader(io.StringIO(atomic.read_text(path), newline=""))
+        return sorted({row["id"] for row in rows if re.fullmatch(r"\w[\w.-]*", row["id"] or "")})
     except (OSError, ValueError, KeyError, csv.Error):
         return []
 
@@ -76,7 +76,7 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
 def read_table(path: Path) -> pd.DataFrame:
     """The rows that belong to the experiment. Raises `InputError` for a missing table or mixed data."""
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(io.BytesIO(atomic.read_bytes(path)))
     except FileNotFoundError:
         experiment, scale = path.parts[-3:-1]
         raise InputError(f"{path}: no such table: run `make sweep EXP={experiment} SCALE={scale}` first") from None
