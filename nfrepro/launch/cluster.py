@@ -1,9 +1,10 @@
 """Cluster profiles: what a job asks the scheduler for. YAML, in `experiments/clusters/` or at a path of the user's."""
 
+import unicodedata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.options import Options
@@ -14,13 +15,24 @@ from nfrepro.specs.validation import config_keys, explain
 FOLDER = "clusters"
 
 
+def _one_line(text: str) -> str:
+    """`text`, which becomes part of a line of an sbatch file. Raises `ValueError` where that would be two lines."""
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Zl", "Zp") and character != "\t":
+            raise ValueError(f"has the control character {character!r}: give one line of plain text")
+    return text
+
+
+Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
+
+
 class Cluster(Options):
     """A profile. Nothing of it may change a run's result, but for rounding."""
 
-    partition: str | None = Field(default=None, min_length=1)
-    account: str | None = Field(default=None, min_length=1)
-    qos: str | None = Field(default=None, min_length=1)
-    constraint: str | None = Field(default=None, min_length=1)
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
 
     cpus_per_run: int = Field(default=1, ge=1)  # divided among its processes; as many threads
     gpus_per_run: int = Field(default=0, ge=0)  # more than 1: one process a GPU
@@ -42,7 +54,7 @@ class Cluster(Options):
     array_parallelism: int = Field(default=256, ge=1)  # jobs of a submission that run at once
     # The cluster's MaxArraySize (`scontrol show config`): larger sweeps become several arrays.
     max_array_size: int = Field(default=1001, ge=1)
-    setup: list[str] = Field(default_factory=list)  # shell lines before the job starts, say `module load …`
+    setup: list[Line] = Field(default_factory=list)  # shell lines before the job starts, say `module load …`
 
     @model_validator(mode="before")
     @classmethod

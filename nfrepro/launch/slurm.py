@@ -36,7 +36,9 @@ class _Text(submitit.SlurmExecutor):
 
 @contextmanager
 def submitting(results: Path, run: Run) -> Iterator[None]:
-    """Held while a sweep finds out what is queued and submits the rest. Raises `InputError` if another is at it."""
+    """Held while a sweep finds out what is queued and submits the rest. Raises `InputError` if another is at it,
+    or SLURM cannot use the path of `results`."""
+    kept.check_path(results)
     folder = kept.sweep_folder(results.resolve(), run)
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -58,7 +58,8 @@ class Submission:
 
 
 def divide(runs: Sequence[Run], results: Path, cluster: Cluster, checkpoint_seconds: float) -> Submission:
-    """The submission of `runs`, all of one experiment at one scale; nothing is written."""
+    """The submission of `runs`, all of one experiment at one scale; nothing is written. Raises as `check_path`."""
+    check_path(results)
     results = results.resolve()
     place = sweep_folder(results, runs[0])
     number = 1 + max((int(path.name) for path in place.glob("[0-9]*")), default=0)
@@ -74,6 +75,17 @@ def divide(runs: Sequence[Run], results: Path, cluster: Cluster, checkpoint_seco
 def sweep_folder(results: Path, run: Run) -> Path:
     """Where the submissions of the sweep that `run` belongs to are kept."""
     return results / FOLDER / run.experiment / run.scale
+
+
+def check_path(results: Path) -> None:
+    """Raises `InputError` where SLURM, or a job's shell, would read the path of `results` as another one.
+
+    In the names of logs `%j` and the like are replaced and a backslash ends that; PYTHONPATH is split at colons.
+    """
+    path = str(results.resolve())
+    found = next((sign for sign in path if sign in "%\\:" or ord(sign) < ord(" ")), None)
+    if found is not None:
+        raise InputError(f"{path!r}: SLURM cannot use a path with {found!r}: choose another folder with --results")
 
 
 def keep(submission: Submission) -> None:

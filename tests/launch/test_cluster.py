@@ -106,6 +106,14 @@ def test_the_projects_profiles_are_valid(path: Path) -> None:
             "timeout_min: 60\nruns_per_gpu: 4\nruns_per_job: 2\n",
             ": runs_per_job: 2 is less than runs_per_gpu, 4",
         ),
+        (
+            'timeout_min: 60\npartition: "main\\n#SBATCH --uid=0"\n',
+            ":2: partition: has the control character '\\n': give one line of plain text",
+        ),
+        (
+            'timeout_min: 60\nsetup: [module load cuda, "echo \\0"]\n',
+            ":2: setup.1: has the control character '\\x00': give one line of plain text",
+        ),
         ("- timeout_min: 60\n", ":1: expected a mapping of keys to values"),
         ("", ": the file is empty"),
     ],

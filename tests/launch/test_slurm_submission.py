@@ -1,17 +1,21 @@
 """What would be submitted to SLURM, on a machine that has none."""
 
+import contextlib
 import json
 import pickle
+import shlex
 import sys
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from tiny_experiment import Call
 
+from nfrepro.errors import InputError
 from nfrepro.launch import submission as kept
 from nfrepro.launch.cluster import Cluster
-from nfrepro.launch.slurm import sbatch_texts
+from nfrepro.launch.slurm import sbatch_texts, submitting
 from nfrepro.launch.slurm_job import RunsOfAJob
 from nfrepro.launch.submission import divide
 from nfrepro.runs.provenance import REVISION
@@ -105,3 +109,28 @@ def test_bad_calls(
     assert message in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert not results.exists()
+
+
+@pytest.mark.parametrize("name", ["100%j", "back\\slash", "two:parts", "two\nlines"])
+def test_a_path_that_slurm_would_read_differently_is_refused_before_anything_is_written(
+    runs: list[Run], tmp_path: Path, name: str
+) -> None:
+    results = tmp_path / name
+    for act in (lambda: divide(runs, results, Cluster(timeout_min=60), 60.0), lambda: submitting(results, runs[0])):
+        with (
+            pytest.raises(InputError, match="SLURM cannot use a path with") as refused,
+            contextlib.ExitStack() as stack,
+        ):
+            stack.enter_context(cast(Any, act()))
+        assert "\n" not in str(refused.value)
+    assert not results.exists()
+
+
+def test_a_path_with_spaces_and_quotes_reaches_slurm_as_one_word(runs: list[Run], tmp_path: Path) -> None:
+    results = tmp_path / "my 'best' results"
+    (text,) = sbatch_texts(divide(runs, results, Cluster(timeout_min=60, runs_per_job=4), 60.0))
+    written = [line for line in text.splitlines() if str(tmp_path) in line]
+    assert len(written) == 3
+    for line in written:
+        words = shlex.split(line.removeprefix("#SBATCH "))
+        assert any(str(results) in word for word in words), line
