@@ -19,8 +19,12 @@ INSTALLED := $(VENV)/.installed
 TEST_TOOLS := $(VENV)/.test-tools
 PIP_INSTALL = $(VENV)/bin/python -m pip install $(if $(MAKE_TERMOUT),,--quiet) --disable-pip-version-check --constraint results/versions.txt
 NFREPRO  := $(VENV)/bin/nfrepro
-ON_CLUSTER = $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)' $(if $(DRY_RUN),--dry-run))
-OPTIONS   = --scale $(SCALE) $(foreach pair,$(SET),--set '$(pair)')
+# One word of the shell, whatever is in it; the value of a variable, where it has one, after its option.
+quoted   = '$(subst ','\'',$(1))'
+option   = $(if $($(1)),$(2) $(call quoted,$($(1))))
+ON_CLUSTER = $(if $(filter slurm,$(EXECUTOR)),--cluster $(call quoted,$(CLUSTER)) $(if $(DRY_RUN),--dry-run))
+SCALED   = --scale $(call quoted,$(SCALE))
+OPTIONS  = $(SCALED) $(foreach pair,$(SET),--set $(call quoted,$(pair)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-all test-numeric test-slurm soak lint sweep plan dry-run status watch logs cancel figures claims settle report bench gpu-check slurm-up slurm-down clean
@@ -36,7 +40,7 @@ endif
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
-	@echo 'variables: EXP=$(EXP) SCALE=$(SCALE) EXECUTOR=$(EXECUTOR) CLUSTER=$(CLUSTER) DRY_RUN=1 JOBS= PROCESSES= SET="key=value …" RETRY=1 FORCE=pattern RUN=hash'
+	@echo $(call quoted,variables: EXP=$(EXP) SCALE=$(SCALE) EXECUTOR=$(EXECUTOR) CLUSTER=$(CLUSTER) DRY_RUN=1 JOBS= PROCESSES= SET="key=value …" RETRY=1 FORCE=pattern RUN=hash)
 
 setup: $(INSTALLED)  ## make .venv and install the project into it
 
@@ -53,45 +57,46 @@ $(TEST_TOOLS): $(INSTALLED)
 	@$(PIP_INSTALL) --editable '.[test]'
 	@touch $@
 
-# The script that draws an experiment; the default one where it has none of its own.
-draws = $$([ -f analysis/$(1).py ] && echo analysis/$(1).py || echo -m nfrepro.plots.default $(1))
+# Calls the script that draws the experiment $name; the default one where it has none of its own.
+draws = if [ -f analysis/"$$name".py ]; then set -- analysis/"$$name".py; else set -- -m nfrepro.plots.default "$$name"; fi; $(VENV)/bin/python "$$@"
 
 sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it (EXECUTOR=slurm: submit it, and return; debug: in one process)
-	@$(NFREPRO) sweep $(EXP) $(OPTIONS) --executor $(EXECUTOR) $(if $(JOBS),--jobs $(JOBS)) $(if $(PROCESSES),--processes $(PROCESSES)) $(if $(RETRY),--retry) \
-	  $(if $(FORCE),--force '$(FORCE)') $(ON_CLUSTER)
+	@$(NFREPRO) sweep $(call quoted,$(EXP)) $(OPTIONS) --executor $(call quoted,$(EXECUTOR)) $(call option,JOBS,--jobs) \
+	  $(call option,PROCESSES,--processes) $(if $(RETRY),--retry) $(call option,FORCE,--force) $(ON_CLUSTER)
 
 plan: $(INSTALLED)  ## what is left of EXP at SCALE, and what it costs: hours, memory, disk (EXECUTOR=slurm: as jobs)
-	@$(NFREPRO) plan $(EXP) $(OPTIONS) $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)')
+	@$(NFREPRO) plan $(call quoted,$(EXP)) $(OPTIONS) $(if $(filter slurm,$(EXECUTOR)),--cluster $(call quoted,$(CLUSTER)))
 
 dry-run: $(INSTALLED)  ## a few real steps of every shape of EXP at SCALE: does it fit, how fast is it?
-	@$(NFREPRO) dry-run $(EXP) $(OPTIONS)
+	@$(NFREPRO) dry-run $(call quoted,$(EXP)) $(OPTIONS)
 
 status: $(INSTALLED)  ## the state of every run of EXP at SCALE
-	@$(NFREPRO) status $(EXP) $(OPTIONS)
+	@$(NFREPRO) status $(call quoted,$(EXP)) $(OPTIONS)
 
 watch: $(INSTALLED)  ## the same again and again, until nothing of it is queued or running
-	@$(NFREPRO) status $(EXP) $(OPTIONS) --watch
+	@$(NFREPRO) status $(call quoted,$(EXP)) $(OPTIONS) --watch
 
 logs: $(INSTALLED)  ## what RUN of EXP at SCALE has put out, and what comes
-	@$(NFREPRO) logs $(EXP) $(RUN) $(OPTIONS) --follow
+	@$(NFREPRO) logs $(call quoted,$(EXP)) $(if $(RUN),$(call quoted,$(RUN))) $(OPTIONS) --follow
 
 cancel: $(INSTALLED)  ## stop what is queued or running of EXP at SCALE, or RUN of it; make sweep continues it
-	@$(NFREPRO) cancel $(EXP) $(RUN) $(OPTIONS)
+	@$(NFREPRO) cancel $(call quoted,$(EXP)) $(if $(RUN),$(call quoted,$(RUN))) $(OPTIONS)
 
 figures: $(INSTALLED)  ## redraw every figure from results/
 	@status=0; for table in results/*/*/runs.csv; do \
-	  [ -f $$table ] || continue; \
-	  grep -q '^[^,]*,completed,' $$table || { echo "nothing to draw: $$table has no completed run"; continue; }; \
-	  folder=$$(dirname $$table); name=$$(basename $$(dirname $$folder)); \
-	  $(VENV)/bin/python $(call draws,$$name) --scale $$(basename $$folder) || { status=1; echo "not drawn: $$table" >&2; }; \
+	  [ -f "$$table" ] || continue; \
+	  grep -q '^[^,]*,completed,' "$$table" || { echo "nothing to draw: $$table has no completed run"; continue; }; \
+	  folder=$$(dirname "$$table"); name=$$(basename "$$(dirname "$$folder")"); \
+	  $(draws) --scale "$$(basename "$$folder")" || { status=1; echo "not drawn: $$table" >&2; }; \
 	done; exit $$status
 
 claims: $(INSTALLED)  ## verdicts on the claims from results/, each at its best scale (SCALE=…: at that one); results/claims.json has all
-	@$(NFREPRO) claims $(if $(filter-out file,$(origin SCALE)),--scale $(SCALE)) --write
+	@$(NFREPRO) claims $(if $(filter-out file,$(origin SCALE)),$(SCALED)) --write
 
 settle: $(INSTALLED)  ## run the seeds that open claims are due at SCALE (overnight), look, record; until none is open or HOURS are over (DRY_RUN=1: say what is due)
-	@$(NFREPRO) settle $(if $(filter-out file,$(origin EXP)),$(EXP)) --scale $(if $(filter-out file,$(origin SCALE)),$(SCALE),overnight) --executor $(EXECUTOR) \
-	  $(if $(HOURS),--hours $(HOURS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(RETRY),--retry) $(if $(filter slurm,$(EXECUTOR)),--cluster '$(CLUSTER)') $(if $(DRY_RUN),--dry-run)
+	@$(NFREPRO) settle $(if $(filter-out file,$(origin EXP)),$(call quoted,$(EXP))) $(if $(filter-out file,$(origin SCALE)),$(SCALED),--scale overnight) \
+	  --executor $(call quoted,$(EXECUTOR)) $(call option,HOURS,--hours) $(call option,JOBS,--jobs) $(if $(RETRY),--retry) \
+	  $(if $(filter slurm,$(EXECUTOR)),--cluster $(call quoted,$(CLUSTER))) $(if $(DRY_RUN),--dry-run)
 
 report: figures  ## every figure, results/claims.json, results/REPORT.md and results/report.html, again from results/
 	@$(NFREPRO) report
@@ -101,7 +106,7 @@ bench: $(TEST_TOOLS)  ## measure speed on this machine
 	@$(NFREPRO) bench
 
 gpu-check: $(TEST_TOOLS)  ## try the project on this machine's NVIDIA GPU, in under nine minutes; writes docs/gpu.md
-	@$(VENV)/bin/python -m nfrepro.bench.gpu_check --out $${TMPDIR:-/tmp}/gpu_check.jsonl --page docs
+	@$(VENV)/bin/python -m nfrepro.bench.gpu_check --out "$${TMPDIR:-/tmp}/gpu_check.jsonl" --page docs
 
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n $(shell expr $$(nproc) + 1) --maxprocesses 8 --dist worksteal
 
@@ -115,7 +120,7 @@ test-numeric: $(TEST_TOOLS)  ## the numeric tests once more, with the kernels of
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -m 'not slurm and not slow' tests/signal tests/models tests/training tests/tasks tests/stats
 
 test-slurm: $(TEST_TOOLS)  ## the tests on a real SLURM, which they bring up and end (Debian, as root; minutes)
-	@$(VENV)/bin/python -m pytest -m slurm tests/slurm $(if $(ONLY),-k '$(ONLY)')
+	@$(VENV)/bin/python -m pytest -m slurm tests/slurm $(call option,ONLY,-k)
 
 soak: $(TEST_TOOLS)  ## 200 runs on a real SLURM through kills, requeues, lost nodes …; writes docs/soak.md (up to 15 minutes)
 	@PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(VENV)/bin/python tests/slurm/soak.py
