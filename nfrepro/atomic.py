@@ -1,12 +1,18 @@
 """Atomic file writes: a file is complete or not there. Every package may import this; no torch."""
 
 import errno
+import fcntl
+import math
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# By what `_lock` says of a temporary file. A living writer locks its own at once after making it.
+SECONDS_UNTIL_LEFT: dict[bool | None, float] = {True: 2.0, False: math.inf, None: 3600.0}
 
 
 @contextmanager
@@ -48,14 +54,15 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
+    _lock(descriptor)
     try:
         with os.fdopen(descriptor, "wb") as file, naming(path):
             file.write(content)
+            file.flush()
             if durable:
-                file.flush()
                 os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)  # before the file is closed, which would unlock it
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -66,6 +73,32 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
 def write_text(path: Path, text: str, durable: bool = True) -> None:
     """`write_bytes` for UTF-8 text; what cannot be encoded, as of file names that are not UTF-8, is escaped."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"), durable)
+
+
+def remove_half_written(path: Path) -> None:
+    """Removes the temporary files of `path` whose writers were killed; those of living ones are locked, and stay.
+
+    Where there are no locks, the temporary files of an hour ago.
+    """
+    for temporary in path.parent.glob(f".{path.name}.*.tmp"):
+        try:
+            descriptor = open_to_read(temporary)
+        except OSError:  # gone by now
+            continue
+        if time.time() - os.fstat(descriptor).st_mtime > SECONDS_UNTIL_LEFT[_lock(descriptor)]:
+            temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """True: locked; False: somebody else has it locked; None: there are no locks here."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _umask() -> int:

@@ -4,21 +4,25 @@ import queue
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nfrepro.errors import InputError
 from nfrepro.launch.execute import CANCELLED, Ended
 from nfrepro.launch.local_workers import Inbox, Worker
 from nfrepro.launch.machine import Resources
 from nfrepro.runs import cancellation, redo, store
+from nfrepro.runs.tidying import tidy
 from nfrepro.specs import Run
 
 SECONDS_TO_STOP = 60.0
 SECONDS_TO_HEAR = 10.0
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_LOOKS_AT_OTHERS = 1.0
+ELSEWHERE = "executed by another sweep"
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ def execute_all(
     finally:
         _stop(list(workers.values()), seconds_to_stop)
     _hear_out(list(workers.values()), inbox, sweep, observe)
+    _tidy_after_others(runs, results, sweep.ended)
     return sweep.ended
 
 
@@ -126,6 +131,16 @@ def _end(sweep: Sweep, run: Run, ended: Ended, observe: Callable[[Event], None])
     observe(Event(run, "ended", asdict(ended)))
 
 
+def _tidy_after_others(runs: Sequence[Run], results: Path, ended: Mapping[str, Ended]) -> None:
+    """Removes what a process left that was killed once its run was done: of this sweep, or of the one waited for."""
+    for run in runs:
+        told = ended.get(run.id)
+        if told is None or told.ending == "interrupted" or told.text == ELSEWHERE:
+            with suppress(InputError):  # a damaged record: whoever reads the results says so
+                if redo.read_work(results, run).state in store.DONE:
+                    tidy(store.run_folder(results, run))
+
+
 def _look_at_others(sweep: Sweep, results: Path, observe: Callable[[Event], None]) -> None:
     """Takes over the runs that another sweep has left, and counts those that it has finished."""
     for run in list(sweep.elsewhere):
@@ -136,7 +151,7 @@ def _look_at_others(sweep: Sweep, results: Path, observe: Callable[[Event], None
             continue
         sweep.elsewhere.remove(run)
         if state == "completed" or state == "diverged" or state == "failed":
-            _end(sweep, run, Ended(state, "executed by another sweep"), observe)
+            _end(sweep, run, Ended(state, ELSEWHERE), observe)
         elif state == "cancelled":
             _end(sweep, run, Ended(state, CANCELLED), observe)
         else:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nfrepro.launch.execute import Ended, Placement, execute
 from nfrepro import atomic
+from nfrepro.launch.execute import Ended, Placement, execute
 from nfrepro.launch.local_queue import Event
 from nfrepro.launch.machine import Resources
 from nfrepro.runs import redo, store

@@ -167,8 +167,25 @@ def scheduler_job(environment: Mapping[str, str] = os.environ) -> str | None:
     return f"{array}_{environment['SLURM_ARRAY_TASK_ID']}" if array else environment.get("SLURM_JOB_ID")
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove files of processes that were killed while they took the lock. For the holder of the lock.
+
+    One that is only about to take it begins again, and finds it taken.
+    """
+    for pattern in (f".{LOCK}.*.tmp", f".{LOCK}.*.old"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
 def _take(path: Path) -> int:
     """The descriptor of the lock, written, locked and in its place. Raises `RunLocked`."""
+    while (descriptor := _try_to_take(path)) is None:
+        pass
+    return descriptor
+
+
+def _try_to_take(path: Path) -> int | None:
+    """The same, or None if the holder of the lock has removed the file that was not in its place yet."""
     _clear(path)
     temporary = path.with_name(f".{LOCK}.{uuid.uuid4().hex}.tmp")
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
@@ -184,6 +201,9 @@ def _take(path: Path) -> int:
                 if _is_still(path, descriptor):  # linked, but the server's answer was lost on the way
                     return descriptor
                 _clear(path)
+            except FileNotFoundError:
+                os.close(descriptor)
+                return None
     except BaseException:
         os.close(descriptor)
         raise
@@ -216,7 +236,10 @@ def _remove(path: Path, descriptor: int, beaten: int) -> None:
         path.rename(aside)
     except FileNotFoundError:
         return
-    moved = os.stat(aside)
+    try:
+        moved = os.stat(aside)
+    except FileNotFoundError:  # somebody else has taken the claim since, and tidied up
+        raise Claimed(f"another process ({path})") from None
     try:
         if not os.path.samestat(moved, os.fstat(descriptor)) or moved.st_mtime_ns != beaten:
             with contextlib.suppress(FileExistsError):

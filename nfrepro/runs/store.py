@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 from nfrepro import atomic, specs
 from nfrepro.errors import InputError
-from nfrepro.runs import cancellation
+from nfrepro.runs import cancellation, lock
 from nfrepro.runs.files import ERROR as ERROR
 from nfrepro.runs.files import METRICS as METRICS
 from nfrepro.runs.files import RECORD as RECORD
 from nfrepro.runs.files import REDO
 from nfrepro.runs.integrity import check_result
-from nfrepro.runs.lock import LOCK, is_locked
+from nfrepro.runs.lock import is_locked
 from nfrepro.specs import SCHEMA_VERSION, Run, config_difference, identity, other_schema_version
 
 RUNS = "runs"
@@ -203,10 +203,10 @@ def remove(folder: Path) -> None:
 
 
 def remove_half_written(folder: Path) -> None:
-    """Removes what processes that were killed have not written to the end. For the holder of the folder's lock."""
+    """Removes what processes that were killed have not written to the end. For the holder of the folder's claim."""
+    lock.remove_unfinished(folder)
     for path in folder.glob(".*.tmp"):
-        if not path.name.startswith(f".{LOCK}."):  # of a process that is just trying to lock it
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _state(folder: Path, work: Path, record: dict[str, Any] | None, run: Run | None) -> State:

@@ -65,8 +65,9 @@ def _ids(path: Path) -> list[str]:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
-    """Writes `table` as csv and returns its path."""
+    """Writes `table` as csv and returns its path; removes what killed processes have not written to the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.remove_half_written(path)
     text = io.StringIO()
     table.to_csv(text, index=False, lineterminator="\n")
     atomic.write_text(path, text.getvalue())

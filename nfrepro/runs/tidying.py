@@ -2,22 +2,24 @@
 
 from pathlib import Path
 
-from nfrepro.runs.lock import LOCK, RunLocked, hold_lock
+from nfrepro.runs.cancellation import CANCEL
+from nfrepro.runs.files import ERROR
+from nfrepro.runs.lock import LOCK, RunLocked, hold_lock, remove_unfinished
 from nfrepro.runs.progress import PROGRESS
 
-# Checkpoints, reports of progress, and files that were not written to the end.
-LEFT_BEHIND = ("checkpoint-*.pt", PROGRESS, ".*.tmp", ".*.csv")
+# Checkpoints, reports of progress, tracebacks of earlier executions, marks, and files not written to the end.
+LEFT_BEHIND = ("checkpoint-*.pt", PROGRESS, ERROR, f"{CANCEL}-*", ".*.tmp", ".*.old", ".*.csv")
 
 
 def tidy(folder: Path) -> None:
     """Removes what is left behind in the folder of a run that is done, unless somebody is at it."""
-    if not any(path for pattern in LEFT_BEHIND for path in folder.glob(pattern)) and not (folder / LOCK).exists():
+    if not any(path for pattern in (LOCK, *LEFT_BEHIND) for path in folder.glob(pattern)):
         return
     try:
         with hold_lock(folder):
+            remove_unfinished(folder)
             for pattern in LEFT_BEHIND:
                 for path in folder.glob(pattern):
-                    if not path.name.startswith(f".{LOCK}."):
-                        path.unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
     except RunLocked:
         return

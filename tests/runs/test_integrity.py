@@ -123,6 +123,7 @@ def test_what_a_killed_process_left_behind_is_tidied_unless_somebody_is_at_it(re
     folder = stored(results, run)
     before = {path.name for path in folder.iterdir()}
     left = ["checkpoint-000000001-0123456789abcdef.pt", "progress.json", ".run.json.x.tmp", ".moments.csv"]
+    left += [".claim.x.tmp", ".claim.x.old", "error.txt", "cancel-tiny-smoke"]
     for name in left:
         (folder / name).write_text("x")
     with hold_lock(folder):

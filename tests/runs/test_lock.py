@@ -240,3 +240,18 @@ def test_a_file_system_that_fails_is_named_by_the_claim(tmp_path: Path, monkeypa
         pytest.fail("held")
     assert failed.value.filename == str(tmp_path / "claim")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_whose_beginnings_are_tidied_away_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tidy_first(source: Path, target: Path) -> None:
+        monkeypatch.undo()
+        module.remove_unfinished(tmp_path)
+        os.link(source, target)
+
+    monkeypatch.setattr(os, "link", tidy_first)
+    with claim(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["claim"]
+        assert is_claimed(tmp_path)
+    assert list(tmp_path.iterdir()) == []
