@@ -109,17 +109,18 @@ def disturb(sweeps: Sweeps, runs: int, faults: Sequence[Fault], deadline: float)
     """Submits, and lets faults strike, until all is done and the queue is empty. Which struck, by kind."""
     struck: Counter[str] = Counter()
     waiting, due, told = deque(faults), None, 0.0
-    while (done := sweeps.done()) < runs or sweeps.queued():
+    while (queued := sweeps.queued()) or sweeps.done() < runs:
+        done = sweeps.done()
         now = time.monotonic()
         if now > deadline:
-            sweeps.problems.append(f"the time is over, and {done} of {runs} runs are done")
+            sweeps.problems.append(f"the time is over: {done} of {runs} runs are done, {queued} jobs are in the queue")
             say(ask("squeue"))
             break
         if now - told > SECONDS_BETWEEN_LINES:
-            say(f"{done}/{runs} runs done, {struck.total()}/{len(faults)} faults")
+            say(f"{done}/{runs} runs done, {queued} jobs in the queue, {struck.total()}/{len(faults)} faults")
             sweeps.mend()
             told = now
-        if not sweeps.queued():
+        if not queued:
             say(f"{done}/{runs} runs done, none queued: {sweeps.submit()} submissions")
         elif waiting and done >= waiting[0].share * runs:
             due = due or now + waiting[0].delay

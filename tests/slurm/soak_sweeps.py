@@ -83,8 +83,9 @@ class Sweeps:
             record["status"] == "completed" for name in PROFILES for record in records(self.results, name).values()
         )
 
-    def queued(self) -> bool:
-        return bool(self.slurm("squeue", "-h"))
+    def queued(self) -> int:
+        """How many jobs are in the queue, those that only end included."""
+        return len(self.slurm("squeue", "-hr").splitlines())
 
     def being_trained(self) -> list[Trained]:
         seen = [(path.parent, run_lock.read_lock(path.parent)) for path in sorted(self.results.glob("runs/*/claim"))]

@@ -1,10 +1,12 @@
 """The parts of the soak that need no SLURM: when faults strike, and what the verdict finds."""
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import soak
 from soak_faults import KINDS, schedule
 from soak_sweeps import describe, found
 from soak_verdict import Account, begun_too_often, differences, left_behind, report, requeues, trained_twice
@@ -29,6 +31,38 @@ def test_faults_are_a_function_of_the_seed() -> None:
     shares = [fault.share for fault in faults]
     assert shares == sorted(shares)
     assert 0 <= shares[0] <= shares[-1] < 1
+
+
+class Emptying:
+    """Sweeps whose runs are done, while so many jobs are in the queue, one less each time it is looked at."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs, self.problems = jobs, list[str]()
+
+    def done(self) -> int:
+        return 4
+
+    def queued(self) -> int:
+        self.jobs -= 1
+        return self.jobs
+
+    def mend(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("deadline", [math.inf, -math.inf])
+def test_it_is_over_when_the_queue_is_empty_too(
+    deadline: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(soak, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(soak, "ask", lambda *words: "")
+    sweeps = Emptying(3)
+    soak.disturb(sweeps, 4, (), deadline)  # type: ignore[arg-type]
+    assert sweeps.problems == (
+        [] if deadline > 0 else ["the time is over: 4 of 4 runs are done, 2 jobs are in the queue"]
+    )
+    assert sweeps.jobs == (0 if deadline > 0 else 2)
+    assert "2 jobs in the queue" in capsys.readouterr().err or deadline < 0
 
 
 def test_equal_results_are_equal() -> None:
