@@ -238,8 +238,8 @@ def _remove(path: Path, descriptor: int, beaten: int) -> None:
         return
     try:
         moved = os.stat(aside)
-    except FileNotFoundError:  # somebody else has taken the claim since, and tidied up
-        raise Claimed(f"another process ({path})") from None
+    except FileNotFoundError:  # another process has taken the lock since, and tidied up
+        raise RunLocked(f"another process ({path})") from None
     try:
         if not os.path.samestat(moved, os.fstat(descriptor)) or moved.st_mtime_ns != beaten:
             with contextlib.suppress(FileExistsError):
