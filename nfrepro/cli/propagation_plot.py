@@ -1,5 +1,6 @@
 """Signal propagation plots of any networks: measure, predict, store and draw (`nfrepro spp`)."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from nfrepro.seeding import stream_seed
 from nfrepro.signal import long_form, predict, propagation
 
 CHANNELS = 3
+MAPS = "[N, C, H, W]"  # the layout that needs no remark
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,10 @@ def check_output(out: Path, force: bool) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """Curves of networks, and which of their blocks are silent."""
+    """Curves of networks, and what there is to say about their blocks."""
 
     curves: pd.DataFrame  # long form of all networks, seeds and blocks
-    remarks: tuple[str, ...]  # one line a network with silent branches
+    remarks: tuple[str, ...]  # lines on layouts other than [N, C, H, W], and on silent branches
 
 
 def measure(
@@ -99,9 +101,17 @@ def measure(
             measured = _measure(network, x, blocks, unit_gains)
             tables.append(long_form(measured, predicted, network.name, seed))
             advance(1)
+        if len(set(measured.attrs["layouts"]) | {MAPS}) > 1:
+            remarks.append(_layout_line(network.name, measured.attrs["layouts"]))
         if silent := measured.attrs["silent"]:
             remarks.append(_silent_line(network.name, silent, len(measured), unit_gains))
     return Measured(pd.concat(tables, ignore_index=True), tuple(remarks))
+
+
+def _layout_line(name: str, layouts: Sequence[str]) -> str:
+    """One line on where the channels of a network's activations were found."""
+    counts = Counter(layouts).most_common()
+    return f"{name}: activations were read as " + ", ".join(f"{layout} in {count} blocks" for layout, count in counts)
 
 
 def _silent_line(name: str, silent: Sequence[str], blocks: int, unit_gains: bool) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nfrepro.errors import InputError
+from nfrepro.signal.channel_axis import layout_of
 from nfrepro.signal.channel_statistics import ChannelStatistics, channel_statistics
 from nfrepro.signal.evaluation import evaluation
 from nfrepro.signal.module_names import matching_modules
@@ -47,15 +48,17 @@ def propagation(
     Columns: `block` and `stage` (from 1), `transition`, `avg_sq_mean` and `avg_var` of the block's output, `res_var` of
     its residual branch before stochastic depth and scalars (alpha, SkipInit); gains per channel (LayerScale) belong to
     the branch. Rows are in order of execution; `attrs["modules"]` holds the names of the blocks' modules, "" for the
-    model itself.
+    model itself, and `attrs["layouts"]` where the channels of each were found, such as "[N, T, C]" (the rule is in
+    `channel_axis.py`).
 
     Blocks are modules with a method `forward_with_branch(x) -> (output, residual branch)`. In all other modules they
     are found by their additions, shortcut + branch (`ResidualAdditions`): the block is the innermost module that makes
     exactly one. If it makes several, say in a loop, each is a block whose output is the sum. `blocks` is a regular
     expression instead: the modules whose whole name it matches; `res_var` is NaN for one without residual addition.
 
-    Stage and transition are read from names `stages.I.J` of declared blocks. Otherwise a stage begins where resolution
-    or channels change, and transition blocks are the first of each stage and those with a layer in their shortcut.
+    Stage and transition are read from names `stages.I.J` of declared blocks. Otherwise a stage begins where the number
+    of positions or channels changes, and transition blocks are the first of each stage and those with a layer in their
+    shortcut.
 
     `extra` adds a column for each name: what its function makes of the block's output [N, C, H, W], a scalar (NaN where
     the output is a sum that no module returns).
@@ -97,8 +100,9 @@ class _Record:
     order: int  # of execution
     name: str  # of its module
     declared: bool
+    layout: str  # such as [N, C, H, W]
     channels: int
-    resolution: list[int]
+    positions: int  # of all images
     changes_shortcut: bool
     output: ChannelStatistics
     branch_var: Tensor | None
@@ -295,8 +299,9 @@ class _Recorder:
                 order,
                 self._names[call.module],
                 declared=branch is not None and branch.addition is None,
+                layout=layout_of(len(shape), channel_dim),
                 channels=shape[channel_dim],
-                resolution=[size for dim, size in enumerate(shape[1:], 1) if dim != channel_dim],
+                positions=math.prod(shape) // shape[channel_dim],
                 changes_shortcut=call.changes_shortcut(branch),
                 output=statistics,
                 branch_var=None if branch is None else branch.var * _gain_of_gates(call.module) ** 2,
@@ -354,6 +359,7 @@ def _table(records: list[_Record], extra: list[str]) -> "pd.DataFrame":
         rows.append((number, stage, transition, values["avg_sq_mean"], values["avg_var"], res_var, *further))
     table = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
     table.attrs["modules"] = [record.name for record in records]
+    table.attrs["layouts"] = [record.layout for record in records]
     table.attrs["silent"] = [record.name for record in records if _is_silent(record)]
     return table
 
@@ -375,8 +381,8 @@ def _places(records: list[_Record]) -> Iterator[tuple[int, bool]]:
         return
     stage, before = 0, None
     for record in records:
-        begins = (record.channels, record.resolution) != before
-        before = record.channels, record.resolution
+        begins = (record.channels, record.positions) != before
+        before = record.channels, record.positions
         stage += begins
         yield stage, begins or record.changes_shortcut
 

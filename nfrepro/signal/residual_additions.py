@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from nfrepro.signal.channel_axis import MAPS, ChannelAxis, Layout, axis_behind
 from nfrepro.signal.channel_statistics import (
     ChannelMoments,
     ChannelStatistics,
@@ -35,7 +36,6 @@ from nfrepro.signal.torch_functions import (
     STACKS,
     SUBTRACTIONS,
     SUMS,
-    channel_dim_of,
     reduced_dims,
     tensors_in,
 )
@@ -51,12 +51,16 @@ class Lineage:
     weighted: int = 0  # convolutions and linear layers on that path
     functions: int = 0  # of any kind
     layer: int = 0  # number of the call of the last convolution, linear layer or resampling; 0: the input itself
-    channel_dim: int = 1
+    channels: ChannelAxis = MAPS
     # Scalars multiplied onto it since it was computed: their product, or the variance from before them.
     scale: float = 1.0
     unscaled_var: Tensor | None = None
     factor: float = 1.0  # the product of all of them, whatever `scale` holds
     is_part: bool = False  # of the batch
+
+    @property
+    def channel_dim(self) -> int:
+        return self.channels.dim
 
     @property
     def depth(self) -> tuple[int, int]:
@@ -139,7 +143,7 @@ class ResidualAdditions(TorchFunctionMode):
         self.other_ranks: Counter[int] = Counter()  # dimensions of what would be residual additions if there were four
         self._found, self._measure_sums = found, measure_sums
         self._lineages = WeakTensorKeyDictionary()
-        self._lineages[x] = self._latest = Lineage(channel_dim=1 if x.ndim == 4 else x.ndim - 1)
+        self._lineages[x] = self._latest = Lineage(channels=ChannelAxis(1 if x.ndim == 4 else x.ndim - 1))
         self._joined = WeakTensorKeyDictionary()  # activation -> _Joined
         self._partial = WeakTensorKeyDictionary()  # activation -> _PartialSum
         self._images = len(x)
@@ -177,7 +181,7 @@ class ResidualAdditions(TorchFunctionMode):
         # All questions about operands come before the call: it may work in place.
         name = getattr(func, "__name__", "").split(".")[0]  # of an aten operator: add.Tensor
         lineage, source = max(sources, key=lambda pair: pair[0].depth)
-        shape = source.shape
+        layout = Layout.of(source)
         operands = self._operands(name, values)
         scaled = self._scaled(name, values)
         result = func(*args, **kwargs)
@@ -189,11 +193,11 @@ class ResidualAdditions(TorchFunctionMode):
         self._latest = lineage = self._next(name, scaled)
         parts = self._parts(name, values, outputs)
         for tensor in outputs:
-            channel_dim = channel_dim_of(name, values, lineage.channel_dim, shape, tensor.shape)
+            channels = axis_behind(name, lineage.channels, layout, tensor)
             if operands is not None:
-                channel_dim = operands.shortcut.channel_dim
-            is_part = self._is_part(name, lineage, shape, tensor.shape)
-            found = parts.get(id(tensor)) or replace(lineage, channel_dim=channel_dim)
+                channels = operands.shortcut.channels
+            is_part = self._is_part(name, lineage, layout.shape, tensor.shape)
+            found = parts.get(id(tensor)) or replace(lineage, channels=channels)
             self._lineages[tensor] = replace(found, is_part=is_part)
         self._remember_parts(name, values, outputs[0])
         if operands is not None:
@@ -306,7 +310,7 @@ class ResidualAdditions(TorchFunctionMode):
         self._found(found)
 
     def _report_joined(self, sums: list[_PartialSum], total: Tensor) -> None:
-        lineage = replace(self._lineages[total], channel_dim=sums[0].shortcut.channel_dim)
+        lineage = replace(self._lineages[total], channels=sums[0].shortcut.channels)
         self._lineages[total] = lineage
         branch_var = merged([part.branch for part in sums]).average()
         moments = merged([part.total for part in sums])

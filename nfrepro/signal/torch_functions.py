@@ -1,9 +1,8 @@
-"""Functions of torch by what they do to activations, and where the channels are in what they return."""
+"""Functions of torch by what they do to activations."""
 
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 # Functions by name, however they are called: as an operator, a method, a function or an aten operator.
@@ -65,21 +64,3 @@ def reduced_dims(values: tuple[Any, ...], ndim: int) -> list[int]:
     given = next((value for value in values[1:] if isinstance(value, int | list | tuple)), tuple(range(ndim)))
     dims = [given] if isinstance(given, int) else list(given)
     return [dim % ndim for dim in dims if isinstance(dim, int) and not isinstance(dim, bool)]
-
-
-def channel_dim_of(name: str, values: tuple[Any, ...], before: int, source: torch.Size, output: torch.Size) -> int:
-    """Where the channels are in an output, if in the source they are at `before`."""
-    if name in CONVOLUTIONS:
-        return 1
-    if name in LINEAR:
-        return len(output) - 1
-    dims = [value for item in values[1:] for value in (item if isinstance(item, list | tuple) else [item])]
-    dims = [dim % len(source) for dim in dims if isinstance(dim, int) and not isinstance(dim, bool)] if source else []
-    if name == "permute" and before in dims:
-        return int(dims.index(before))
-    if name in {"transpose", "swapaxes", "transpose_"} and len(dims) == 2 and before in dims:
-        return int(dims[1 - dims.index(before)])
-    if len(output) == len(source):
-        return before
-    kept_last = len(output) > 0 and before == len(source) - 1 and output[-1] == source[-1]
-    return len(output) - 1 if kept_last else 1

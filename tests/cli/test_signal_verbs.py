@@ -257,3 +257,40 @@ def test_a_network_named_twice_is_refused_or_measured_once(here: Here, tmp_path:
     if code == 0:
         table = pd.read_csv(tmp_path / "spp.csv")
         assert not table.duplicated(["network", "seed", "block", "statistic"]).any()
+
+
+OWN_NETWORK = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, gain):
+        super().__init__()
+        self.f, self.gain = nn.Linear(8, 8), nn.Parameter(torch.full((8,), gain))
+
+    def forward(self, x):
+        return x + self.gain * self.f(x)
+
+class Tokens(nn.Module):
+    def forward(self, x):
+        return x.flatten(2).transpose(1, 2)
+
+def network():
+    return nn.Sequential(nn.Conv2d(3, 8, 1), Tokens(), Block(1e-6), Block(1.0), Block(1e-6))
+"""
+
+
+def test_layouts_and_silent_branches_are_said_in_a_line_each(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_tokens.py").write_text(OWN_NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    code, _, err = here("spp", "my_tokens:network", *SMALL)
+    assert code == 0
+    layouts, silent = err.splitlines()[-2:]
+    assert layouts == "my_tokens:network: activations were read as [N, T, C] in 3 blocks"
+    assert silent.startswith("my_tokens:network: 2 of 3 residual branches are silent")
+    assert silent.endswith("--unit-gains shows them with gains of 1")
+    code, _, err = here("spp", "my_tokens:network", *SMALL, "--unit-gains", "--force")
+    assert code == 0
+    assert "silent" not in err
