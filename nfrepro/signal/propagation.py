@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from nfrepro.signal.module_names import matching_modules
 from nfrepro.signal.residual_additions import ResidualAddition, ResidualAdditions
 from nfrepro.signal.torch_functions import RANKS
 from nfrepro.signal.unit_gains import unit_gains
+from nfrepro.signal.unmeasured_blocks import nothing_found, require_all_seen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,17 +80,11 @@ def propagation(
     gains = unit_gains(model) if with_unit_gains else nullcontext()
     with evaluation(model, batch_statistics), gains, recorder.attached():
         model(x)
-    if recorder.additions.unjoined and blocks is None:
-        raise InputError(_PARTS.format(count=recorder.additions.unjoined, name=type(model).__name__))
+    if blocks is None:
+        require_all_seen(model, recorder.additions)
     if not recorder.records:
-        raise InputError(_nothing_found(model, recorder.additions.other_ranks, blocks))
+        raise InputError(nothing_found(model, recorder.additions.of_vectors, blocks))
     return _table(sorted(recorder.records, key=lambda record: record.order), list(extra or {}))
-
-
-_PARTS = (
-    "{count} residual additions of {name} are of parts of the batch that are never joined: their statistics would be "
-    "those of some images; name the modules to measure with blocks="
-)
 
 
 @dataclass(frozen=True)
@@ -152,6 +146,7 @@ class _Recorder:
     ) -> None:
         self.records: list[_Record] = []
         self.additions = ResidualAdditions(x, self._found, measure_sums=chosen is None)
+        self._model = model
         self._names = {module: name for name, module in model.named_modules()}
         self._chosen = chosen
         self._extra = extra
@@ -163,6 +158,7 @@ class _Recorder:
     def attached(self) -> Iterator[None]:
         """Hooks on all modules of the model, and another forward for declared blocks; taken away afterwards."""
         with ExitStack() as stack:
+            self.additions.strangers.set_apart((*self._model.parameters(), *self._model.buffers()))
             within = {part for module in self._names if _is_declared(module) for part in module.modules()}
             for module in self._names:
                 if isinstance(module, torch.jit.ScriptModule):
@@ -202,12 +198,17 @@ class _Recorder:
             caller.last = call.last or caller.last
         if self._chosen is not None:
             if module in self._chosen:
-                self._record_module(call, outputs[0], call.last, self._next_order())
+                self._record_module(call, outputs[0], self._of_stream(call.last), self._next_order())
         elif caller is not None and self.additions.layers == call.layers:
             # A module that only adds: the block is in the one that calls it.
             caller.branches += call.branches
         elif call.branches:
             self._record_branches(call, outputs)
+
+    def _of_stream(self, branch: _Branch | None) -> _Branch | None:
+        """None for an addition of attention weights."""
+        addition = None if branch is None else branch.addition
+        return None if addition and addition.number in self.additions.of_attention else branch
 
     def _found(self, addition: ResidualAddition) -> None:
         self._add_branch(_Branch(self._next_order(), addition.branch_var, addition.factor, addition))
@@ -245,7 +246,8 @@ class _Recorder:
         pairs = [
             (branch, addition)
             for number, (branch, addition) in enumerate(pairs)
-            if not any(addition.is_within_branch_of(later) for _, later in pairs[number + 1 :])
+            if addition.number not in self.additions.of_attention
+            and not any(addition.is_within_branch_of(later) for _, later in pairs[number + 1 :])
         ]
         for branch, addition in pairs:
             output = next((item for item in outputs if self._is_behind(item, addition)), None)
@@ -385,18 +387,3 @@ def _places(records: list[_Record]) -> Iterator[tuple[int, bool]]:
         before = record.channels, record.positions
         stage += begins
         yield stage, begins or record.changes_shortcut
-
-
-def _nothing_found(model: nn.Module, other_ranks: Counter[int], blocks: str | None) -> str:
-    name = type(model).__name__
-    if blocks is not None:
-        return f"no module that blocks={blocks!r} matches was called in the forward pass of {name}: choose others"
-    seen = "; ".join(
-        f"{count} residual additions of {ndim}-D activations" for ndim, count in sorted(other_ranks.items())
-    )
-    if seen:
-        return f"no residual blocks of 4-D activations [N, C, H, W] in {name}, but {seen}, as in a transformer"
-    return (
-        f"no residual blocks in {name}: no activations [N, C, H, W] were added that have a layer between them; "
-        "name the modules to measure with blocks="
-    )

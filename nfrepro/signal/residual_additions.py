@@ -1,7 +1,6 @@
 """Finds the residual additions, shortcut + branch, of any network while it runs."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from nfrepro.signal.channel_axis import MAPS, ChannelAxis, Layout, axis_behind
+from nfrepro.signal.channel_axis import ChannelAxis, Layout, axis_behind
 from nfrepro.signal.channel_statistics import (
     ChannelMoments,
     ChannelStatistics,
@@ -18,12 +17,16 @@ from nfrepro.signal.channel_statistics import (
     channel_statistics,
     merged,
 )
+from nfrepro.signal.joined_parts import JoinedParts
+from nfrepro.signal.lineage import FROM_ELSEWHERE, Lineage, have_a_layer_between
+from nfrepro.signal.strangers import Strangers
 from nfrepro.signal.torch_functions import (
     ADDITIONS,
     CONCATENATIONS,
     CONVOLUTIONS,
     COPIES,
     FUSED_ADDITIONS,
+    HIDDEN_ADDITIONS,
     INTERPOLATIONS,
     LINEAR,
     PRODUCTS,
@@ -32,7 +35,7 @@ from nfrepro.signal.torch_functions import (
     RESAMPLING,
     REVERSED_SUBTRACTIONS,
     SLICES,
-    SPLITS,
+    SOFTMAX,
     STACKS,
     SUBTRACTIONS,
     SUMS,
@@ -45,36 +48,6 @@ _DIVISIBLE = (1 / 16, 16.0)
 
 
 @dataclass(frozen=True)
-class Lineage:
-    """How an activation has come from the network's input, along the path with the most weighted layers."""
-
-    weighted: int = 0  # convolutions and linear layers on that path
-    functions: int = 0  # of any kind
-    layer: int = 0  # number of the call of the last convolution, linear layer or resampling; 0: the input itself
-    channels: ChannelAxis = MAPS
-    # Scalars multiplied onto it since it was computed: their product, or the variance from before them.
-    scale: float = 1.0
-    unscaled_var: Tensor | None = None
-    factor: float = 1.0  # the product of all of them, whatever `scale` holds
-    is_part: bool = False  # of the batch
-
-    @property
-    def channel_dim(self) -> int:
-        return self.channels.dim
-
-    @property
-    def depth(self) -> tuple[int, int]:
-        return self.weighted, self.functions
-
-    def branch_var(self, activation: Tensor, channel_dim: int | None = None) -> Tensor:
-        """The average channel variance of the `activation` of this lineage, before scalars."""
-        if self.unscaled_var is not None:
-            return self.unscaled_var
-        dim = self.channel_dim if channel_dim is None else channel_dim
-        return channel_statistics(activation, dim).avg_var / self.scale**2
-
-
-@dataclass(frozen=True)
 class ResidualAddition:
     """One addition of a residual branch to its shortcut."""
 
@@ -84,6 +57,7 @@ class ResidualAddition:
     shape: torch.Size  # of the sum
     lineage: Lineage  # of the sum
     shortcut: Lineage
+    number: int
 
     def is_within_branch_of(self, later: "ResidualAddition") -> bool:
         """Whether it adds parts of the branch of a `later` addition in the same forward, as Res2Net does."""
@@ -106,15 +80,7 @@ class _Operands:
     factor: float
     shortcut: Lineage
     branch_part: ChannelMoments | None  # where the activations are parts of a batch
-
-
-@dataclass(frozen=True)
-class _Joined:
-    """The parts that an activation was joined from, along `dim`; `sizes` are None in a stack, one index a part."""
-
-    dim: int
-    sizes: tuple[int, ...] | None
-    lineages: tuple[Lineage | None, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,6 +91,7 @@ class _PartialSum:
     factor: float
     total: ChannelMoments
     shortcut: Lineage
+    number: int
 
 
 class ResidualAdditions(TorchFunctionMode):
@@ -140,13 +107,18 @@ class ResidualAdditions(TorchFunctionMode):
     def __init__(self, x: Tensor, found: Callable[[ResidualAddition], None], measure_sums: bool = True) -> None:
         super().__init__()
         self.layers = 0  # calls so far
-        self.other_ranks: Counter[int] = Counter()  # dimensions of what would be residual additions if there were four
+        self.of_attention: set[int] = set()  # numbers of additions that turned out to be of attention weights
+        self._of_stream: set[int] = set()
+        self.unmeasured: dict[int, str] = {}  # number -> what keeps an addition from being measured
+        self.of_vectors = 0  # additions of vectors [N, C], which are not measured
+        self._count = 0  # residual additions so far
         self._found, self._measure_sums = found, measure_sums
         self._lineages = WeakTensorKeyDictionary()
         self._lineages[x] = self._latest = Lineage(channels=ChannelAxis(1 if x.ndim == 4 else x.ndim - 1))
-        self._joined = WeakTensorKeyDictionary()  # activation -> _Joined
+        self._joined = JoinedParts()
         self._partial = WeakTensorKeyDictionary()  # activation -> _PartialSum
         self._images = len(x)
+        self.strangers = Strangers()
         self.unjoined = 0  # sums of parts of a batch that were never joined
 
     def lineage(self, tensor: Tensor) -> Lineage | None:
@@ -157,8 +129,9 @@ class ResidualAdditions(TorchFunctionMode):
     def take_up(self, inputs: Iterable[Any]) -> None:
         """Takes activations among `inputs` that nobody has seen made, say by a scripted module, for the next layer."""
         for tensor in tensors_in(inputs):
-            if tensor.ndim in RANKS and len(tensor) == self._images and self.lineage(tensor) is None:
-                self._lineages[tensor] = self._next("linear", _without_scalars(self._latest))
+            unseen = self.lineage(tensor) is None and tensor not in self.strangers
+            if unseen and tensor.ndim in RANKS and len(tensor) == self._images:
+                self._lineages[tensor] = self._next("linear", self._latest.without_scalars())
 
     def take_over(self, outputs: Iterable[Any], inputs: Iterable[Any], layer: bool) -> None:
         """Where nothing has been seen of how `outputs` come from `inputs`: takes them for one function of these."""
@@ -166,7 +139,7 @@ class ResidualAdditions(TorchFunctionMode):
         unknown = [tensor for tensor in tensors_in(outputs) if self.lineage(tensor) is None]
         if known and unknown:
             deepest = max(known, key=lambda lineage: lineage.depth)
-            lineage = self._next("linear" if layer else "", _without_scalars(deepest))
+            lineage = self._next("linear" if layer else "", deepest.without_scalars())
             for tensor in unknown:
                 self._lineages[tensor] = lineage
 
@@ -177,25 +150,35 @@ class ResidualAdditions(TorchFunctionMode):
         values = (*args, *kwargs.values())
         sources = [(lineage, tensor) for tensor in tensors_in(values) if (lineage := self.lineage(tensor)) is not None]
         if not sources:
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            self.strangers.meet(tensors_in((result,)), tensors_in(values))
+            return result
         # All questions about operands come before the call: it may work in place.
         name = getattr(func, "__name__", "").split(".")[0]  # of an aten operator: add.Tensor
         lineage, source = max(sources, key=lambda pair: pair[0].depth)
         layout = Layout.of(source)
+        before = self._count
         operands = self._operands(name, values)
+        self._look_for_hidden(name, values)
+        additions = self._open_additions(name, [found for found, _ in sources])
         scaled = self._scaled(name, values)
         result = func(*args, **kwargs)
         outputs = [tensor for tensor in tensors_in((result,)) if tensor.is_floating_point()]
         if not outputs:
             return result
         if scaled is None:
-            scaled = lineage if name in COPIES else _without_scalars(lineage)
-        self._latest = lineage = self._next(name, scaled)
-        parts = self._parts(name, values, outputs)
+            scaled = lineage if name in COPIES else lineage.without_scalars()
+        strangers = self.strangers.among(tensors_in(values)) | _united(found.strangers for found, _ in sources)
+        if operands is not None:
+            operands = replace(operands, number=self._numbered())
+        lineage = self._next(name, replace(scaled, strangers=strangers, additions=additions))
+        if operands is not None:
+            lineage = replace(lineage, channels=operands.shortcut.channels)
+        new = frozenset(range(before + 1, self._count + 1))
+        self._latest = lineage = replace(lineage, additions=lineage.additions | new)
+        parts = self._joined.taken_apart(name, values, outputs)
         for tensor in outputs:
-            channels = axis_behind(name, lineage.channels, layout, tensor)
-            if operands is not None:
-                channels = operands.shortcut.channels
+            channels = lineage.channels if operands else axis_behind(name, lineage.channels, layout, tensor)
             is_part = self._is_part(name, lineage, layout.shape, tensor.shape)
             found = parts.get(id(tensor)) or replace(lineage, channels=channels)
             self._lineages[tensor] = replace(found, is_part=is_part)
@@ -204,20 +187,32 @@ class ResidualAdditions(TorchFunctionMode):
             self._report(operands, outputs[0])
         return result
 
+    def _open_additions(self, name: str, sources: Sequence[Lineage]) -> frozenset[int]:
+        """The additions that the `sources` come from without a layer, but for those that are known to be of the stream.
+
+        An addition is of the stream when a layer reads it, and of attention weights when softmax does so first.
+        """
+        found = _united(source.additions for source in sources) - self._of_stream
+        if name in SOFTMAX:
+            self.of_attention |= found
+        elif name in CONVOLUTIONS | LINEAR | RESAMPLING:
+            self._of_stream |= found
+        return found
+
     def _operands(self, name: str, values: tuple[Any, ...]) -> _Operands | None:
         """What is added, where it is a residual addition; None where it is not."""
         summands = self._summands(name, values)
         if summands is None:
             return None
         first, second = summands
-        left, right = first.lineage, second.lineage
-        if left is None or right is None or left.layer == right.layer or left.depth == right.depth:
+        left, right = self._lineage_as_summand(first, second), self._lineage_as_summand(second, first)
+        if left is None or right is None or not have_a_layer_between(left, right):
             return None
         one, other = first.activation, second.activation
         if one.shape != other.shape or not (one.is_floating_point() and other.is_floating_point()):
             return None
         if one.ndim not in RANKS:
-            self.other_ranks[one.ndim] += 1
+            self._leave_out(one.ndim)
             return None
         if left.depth > right.depth and name in SUBTRACTIONS | REVERSED_SUBTRACTIONS:
             return None  # branch - shortcut, as in a token mixer pool(x) - x: the stream does not go on in it
@@ -239,11 +234,57 @@ class ResidualAdditions(TorchFunctionMode):
             return self._summand(tensors[0]), self._summand(tensors[1])
         if name in REVERSED_SUBTRACTIONS and len(tensors) >= 2:
             return self._summand(tensors[1]), self._summand(tensors[0])
-        joined = self._parts_of(tensors[0]) if name in SUMS and tensors else None
-        if joined is not None and joined.sizes is None and reduced_dims(values, tensors[0].ndim) == [joined.dim]:
-            parts = [_Summand(*pair) for pair in zip(tensors[0].unbind(joined.dim), joined.lineages, strict=True)]
-            return (parts[0], parts[1]) if len(parts) == 2 else None
-        return None
+        return self._stacked_summands(tensors[0], values) if name in SUMS and tensors else None
+
+    def _stacked_summands(self, stack: Tensor, values: tuple[Any, ...]) -> tuple[_Summand, _Summand] | None:
+        """The summands of a sum over a `stack`: the last part, and the sum of all before, each added in its turn."""
+        joined = self._joined.of(stack)
+        if (
+            joined is None
+            or joined.sizes is not None
+            or joined.weighed
+            or reduced_dims(values, stack.ndim) != [joined.dim]
+        ):
+            return None
+        total, *others = stack.unbind(joined.dim)
+        for tensor, lineage in zip((total, *others), joined.lineages, strict=True):
+            if lineage is not None:
+                self._lineages[tensor] = lineage
+        for other in others[:-1]:
+            total = self.__torch_function__(torch.add, (), (total, other))
+        return (self._summand(total), self._summand(others[-1])) if others else None
+
+    def _look_for_hidden(self, name: str, values: tuple[Any, ...]) -> None:
+        """Notes an addition in a function of which the summands are not seen."""
+        tensors = tensors_in(values)
+        lineages = [self.lineage(tensor) for tensor in tensors]
+        if name in HIDDEN_ADDITIONS and any(have_a_layer_between(lineages[0], other) for other in lineages[1:]):
+            self.unmeasured[self._numbered()] = f"made by {name}()"
+        stack = self._joined.stack_among(tensors)
+        if stack is None:
+            return
+        sums_up = name in SUMS and stack.dim in reduced_dims(values, tensors[0].ndim)
+        if name in LINEAR or (sums_up and (stack.weighed or (name == "mean" and len(stack.lineages) > 2))):
+            self.unmeasured[self._numbered()] = f"a weighed sum over a stack, made by {name}()"
+
+    def _leave_out(self, ndim: int) -> None:
+        """Notes a residual addition of activations whose statistics are not taken."""
+        if ndim == 2:
+            self.of_vectors += 1
+        else:
+            self.unmeasured[self._numbered()] = f"of {ndim}-D activations"
+
+    def _numbered(self) -> int:
+        self._count += 1
+        return self._count
+
+    def _lineage_as_summand(self, summand: _Summand, other: _Summand) -> Lineage | None:
+        """That of a class token, too, which is a shortcut though it does not come from the input."""
+        if summand.lineage is not None or other.lineage is None:
+            return summand.lineage
+        if not self.strangers.is_shortcut(summand.activation, other.lineage.strangers):
+            return None
+        return replace(FROM_ELSEWHERE, channels=other.lineage.channels)
 
     def _is_part(self, name: str, lineage: Lineage, source: torch.Size, output: torch.Size) -> bool:
         """Whether an output has some images of the batch only."""
@@ -251,10 +292,6 @@ class ResidualAdditions(TorchFunctionMode):
             return lineage.is_part and len(output) > 0 and output[0] < self._images
         cut = name in SLICES and len(source) == len(output) > 0 and source[0] == self._images > output[0]
         return lineage.is_part or cut
-
-    def _parts_of(self, activation: Tensor) -> _Joined | None:
-        found: _Joined | None = self._joined.get(activation)  # type: ignore[no-untyped-call]
-        return found
 
     def _partial_sum(self, activation: Tensor) -> _PartialSum | None:
         found: _PartialSum | None = self._partial.get(activation)  # type: ignore[no-untyped-call]
@@ -276,36 +313,33 @@ class ResidualAdditions(TorchFunctionMode):
     def _remember_parts(self, name: str, values: tuple[Any, ...], output: Tensor) -> None:
         """Keeps which parts a joined activation has, and takes sums of parts of a batch for one addition."""
         if name not in CONCATENATIONS | STACKS:
+            self._joined.follow(name, values, output)
             return
         parts = tensors_in(values)
-        dim = next((value for value in values[1:] if isinstance(value, int)), 0) % output.ndim
-        sizes = tuple(part.shape[dim] for part in parts) if name in CONCATENATIONS else None
-        self._joined[output] = _Joined(dim, sizes, tuple(map(self.lineage, parts)))
+        self._joined.join(name, values, output, map(self.lineage, parts))
         sums = [found for part in parts if (found := self._partial_sum(part)) is not None]
         if sums and len(sums) == len(parts) and output.ndim in RANKS:
             self.unjoined -= len(sums)
             self._report_joined(sums, output)
-
-    def _parts(self, name: str, values: tuple[Any, ...], outputs: list[Tensor]) -> dict[int, Lineage]:
-        """The lineages of the `outputs` of a function that takes a joined activation apart as it was put together."""
-        tensors = tensors_in(values)
-        joined = self._parts_of(tensors[0]) if name in SPLITS and tensors else None
-        if joined is None or len(outputs) != len(joined.lineages):
-            return {}
-        if joined.sizes is not None and tuple(tensor.shape[joined.dim] for tensor in outputs) != joined.sizes:
-            return {}
-        return {id(tensor): lineage for tensor, lineage in zip(outputs, joined.lineages, strict=True) if lineage}
 
     def _report(self, operands: _Operands, total: Tensor) -> None:
         lineage = self.lineage(total)
         assert lineage is not None
         if operands.branch_part is not None:
             moments = channel_moments(total, lineage.channel_dim)
-            self._partial[total] = _PartialSum(operands.branch_part, operands.factor, moments, operands.shortcut)
+            self._partial[total] = _PartialSum(
+                operands.branch_part, operands.factor, moments, operands.shortcut, operands.number
+            )
             return
         statistics = channel_statistics(total, lineage.channel_dim) if self._measure_sums else None
         found = ResidualAddition(
-            operands.branch_var, operands.factor, statistics, total.shape, lineage, operands.shortcut
+            operands.branch_var,
+            operands.factor,
+            statistics,
+            total.shape,
+            lineage,
+            operands.shortcut,
+            operands.number,
         )
         self._found(found)
 
@@ -315,8 +349,10 @@ class ResidualAdditions(TorchFunctionMode):
         branch_var = merged([part.branch for part in sums]).average()
         moments = merged([part.total for part in sums])
         statistics = ChannelStatistics(moments.mean.square().mean(), moments.average()) if self._measure_sums else None
-        factor, shortcut = sums[0].factor, sums[0].shortcut
-        self._found(ResidualAddition(branch_var, factor, statistics, total.shape, lineage, shortcut))
+        first = sums[0]
+        self._found(
+            ResidualAddition(branch_var, first.factor, statistics, total.shape, lineage, first.shortcut, first.number)
+        )
 
     def _scaled(self, name: str, values: tuple[Any, ...]) -> Lineage | None:
         """The lineage of a product of an activation and a scalar; None for any other function."""
@@ -346,12 +382,12 @@ class ResidualAdditions(TorchFunctionMode):
     def _next(self, name: str, lineage: Lineage) -> Lineage:
         """The lineage behind a function that is fed with one of `lineage`."""
         weighted = name in CONVOLUTIONS or name in LINEAR
-        layer = lineage.layer
-        if weighted or name in RESAMPLING:
-            self.layers += 1
-            layer = self.layers
-        return replace(lineage, weighted=lineage.weighted + weighted, functions=lineage.functions + 1, layer=layer)
+        behind = replace(lineage, weighted=lineage.weighted + weighted, functions=lineage.functions + 1)
+        if not (weighted or name in RESAMPLING):
+            return behind
+        self.layers += 1
+        return replace(behind, layer=self.layers, additions=frozenset())
 
 
-def _without_scalars(lineage: Lineage) -> Lineage:
-    return replace(lineage, scale=1.0, unscaled_var=None, factor=1.0)
+def _united(sets: Iterable[frozenset[int]]) -> frozenset[int]:
+    return frozenset().union(*sets)

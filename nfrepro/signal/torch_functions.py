@@ -11,10 +11,24 @@ SUBTRACTIONS = {"sub", "sub_", "__sub__", "__isub__", "subtract", "subtract_"}
 REVERSED_SUBTRACTIONS = {"rsub", "__rsub__"}
 FUSED_ADDITIONS = {"addcmul", "addcmul_"}
 INTERPOLATIONS = {"lerp", "lerp_"}
+# Add something to their first operand that is made within.
+HIDDEN_ADDITIONS = {
+    *("addmm", "addmm_", "addbmm", "addbmm_", "baddbmm", "baddbmm_", "addcdiv", "addcdiv_", "addmv", "addr"),
+    *("index_add", "index_add_", "scatter_add", "scatter_add_", "_foreach_add", "_foreach_add_", "logaddexp"),
+}
+SOFTMAX = {"softmax", "softmin", "log_softmax", "_safe_softmax"}
 # Join activations, keep the parts apart, and take some of them out again.
-CONCATENATIONS = {"cat", "concat", "concatenate"}
-STACKS = {"stack", "hstack", "vstack", "dstack"}
+CONCATENATED_ALONG = {
+    "vstack": 0,
+    "row_stack": 0,
+    "hstack": 1,
+    "column_stack": 1,
+    "dstack": 2,
+}  # of three dimensions or more
+CONCATENATIONS = {"cat", "concat", "concatenate", *CONCATENATED_ALONG}
+STACKS = {"stack"}
 SPLITS = {"chunk", "split", "split_with_sizes", "tensor_split", "unbind", "unsafe_chunk", "unsafe_split"}
+RESHAPES = {"view", "reshape", "unflatten"}
 SLICES = SPLITS | {"__getitem__", "narrow"}
 SUMS = {"sum", "mean"}
 PRODUCTS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply", "multiply_"}
@@ -37,6 +51,7 @@ LINEAR = {
     "mm",
     "bmm",
     "einsum",
+    "tensordot",
     "embedding",
     "scaled_dot_product_attention",
     "multi_head_attention_forward",

@@ -191,6 +191,8 @@ ADDITIONS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
     "stack, sum over the last": (lambda x, f: torch.stack((f, x), dim=-1).sum(dim=-1), 1.0),
     "cat, chunk": (lambda x, f: sum(torch.cat([x, f], 1).chunk(2, 1)), 1.0),
     "stack, unbind": (lambda x, f: sum(torch.stack([f, x], 1).unbind(1)), 1.0),
+    "cat, view, sum": (lambda x, f: torch.cat([x, f], 1).unflatten(1, (2, -1)).sum(1), 1.0),
+    "hstack, chunk": (lambda x, f: sum(torch.hstack([f, x]).chunk(2, 1)), 1.0),
     "half a batch at a time": (
         lambda x, f: torch.cat([a + b for a, b in zip(x.chunk(2), f.chunk(2), strict=True)]),
         1.0,
@@ -553,6 +555,155 @@ def test_sums_of_parts_that_are_never_joined_are_refused() -> None:
 
     with pytest.raises(InputError, match="1 residual additions of Sequential are of parts of the batch"):
         propagation(nn.Sequential(nn.Conv2d(3, 8, 1), Half()), images())
+
+
+def test_a_sum_over_a_stack_of_three_is_two_additions() -> None:
+    class Three(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f, self.g = Branch(), Branch()
+
+        def forward(self, x: Tensor) -> Tensor:
+            f = self.f(x)
+            return torch.stack([x, f, self.g(f)]).sum(0)
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Three())
+    with torch.no_grad():
+        x = model[0](images())
+        f = model[1].f(x)
+        g = model[1].g(f)
+    check(
+        propagation(model, images()), [(*moments(x + f), moments(f)[1]), (*moments(x + f + g), moments(g)[1])], rel=1e-5
+    )
+
+
+HIDDEN: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
+    "baddbmm": (
+        lambda x, f: torch.baddbmm(x.flatten(0, 1), f.flatten(0, 1), torch.eye(16).expand(16, 16, 16)).view_as(x),
+        r"made by baddbmm\(\)",
+    ),
+    "addcdiv": (lambda x, f: torch.addcdiv(x, f, torch.full((1,), 5.0)), r"made by addcdiv\(\)"),
+    "foreach": (lambda x, f: torch._foreach_add([x], [f])[0], r"made by _foreach_add\(\)"),
+    "einsum": (lambda x, f: torch.einsum("knchw->nchw", torch.stack([x, f])), r"over a stack, made by einsum\(\)"),
+    "tensordot": (
+        lambda x, f: torch.tensordot(torch.tensor([1.0, 0.2]), torch.stack([x, f]), dims=1),
+        r"over a stack, made by tensordot\(\)",
+    ),
+    "weights of a stack": (
+        lambda x, f: (torch.tensor([1.0, 0.2]).view(2, 1, 1, 1, 1) * torch.stack([x, f])).sum(0),
+        r"over a stack, made by sum\(\)",
+    ),
+    "mean of three": (lambda x, f: torch.stack([x, f, f.relu()]).mean(0), r"over a stack, made by mean\(\)"),
+    "five dimensions": (lambda x, f: (x.unsqueeze(1) + f.unsqueeze(1)).squeeze(1), "of 5-D activations"),
+}
+
+
+@pytest.mark.parametrize("how", HIDDEN)
+def test_an_addition_that_is_seen_but_not_measured_is_refused(how: str) -> None:
+    add, reason = HIDDEN[how]
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Block(), Block(add))
+    with pytest.raises(InputError, match=f"1 residual additions of Sequential cannot be measured .*{reason}"):
+        propagation(model, images())
+    assert propagation(model, images(), blocks="1|2").attrs["modules"] == ["1", "2"]
+
+
+class RelativePositions(nn.Module):
+    """Self-attention whose weights are a sum of two products, as in Transformer-XL, DeBERTa and BoTNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.position, self.out = nn.Linear(8, 24), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.table = nn.Parameter(torch.randn(16, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        weights = q @ k.mT + self.position(q) @ self.table.T
+        return self.out((weights / 8**0.5).softmax(-1) @ v)
+
+
+class ClassAttention(nn.Module):
+    """A class token, the same for every image, that attends to the rest, as in CaiT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.attention = nn.Parameter(torch.randn(1, 1, 8)), RelativePositions()
+
+    def forward(self, x: Tensor) -> Tensor:
+        token = self.token.expand(len(x), -1, -1)
+        return token + self.attention(torch.cat([token, x[:, 1:]], 1))[:, :1]
+
+
+class Positions(nn.Module):
+    """A position embedding for every image, which a layer has seen, added again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f, self.g = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.table, self.embed = nn.Parameter(torch.randn(1, 16, 5)), nn.Linear(5, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        positions = self.embed(self.table.expand(len(x), -1, -1))
+        x = x + self.f(x + positions)
+        return x + self.g(x + positions)
+
+
+def test_attention_weights_tokens_and_positions() -> None:
+    torch.manual_seed(0)
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = RelativePositions()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.f(x)
+
+    model = nn.Sequential(nn.Linear(5, 8), Residual(), Positions(), Residual(), ClassAttention())
+    x = torch.randn(3, 16, 5)
+    expected = []
+
+    def note(h: Tensor, f: Tensor) -> Tensor:
+        expected.append((*moments((h + f).mT[..., None]), moments(f.mT[..., None])[1]))
+        return h + f
+
+    with torch.no_grad():
+        _, first, positions, second, last = model
+        h = model[0](x)
+        h = note(h, first.f(h))
+        embedded = positions.embed(positions.table)
+        h = note(h, positions.f(h + embedded))
+        h = note(h, positions.g(h + embedded))
+        h = note(h, second.f(h))
+        token = last.token.expand(3, -1, -1)
+        note(token, last.attention(torch.cat([token, h[:, 1:]], 1))[:, :1])
+    table = propagation(model, x)
+    assert table.attrs["modules"] == ["1", "2", "2", "3", "4"]
+    check(table, expected, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize("compiled", [torch.jit.script, lambda block: torch.jit.trace(block, torch.ones(2, 8, 16, 16))])
+def test_a_scripted_module_with_residual_additions_is_named(compiled: Callable[[nn.Module], nn.Module]) -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = Branch()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.f(x)
+
+    class Gelu(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.045 * x**3)))
+
+    fine = nn.Sequential(nn.Conv2d(3, 8, 1), compiled(nn.Sequential(Branch(), Gelu())), Block())
+    assert propagation(fine, images()).attrs["modules"] == ["2"]
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Block(), compiled(nn.Sequential(Branch(), Plain())))
+    with pytest.raises(
+        InputError, match=r"^2 in Sequential is a scripted module \(torch.jit\) with residual additions"
+    ):
+        propagation(model, images())
+    assert propagation(model, images(), blocks="1").attrs["modules"] == ["1"]
 
 
 def test_an_interpolation_is_an_addition() -> None:
