@@ -46,6 +46,10 @@ def resmlp(block: Any, end: str, out: Tensor) -> Tensor:
     return block.ls1 * out.transpose(1, 2) if end == "linear_tokens" else block.ls2 * out
 
 
+def layer_scale(block: Any, end: str, out: Tensor) -> Tensor:
+    return (block.gamma_1 if end == "attn" else block.gamma_2) * out
+
+
 CASES = {
     "torchvision resnet18": of_torchvision("resnet18", "BasicBlock", ("bn2",)),
     "torchvision resnext50": of_torchvision("resnext50_32x4d", "Bottleneck", ("bn3",)),
@@ -90,14 +94,42 @@ CASES = {
     "timm resnetv2_50": of_timm("resnetv2_50", "PreActBottleneck", ("conv3",)),
     "timm ghostnet_050": of_timm("ghostnet_050", "GhostBottleneck", ("ghost2",)),
     "timm efficientnet_b0": of_timm("efficientnet_b0", "InvertedResidual", ("bn3",), has_addition=lambda b: b.has_skip),
+    "timm cait_xxs24": of_timm(
+        "cait_xxs24_224", "LayerScaleBlock", ("attn", "mlp"), layer_scale, size=64, channel_dim=2
+    ),
+    "timm cait_xxs24, class attention": of_timm(
+        "cait_xxs24_224", "LayerScaleBlockClassAttn", ("attn", "mlp"), layer_scale, size=64, channel_dim=2
+    ),
+    "timm convit_tiny": of_timm("convit_tiny", "Block", ("attn", "mlp"), size=64, channel_dim=2),
+    "timm eva02_tiny": of_timm(
+        "eva02_tiny_patch14_224", "EvaBlock", ("drop_path1", "drop_path2"), size=56, channel_dim=2, pixels=56
+    ),
+    "timm pvt_v2_b0": of_timm("pvt_v2_b0", "Block", ("drop_path1", "drop_path2"), channel_dim=2),
+    "timm twins_svt_small": of_timm("twins_svt_small", "Block", ("drop_path1", "drop_path2"), size=64, channel_dim=2),
+    "timm pit_ti": of_timm("pit_ti_224", "Block", ("ls1", "ls2"), size=64, channel_dim=2),
+    "timm levit_128s": of_timm("levit_128s", "LevitBlock", ("drop_path1", "drop_path2"), size=64, channel_dim=2),
+    "timm hiera_tiny": of_timm("hiera_tiny_224", "HieraBlock", ("drop_path1", "drop_path2"), size=64, channel_dim=2),
+    "timm maxvit_pico": of_timm(
+        "maxvit_pico_rw_256", "PartitionAttentionCl", ("drop_path1", "drop_path2"), size=64, channel_dim=-1
+    ),
+    "timm botnet26t": of_timm("botnet26t_256", "SelfAttnBlock", ("drop_path",), size=64),
+    "timm repvgg_a0": of_timm(
+        "repvgg_a0", "RepVggBlock", ("drop_path",), has_addition=lambda b: b.identity is not None
+    ),
+    "timm dla34": of_timm("dla34", "DlaBasic", ("bn2",)),
+    "timm cspresnet50": of_timm("cspresnet50", "BottleneckBlock", ("drop_path",)),
+    "timm regnetz_005": of_timm(
+        "regnetz_005", "Bottleneck", ("conv3",), has_addition=lambda b: b.downsample is not None
+    ),
     "timm convmixer": of_timm("convmixer_1024_20_ks9_p14", "Residual", ("fn",), pixels=70),
 }
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "torchvision vgg11": (lambda: torchvision.models.vgg11(), "no residual blocks in VGG"),
     "torchvision squeezenet": (lambda: torchvision.models.squeezenet1_1(), "no residual blocks in SqueezeNet"),
     "torchvision densenet121": (lambda: torchvision.models.densenet121(), "no residual blocks in DenseNet"),
     "torchvision shufflenet": (lambda: torchvision.models.shufflenet_v2_x0_5(), "no residual blocks in ShuffleNetV2"),
+    "timm rdnet_tiny": (lambda: timm.create_model("rdnet_tiny"), "no residual blocks in RDNet"),
     "scripted resnet18": (
         lambda: torch.jit.script(torchvision.models.resnet18()),
         "is a scripted module .torch.jit.: its additions cannot be seen",
@@ -136,8 +168,16 @@ def by_hooks(model: nn.Module, x: Tensor, case: Case) -> tuple[list[float], list
     return branches, outputs
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+# Each takes a second or more.
+SLOW = {
+    *("torchvision resnet18", "torchvision resnext50", "torchvision swin_t", "torchvision vit_b_16"),
+    *("timm gmlp_s16", "timm maxvit_pico", "timm efficientnet_b0", "timm res2net50", "timm swin_tiny"),
+    *("timm resnetv2_50", "timm twins_svt_small", "timm deit3_small", "timm hiera_tiny", "timm cspresnet50"),
+    *("timm cait_xxs24", "timm poolformer_s12", "timm convmixer", "timm xcit_nano"),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES])
 def test_equals_hooks(name: str) -> None:
     case = CASES[name]
     torch.manual_seed(0)
