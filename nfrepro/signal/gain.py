@@ -13,8 +13,11 @@ from nfrepro.errors import InputError
 Activation = Callable[[Tensor], Tensor]
 
 # Beyond 14 standard deviations the Gaussian weighs less than 1e-43: only heavy tails are seen there, and they are
-# followed to 38, where the Gaussian itself is the smallest number of float64.
-_REACHES = (14.0, 38.0)
+# followed to 38, where the Gaussian itself is the smallest number of float64, but no farther than they count: a
+# function may leave the range of its type.
+_REACHES = (14.0, 20.0, 26.0, 32.0, 38.0)
+# Places where a function is asked twice before anything is integrated, so that neither chance nor NaN slips through.
+_PLACES = 28_001
 # Intervals to begin with are half a deviation each, so that kinks at whole numbers, 0 above all, are edges.
 _INTERVALS_PER_DEVIATION = 2
 # Share of the integral that may lie in the outermost intervals.
@@ -26,6 +29,9 @@ _SHARE_OF_RESOLUTION = 0.25
 # An interval of one rounding error has nothing left to halve: it holds a step or a pole. A pole shows in what it adds.
 _NARROWEST = 1e-15
 _STEP = 1e-6
+_GROWING = "no finite variance: its tails outgrow the Gaussian's"
+_TOO_LONG = f"its tails count beyond {_REACHES[-1]:g} standard deviations, where float64 ends"
+_TOO_LARGE = "its square is larger than float64 holds"
 # More intervals than this at once: a function that no quadrature follows, say a random one.
 _MOST_INTERVALS = 100_000
 
@@ -67,7 +73,9 @@ def moments(activation: Activation) -> Moments:
 
 
 def _moments(activation: Activation) -> Moments:
+    activation = _in_its_type(activation)
     resolution = _resolution(activation)
+    _check_repeatable(activation)
     _check_elementwise(activation, resolution)
     tolerance = max(_TOLERANCE, _SHARE_OF_RESOLUTION * resolution)
     mean = _gaussian_expectation(activation, lambda values: values, tolerance)
@@ -83,12 +91,52 @@ def gain(activation: Activation) -> float:
     return moments(activation).gain
 
 
-def _resolution(activation: Activation) -> float:
-    """The relative distance of neighbouring numbers of the type that `activation` returns; of float64 for integers."""
+@dataclass(frozen=True)
+class _InFloat32:
+    """An activation that takes float32 only, such as a module with parameters of that type."""
+
+    activation: Activation
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return self.activation(z.float())
+
+    def __str__(self) -> str:
+        return str(self.activation)
+
+
+def _in_its_type(activation: Activation) -> Activation:
+    """`activation` as a function of float64 numbers."""
     if not callable(activation):
         raise InputError(f"{_no_gain(activation)} it is not a function")
+    z = torch.linspace(-3.0, 3.0, 61, dtype=torch.float64)
+    try:
+        _output(activation, z)
+    except InputError:
+        in_float32 = _InFloat32(activation)
+        try:
+            _output(in_float32, z)
+        except InputError:
+            return activation  # what it says to float64 is the reason
+        return in_float32
+    return activation
+
+
+def _resolution(activation: Activation) -> float:
+    """The relative distance of neighbouring numbers of the type that `activation` returns; of float64 for integers."""
     dtype = _output(activation, torch.linspace(-3.0, 3.0, 61, dtype=torch.float64)).dtype
     return torch.finfo(dtype if dtype.is_floating_point else torch.float64).eps
+
+
+def _check_repeatable(activation: Activation) -> None:
+    """Raises `ValueError` unless `activation` gives finite numbers everywhere, and the same ones each time."""
+    z = torch.linspace(-_REACHES[0], _REACHES[0], _PLACES, dtype=torch.float64)
+    once, again = _evaluate(activation, z), _evaluate(activation, z)
+    if len(other := (once != again).nonzero()):
+        at = int(other[0])
+        raise InputError(
+            f"{_no_gain(activation)} it is random, or remembers: at {z[at].item():g} it is {once[at].item()} once and "
+            f"{again[at].item()} the next time"
+        )
 
 
 def _check_elementwise(activation: Activation, resolution: float) -> None:
@@ -112,7 +160,8 @@ def _output(activation: Activation, z: Tensor) -> Tensor:
     try:
         out = activation(z.clone())  # a clone, since some work in place
     except Exception as error:  # it is the user's: it may raise anything
-        raise InputError(f"{_no_gain(activation)} it fails on {list(z.shape)} numbers: {error}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{_no_gain(activation)} it fails on {list(z.shape)} numbers: {reason}") from error
     if not isinstance(out, Tensor) or out.is_complex():
         raise InputError(f"{_no_gain(activation)} it gives no tensor of real numbers")
     if out.shape != z.shape:
@@ -123,13 +172,14 @@ def _output(activation: Activation, z: Tensor) -> Tensor:
 def _evaluate(activation: Activation, z: Tensor) -> Tensor:
     """`activation` of each number of `z`, in float64. Raises `ValueError` unless all of them are finite."""
     out = _output(activation, z)
-    if not (finite := out.isfinite()).all():
+    values = out.double()
+    if not (finite := values.isfinite()).all():
         at = int(finite.flatten().logical_not().nonzero()[0])
-        value, place = out.flatten()[at].item(), z.flatten()[at].item()
+        value, place = values.flatten()[at].item(), z.flatten()[at].item()
         short = str(out.dtype).removeprefix("torch.")
         far = f": larger than {short} holds" if abs(place) > 3 and not math.isnan(value) else ""
         raise InputError(f"{_no_gain(activation)} it is {value} at {place:g}, not finite{far}")
-    return out.double()
+    return values
 
 
 def _gaussian_expectation(activation: Activation, function: Callable[[Tensor], Tensor], tolerance: float) -> float:
@@ -164,19 +214,26 @@ def _first_intervals(
     activation: Activation, integrals: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The ends of the first intervals, and the integral over each: as far out as the tails count."""
-    tails = InputError(f"{_no_gain(activation)} no finite variance: its tails outgrow the Gaussian's")
+    reason = ""
     for reach in _REACHES:
         edges = torch.linspace(-reach, reach, int(2 * reach * _INTERVALS_PER_DEVIATION) + 1, dtype=torch.float64)
         try:
             whole = integrals(edges[:-1], edges[1:])
-        except InputError:
-            if reach > _REACHES[0]:
-                raise tails from None
-            raise
+        except InputError as error:
+            if not reason:
+                raise
+            if reason == _TOO_LONG:
+                raise InputError(f"{error}, where its tails count") from None
+            break
         scale = float(whole.abs().sum())
-        if float(whole[[0, -1]].abs().sum()) <= _TAIL * scale < math.inf:
+        if not scale < math.inf:
+            reason = reason or _TOO_LARGE
+            break
+        if float(whole[[0, -1]].abs().sum()) <= _TAIL * scale:
             return edges[:-1], edges[1:], whole
-    raise tails
+        grows = bool((whole[[0, -1]].abs() >= whole[[1, -2]].abs()).any())
+        reason = _GROWING if grows else _TOO_LONG
+    raise InputError(f"{_no_gain(activation)} {reason}")
 
 
 def _no_gain(activation: object) -> str:

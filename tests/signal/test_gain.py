@@ -179,8 +179,8 @@ def test_there_is_a_gain_for_every_activation_of_the_authors_table() -> None:
     [
         (torch.zeros_like, "mean 0, variance 0 under"),
         (lambda x: torch.full_like(x, 0.1), "mean 0.1, variance"),
-        (lambda x: x * math.nan, "it is nan at -3, not finite"),
-        (torch.log, "it is nan at -3, not finite"),
+        (lambda x: x * math.nan, "it is nan at -14, not finite"),
+        (torch.log, "it is nan at -14, not finite"),
         (lambda x: 1 / x.round(), "it is -?inf at"),
         (lambda x: torch.exp(x**4), "it is inf at -14, not finite"),
         (lambda x: torch.exp(x**2 / 2), "no finite variance: its tails outgrow the Gaussian's"),
@@ -197,7 +197,7 @@ def test_there_is_a_gain_for_every_activation_of_the_authors_table() -> None:
         (lambda x: F.log_softmax(x, 0), "it is not elementwise: at -3 it is -"),
         (lambda x: x - x.mean(), "it is not elementwise"),
         (lambda x: x.cumsum(0), "it is not elementwise"),
-        (torch.rand_like, "it is not elementwise"),
+        (torch.rand_like, "it is random, or remembers: at -14 it is 0"),
         (lambda x: torch.sin(1e9 * x), "it varies too fast for any quadrature"),
     ],
 )
@@ -239,6 +239,35 @@ def test_heavy_tails_that_the_gaussian_still_tames() -> None:
     assert gain(lambda x: torch.exp(0.2 * x * x)) == pytest.approx(variance**-0.5, rel=1e-9)
 
 
+class CountsCalls:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x * self.calls
+
+
+class Complains:
+    def __call__(self, x: Tensor) -> Tensor:
+        raise RuntimeError("first line\nsecond line")
+
+
+def test_tails_are_followed_no_farther_than_a_type_holds_them() -> None:
+    # E exp(b z^2) = (1 - 2 b)^(-1/2); at 38 exp(0.2 z^2) is larger than float32 holds, and x^200 than float64.
+    variance = (1 - 4 * 0.2) ** -0.5 - (1 - 2 * 0.2) ** -1
+    assert gain(lambda x: torch.exp(0.2 * x.float() ** 2)) == pytest.approx(variance**-0.5, rel=1e-5)
+    odd = sum(math.log(factor) for factor in range(1, 200, 2))  # E z^200 = 199!!
+    half = sum(math.log(factor) for factor in range(1, 100, 2))
+    assert math.exp(2 * half - odd) < 1e-20
+    assert math.log(gain(lambda x: x**100)) == pytest.approx(-odd / 2, abs=1e-9)
+
+
+def test_modules_with_parameters_in_float32_and_eight_bits() -> None:
+    assert gain(torch.nn.PReLU(init=0.2)) == pytest.approx(gain(lambda x: F.leaky_relu(x, 0.2)), rel=1e-6)
+    assert gain(lambda x: x.to(torch.float8_e4m3fn)) == pytest.approx(1.0, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
@@ -247,6 +276,19 @@ def test_heavy_tails_that_the_gaussian_still_tames() -> None:
         (lambda x: torch.exp(x**4), "it is inf at -14, not finite: larger than float64 holds"),
         (lambda x: x.float() ** 40, "it is inf at -14, not finite: larger than float32 holds"),
         (lambda x: 1 / x, "it is inf at 0, not finite$"),
+        # E exp(0.498 z^2) is finite, but half of it lies beyond 38.
+        (lambda x: torch.exp(0.249 * x * x), "its tails count beyond 38 standard deviations, where float64 ends"),
+        (
+            lambda x: torch.exp(0.23 * x.float() ** 2),
+            "it is inf at -20, not finite: larger than float32 .* tails count",
+        ),
+        (lambda x: torch.where((x > 3.14) & (x < 3.15), math.nan, x), "it is nan at 3.141, not finite"),
+        (lambda x: F.dropout(x, 0.5), "it is random, or remembers"),
+        (lambda x: x + 1e-12 * torch.rand_like(x), "it is random, or remembers"),
+        (lambda x: torch.where(x > 4, torch.rand_like(x), x), "it is random, or remembers: at 4"),
+        (lambda x: x * torch.rand(()), "it is random, or remembers"),
+        (CountsCalls(), r"it is random, or remembers: at -14 it is -\d+\.0 once and -\d+\.0 the next time"),
+        (Complains(), r"it fails on \[61\] numbers: first line$"),
     ],
 )
 def test_the_reason_for_a_refusal_is_the_true_one(function: Callable[[Tensor], Tensor], reason: str) -> None:
