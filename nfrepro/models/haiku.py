@@ -6,23 +6,20 @@ names in our networks but for the norms and the layers listed below.
 """
 
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nfrepro.errors import InputError, first_three
 from nfrepro.models.convolutions import ScaledWSConv2d
+from nfrepro.models.npz import Array, stored_trees
 
-Array = npt.NDArray[Any]
 Tree = Mapping[str, Mapping[str, Any]]  # module -> name -> array
 
 # Our layers -> the authors', as patterns on the dotted name of a module inside the network or the block.
@@ -109,21 +106,20 @@ def load_haiku(model: nn.Module, params: Tree, state: Tree | None = None) -> Non
         if found is None:
             problems.append(f"{naming.spell(slot.path)}: missing, {slot.name} needs it")
             continue
-        value = _numbers(found)
-        ours = _to_our_layout(value, slot.owner)
-        if ours.shape != tuple(slot.tensor.shape):
-            shapes = f"shape {list(value.shape)} does not fit {slot.name} {list(slot.tensor.shape)}"
-            problems.append(f"{found.name}: {shapes}")
-        copies.append((slot.tensor, ours))
+        if problem := _misfit(found, slot):
+            problems.append(f"{found.name}: {problem}")
+        copies.append((slot, found))
     unread = {(*slot.path[:-1], name) for slot in slots if slot.path[-1] == "average" for name in _UNREAD_STATE}
     extras += [entry.name for path, entry in entries.items() if path not in unread]
     problems += [f"{name}: the network has no place for it" for name in extras]
     if problems:
         raise InputError(f"load_haiku: {first_three(problems)}")
     with torch.no_grad():
-        for tensor, ours in copies:
+        for slot, found in copies:
+            # float64 holds every smaller type exactly, bfloat16 included.
+            ours = _to_our_layout(np.asarray(found.value, np.float64), slot.owner)
             # A fresh array: torch takes neither read-only memory nor negative strides.
-            tensor.copy_(torch.from_numpy(np.array(ours, order="C")))
+            slot.tensor.copy_(torch.from_numpy(np.array(ours, order="C")))
 
 
 def read_npz(path: str | Path) -> tuple[dict[str, dict[str, Array]], dict[str, dict[str, Array]]]:
@@ -131,25 +127,11 @@ def read_npz(path: str | Path) -> tuple[dict[str, dict[str, Array]], dict[str, d
 
     Other keys are passed over. Raises `ValueError` for a file that is no such archive.
     """
-    trees: dict[str, dict[str, dict[str, Array]]] = {"param": {}, "state": {}}
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{path}: one array, not an npz archive")
-        with archive:
-            for key in archive.files:
-                kind, _, rest = key.partition("/")
-                module, _, name = rest.rpartition("/")
-                if kind in trees and module and name:
-                    trees[kind].setdefault(module, {})[name] = archive[key]
-    except InputError:
-        raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path}: cannot be read as an npz archive: {reason}") from None
-    if not trees["param"]:
-        raise InputError(f"{path}: no keys of the form param/<module>/<name>")
-    return trees["param"], trees["state"]
+    params, state = (
+        {module: {name: np.asarray(array) for name, array in arrays.items()} for module, arrays in tree.items()}
+        for tree in stored_trees(path)
+    )
+    return params, state
 
 
 def _naming(params: Tree, state: Tree) -> _Naming:
@@ -219,12 +201,29 @@ def _parameter_name(owner: nn.Module, name: str) -> str:
     return _SCALARS.get(name, name)
 
 
-def _numbers(entry: _Entry) -> Array:
-    """The array of `entry` in float64, which holds every smaller type exactly, bfloat16 included."""
+def _misfit(entry: _Entry, slot: _Slot) -> str | None:
+    """What keeps `entry` from filling `slot`, by its shape and type alone: a stored array is not unpacked for it."""
+    value = entry.value if hasattr(entry.value, "dtype") else _as_array(entry.value)
+    if value is None or not (value.dtype.kind == "f" or value.dtype.name.startswith(("bfloat", "float"))):
+        return "not an array of floating-point numbers" + ("" if value is None else f", but of {value.dtype}")
+    shape = _our_shape(tuple(value.shape), slot.owner)
+    if shape != tuple(slot.tensor.shape):
+        return f"shape {list(value.shape)} does not fit {slot.name} {list(slot.tensor.shape)}"
+    return None
+
+
+def _as_array(value: Any) -> Array | None:
+    """A number or nested lists of numbers as an array; None for what is neither."""
     try:
-        return np.asarray(entry.value, dtype=np.float64)
+        return np.asarray(value)
     except (TypeError, ValueError):
-        raise InputError(f"load_haiku: {entry.name}: not an array of numbers") from None
+        return None
+
+
+def _our_shape(shape: tuple[int, ...], owner: nn.Module) -> tuple[int, ...]:
+    """The shape in our layout of an array of `shape` in the authors'."""
+    # An array without memory of its own, whatever its shape.
+    return _to_our_layout(np.broadcast_to(np.float32(0), shape), owner).shape
 
 
 def _to_our_layout(value: Array, owner: nn.Module) -> Array:

@@ -89,8 +89,8 @@ def timm_switches(name: str) -> dict[str, Any]:
 def load_timm(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     """Copies timm's `state_dict` of an nf_resnet, nf_regnet or (dm_)nfnet into `model`, which `timm_switches` made.
 
-    Raises `ValueError`, with `model` unchanged, for an entry that is missing, left over or of another shape, and for a
-    network that timm has no like of.
+    Raises `ValueError`, with `model` unchanged, for an entry that is missing, left over or of another shape or
+    kind, and for a network that timm has no like of.
     """
     if type(model) not in _PARTS:
         raise InputError(f"load_timm: timm has nothing like {type(model).__name__}; known: {_known()}")
@@ -103,6 +103,9 @@ def load_timm(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
             problems.append(f"{theirs}: missing, {name} needs it")
         elif not _fits(value, ours):
             problems.append(f"{theirs}: shape {list(value.shape)} does not fit {name} {list(ours.shape)}")
+        elif value.is_floating_point() != ours.is_floating_point():
+            kinds = [str(tensor.dtype).removeprefix("torch.") for tensor in (value, ours)]
+            problems.append(f"{theirs}: {kinds[0]} does not fit {name} {kinds[1]}")
         else:
             copies.append((ours, value))
     problems += [f"{theirs}: the network has no place for it" for theirs in unread]

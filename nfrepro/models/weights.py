@@ -7,9 +7,8 @@ Ours, written here, also says which network it is for. No file is trusted: nothi
 import hashlib
 import io
 import json
+import math
 import pickle
-import stat
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,16 +22,18 @@ from torch import Tensor, nn
 
 from nfrepro import atomic
 from nfrepro.errors import InputError, first_three
-from nfrepro.models.haiku import Tree, load_haiku, read_npz
+from nfrepro.models.haiku import Tree, load_haiku
+from nfrepro.models.npz import stored_trees
 from nfrepro.models.options import FAMILIES, split_name
 from nfrepro.models.registry import create
 from nfrepro.models.timm_weights import load_timm, timm_switches
+from nfrepro.models.weight_files import is_pickled, require_bounded_archive, require_regular_file
 
 Naming = Literal["authors", "timm", "nfrepro"]
 
 FORMAT_VERSION = 1
-# Refused before reading: twenty times the weights of the largest network that the authors released.
-MAX_BYTES = 32 * 2**30
+# Numbers of a network that is made without asking whether the file can fill it: 1 GiB.
+_SMALL_NETWORK = 2**28
 # The key of a .pt file, and the prefix of safetensors metadata, of the description.
 DESCRIPTION = "nfrepro"
 RESAVE = "re-save it as in docs/weights.md, if you trust it"
@@ -89,7 +90,7 @@ def read_weights(path: Path) -> Weights:
     reader = _READERS.get(path.suffix)
     if reader is None:
         raise InputError(f"{path}: unknown kind {path.suffix!r}: weights are read from {', '.join(_READERS)}")
-    _require_regular_file(path)
+    require_regular_file(path)
     with _one_line_errors(path):
         return reader(path, _sha256(path))
 
@@ -115,8 +116,7 @@ def build_network(
         name, chosen = known.model, known.options
     sizes = {"num_classes": weights.num_classes, "in_channels": weights.in_channels}
     try:
-        if known is not None:
-            _require_room(weights, name, {**chosen, **sizes})
+        _require_room(weights, name, {**chosen, **sizes})
         model = create(name, **sizes, **chosen)
         _LOADERS[weights.naming](model, weights)
     except InputError as error:
@@ -176,22 +176,41 @@ def _own_problems(slots: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) ->
 
 
 def _require_room(weights: Weights, name: str, options: Mapping[str, Any]) -> None:
-    """A small file may describe a huge network: it is built without memory first."""
+    """A small file may describe a huge network, or declare huge tensors: it is built without memory first."""
     blocks = options.get("blocks")
     if isinstance(blocks, list) and all(type(count) is int for count in blocks) and sum(blocks) > len(weights.tensors):
         raise InputError(f"does not fit the network: {sum(blocks):,} blocks, {len(weights.tensors):,} tensors")
     with torch.device("meta"):
         shapes = create(name, **options).state_dict()
-    if problems := _own_problems(shapes, weights.tensors):
+    if weights.naming == "nfrepro" and (problems := _own_problems(shapes, weights.tensors)):
         raise InputError(f"does not fit the network: {first_three(problems)}")
+    wanted, found = sum(math.prod(tensor.shape) for tensor in shapes.values()), _numbers_in(weights)
+    if wanted > max(found, _SMALL_NETWORK):
+        for key, tensor in weights.tensors.items():
+            if tensor.numel() > (held := _storage_bytes(tensor)):
+                raise InputError(f"{key}: {tensor.numel():,} numbers expanded from {held:,} bytes: save a copy of it")
+        raise InputError(f"does not fit the network: it has {wanted:,} numbers, the file {found:,}")
+
+
+def _numbers_in(weights: Weights) -> int:
+    """How many numbers the file holds: an expanded tensor holds one for many."""
+    arrays = [
+        array for tree in (weights.params, weights.state) for module in tree.values() for array in module.values()
+    ]
+    held = [min(tensor.numel(), _storage_bytes(tensor)) for tensor in weights.tensors.values()]
+    return sum(held) + sum(int(math.prod(array.shape)) for array in arrays)
+
+
+def _storage_bytes(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage().nbytes())
 
 
 def _read_npz(path: Path, sha256: str) -> Weights:
-    _require_bounded_archive(path)
+    require_bounded_archive(path)
     try:
-        params, state = read_npz(path)
+        params, state = stored_trees(path)
     except InputError as error:
-        if _is_pickled(path):
+        if is_pickled(path):
             raise InputError(f"{path}: a pickle, which could execute anything, is not read: {RESAVE}") from None
         raise error
     below_root = {tuple(part for part in module.split("/") if part != "~")[1:]: module for module in params}
@@ -207,7 +226,7 @@ def _size(
 ) -> int | None:
     """Length along `axis` of the first array `w` of `ndim` dimensions at one of `places`."""
     arrays = [params[below_root[place]]["w"] for place in places if "w" in params.get(below_root.get(place, ""), {})]
-    return next((int(array.shape[axis]) for array in arrays if array.ndim == ndim), None)
+    return next((int(array.shape[axis]) for array in arrays if len(array.shape) == ndim), None)
 
 
 def _read_safetensors(path: Path, sha256: str) -> Weights:
@@ -223,7 +242,7 @@ def _read_safetensors(path: Path, sha256: str) -> Weights:
 
 
 def _read_pt(path: Path, sha256: str) -> Weights:
-    _require_bounded_archive(path)
+    require_bounded_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -298,44 +317,6 @@ def _to_pt(tensors: dict[str, Tensor], description: Description) -> bytes:
     buffer = io.BytesIO()
     torch.save({DESCRIPTION: asdict(description), "state_dict": tensors}, buffer)
     return buffer.getvalue()
-
-
-def _is_pickled(path: Path) -> bool:
-    """Whether `path` is a pickle, bare (whatever its ending), or an archive with one in place of an array."""
-    with path.open("rb") as file:
-        if file.read(1) == b"\x80":
-            return True
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        # An array of objects says so in its header, '|O', and is a pickle from there on.
-        return any(b"'descr': '|O'" in _head(archive, name) for name in archive.namelist())
-
-
-def _head(archive: zipfile.ZipFile, name: str) -> bytes:
-    with archive.open(name) as member:
-        return member.read(256)
-
-
-def _require_regular_file(path: Path) -> None:
-    """A named pipe would let us wait for ever, and a huge file fill the memory."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise InputError(f"{path}: is not a regular file")
-    if found.st_size > MAX_BYTES:
-        raise InputError(f"{path}: {found.st_size:,} bytes, more than any weights: the limit is {MAX_BYTES:,}")
-
-
-def _require_bounded_archive(path: Path) -> None:
-    """A small archive may unpack to a huge one."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
-            raise InputError(f"{path}: {size:,} bytes unpacked, more than any weights: the limit is {MAX_BYTES:,}")
 
 
 def _require_finite(model: nn.Module, path: Path) -> None:

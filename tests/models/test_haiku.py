@@ -154,7 +154,7 @@ def test_batch_norm_averages_come_from_the_state_only() -> None:
     model = bn_resnet()
     params, state = read_npz(REFERENCE / "resnet50_bn.npz")
     channels = model.final_norm.norm.num_features
-    state["ResNet/~/final_bn/~/mean_ema"]["average"] = np.arange(channels).reshape(1, 1, 1, -1)
+    state["ResNet/~/final_bn/~/mean_ema"]["average"] = np.arange(float(channels)).reshape(1, 1, 1, -1)
     state["ResNet/~/res_block_v2_11/~/bn1/~/var_ema"]["average"] = np.full((1, 1, 1, 64), 5.0)
     load_haiku(model, params)
     assert not model.final_norm.norm.running_mean.any()
@@ -200,6 +200,22 @@ def write_words(params: Tree) -> None:
     params["NF_ResNet/~/linear"]["b"] = np.array(["a"] * 10)
 
 
+def count(params: Tree) -> None:
+    params["NF_ResNet/~/linear"]["b"] = np.zeros(10, np.int64)
+
+
+def rotate(params: Tree) -> None:
+    params["NF_ResNet/~/linear"]["b"] = np.zeros(10, np.complex64)
+
+
+def nest(params: Tree) -> None:
+    params["NF_ResNet/~/linear"]["b"] = [[0.0], [0.0, 1.0]]
+
+
+def expand(params: Tree) -> None:
+    params["NF_ResNet/~/linear"]["b"] = np.broadcast_to(np.float32(0), 2**35)
+
+
 def two_roots(params: Tree) -> None:
     params["Other/~/linear"] = {"w": np.zeros((512, 10))}
 
@@ -228,7 +244,11 @@ REFUSALS: list[tuple[Callable[[Tree], None], str]] = [
         widen_a_scalar,
         "NF_ResNet/~/nf_res_block_15/skip_gain: shape [1] does not fit stages.3.2.skip_gain []",
     ),
-    (write_words, "NF_ResNet/~/linear/b: not an array of numbers"),
+    (write_words, "NF_ResNet/~/linear/b: not an array of floating-point numbers, but of <U1"),
+    (count, "NF_ResNet/~/linear/b: not an array of floating-point numbers, but of int64"),
+    (rotate, "NF_ResNet/~/linear/b: not an array of floating-point numbers, but of complex64"),
+    (nest, "NF_ResNet/~/linear/b: not an array of floating-point numbers"),
+    (expand, "NF_ResNet/~/linear/b: shape [34359738368] does not fit linear.bias [10]"),
     (two_roots, "the tree must have one root, not NF_ResNet, Other"),
     (two_blocks, "NF_ResNet must have blocks of one name, not nf_res_block, other_block"),
     (

@@ -1,10 +1,12 @@
 """Weights in files: what comes over, what is written, and that a bad file is refused in one line."""
 
+import io
 import json
 import pickle
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -176,6 +178,82 @@ def test_tensors_that_do_not_fit_are_named(change: Any, message: str, ending: st
     tensors = tiny().state_dict()
     change(tensors)
     assert message in refusal(saved(tmp_path / f"a{ending}", tensors))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(torch.ones(64).int(), "int32"), (torch.ones(64) * 1j, "complex64"), (torch.ones(64).bool(), "bool")],
+)
+def test_integers_and_complex_numbers_are_refused_under_timms_names_too(
+    value: torch.Tensor, kind: str, tmp_path: Path
+) -> None:
+    tensors = timm.create_model("nf_resnet26", num_classes=3).state_dict()
+    tensors["stages.0.0.conv1.gain"] = value.view_as(tensors["stages.0.0.conv1.gain"])
+    message = refusal(saved(tmp_path / "a.pt", tensors), "nf_resnet26", {})
+    assert f"load_timm: stages.0.0.conv1.gain: {kind} does not fit stages.0.0.conv0.gain float32" in message
+
+
+def no_huge_network(name: str, **options: Any) -> nn.Module:
+    """`create`, but for a network that would fill the memory of this machine."""
+    assert torch.get_default_device().type == "meta" or options["num_classes"] < 1e6
+    return create(name, **options)
+
+
+@pytest.mark.parametrize("shape", [(2**30, 32), (2**30, 0)])
+@pytest.mark.parametrize("naming", ["linear.weight", "head.fc.weight"])
+def test_a_tensor_that_is_huge_on_paper_asks_for_no_memory(
+    naming: str, shape: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nfrepro.models.weights.create", no_huge_network)
+    tensors = {name: tensor for name, tensor in tiny().state_dict().items() if not name.startswith("linear")}
+    tensors[naming] = torch.zeros(1, 1).expand(shape) if shape[1] else torch.zeros(shape)
+    if naming == "linear.weight":
+        tensors["linear.bias"] = torch.zeros(1).expand(2**30)
+    path = saved(tmp_path / "a.pt", tensors)
+    assert path.stat().st_size < 50_000
+    name, options = ("nf_resnet", TINY) if naming == "linear.weight" else ("nf_resnet26", {})
+    message = refusal(path, name, options)
+    assert re.search(r": 34,359,738,368 numbers expanded from 4 bytes: save a copy|does not fit the network", message)
+
+
+def authors_arrays() -> dict[str, Any]:
+    stored = np.load(REFERENCE / "nf_resnet50_relu.npz")
+    return {key: stored[key] for key in stored.files if key.startswith("param/")}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("param/NF_ResNet/~/linear/more", np.zeros(10, np.float32), "more: the network has no place for it"),
+        ("param/NF_ResNet/~/linear/b", np.zeros(11, np.float32), "b: shape [11] does not fit linear.bias [10]"),
+        ("param/NF_ResNet/~/linear/b", np.zeros(10, int), "b: not an array of floating-point numbers, but of int64"),
+        ("param/NF_ResNet/~/linear/b", np.zeros(10, complex), "b: not an array of floating-point numbers, but of comp"),
+    ],
+)
+def test_an_archive_is_judged_before_it_is_unpacked(
+    key: str, value: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "a.npz", **{**authors_arrays(), key: value})
+    unpacked = []
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", lambda _, key: unpacked.append(key))
+    assert message in refusal(tmp_path / "a.npz", "nf_resnet50", {"width": 0.25})
+    assert unpacked == []
+
+
+def test_an_archive_of_many_classes_asks_for_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nfrepro.models.weights.create", no_huge_network)
+    np.savez(tmp_path / "a.npz", **{**authors_arrays(), "param/NF_ResNet/~/linear/w": np.zeros((0, 2**30))})
+    message = refusal(tmp_path / "a.npz", "nf_resnet50", {"width": 0.25})
+    assert "does not fit the network: it has 550," in message
+
+
+def test_an_array_that_is_not_as_large_as_its_header_says_is_named(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2**35, 2)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("param/A/~/linear/w.npy", header.getvalue() + bytes(12))
+    message = refusal(tmp_path / "a.npz")
+    assert "param/A/~/linear/w: its header declares 274,877,906,944 bytes, the archive holds 12" in message
 
 
 def test_a_refused_state_dict_changes_nothing() -> None:

@@ -1,0 +1,93 @@
+"""Numpy archives of trees of arrays, of which every array is known by its header before it is unpacked."""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nfrepro.errors import InputError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in an archive: shape and type, as its header declares them; `numpy.asarray` unpacks it."""
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        with _one_line_errors(self.path), np.load(self.path, allow_pickle=False) as archive:
+            return np.asarray(archive[self.key], dtype)
+
+
+StoredTree = dict[str, dict[str, StoredArray]]
+
+
+def stored_trees(path: str | Path) -> tuple[StoredTree, StoredTree]:
+    """`params` and `state` of a numpy archive with keys `param/<module>/<name>` and `state/<module>/<name>`.
+
+    Other keys are passed over. Nothing but headers is read. Raises `InputError` for a file that is no such archive, and
+    for an array whose header declares more or less than the archive holds.
+    """
+    path = Path(path)
+    trees: dict[str, StoredTree] = {"param": {}, "state": {}}
+    with _one_line_errors(path):
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputError(f"{path}: one array, not an npz archive")
+        with archive:
+            assert archive.zip is not None  # it is open
+            for key in archive.files:
+                kind, _, rest = key.partition("/")
+                module, _, name = rest.rpartition("/")
+                if kind in trees and module and name:
+                    trees[kind].setdefault(module, {})[name] = _stored_array(path, archive.zip, key)
+    if not trees["param"]:
+        raise InputError(f"{path}: no keys of the form param/<module>/<name>")
+    return trees["param"], trees["state"]
+
+
+def _stored_array(path: Path, archive: zipfile.ZipFile, key: str) -> StoredArray:
+    member = archive.getinfo(key if key in archive.NameToInfo else f"{key}.npy")
+    with archive.open(member) as file:
+        shape, dtype = _header(file)
+        declared = math.prod(shape) * dtype.itemsize
+        held = member.file_size - file.tell()
+    if dtype.hasobject:
+        raise InputError(f"{path}: {key}: an array of objects, which is a pickle, is not read")
+    if declared != held:
+        raise InputError(f"{path}: {key}: its header declares {declared:,} bytes, the archive holds {held:,}")
+    return StoredArray(path, key, shape, dtype)
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of the array that begins here. Raises `ValueError` for anything else."""
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"arrays in format {version[0]}.{version[1]} are not read")
+    shape, _, dtype = readers[version](file)
+    return shape, dtype
+
+
+@contextmanager
+def _one_line_errors(path: Path) -> Iterator[None]:
+    """What numpy and zipfile raise for a file that is no archive, or damaged, as one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path}: cannot be read as an npz archive: {reason}") from None
