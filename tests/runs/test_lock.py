@@ -251,7 +251,7 @@ def test_a_claim_whose_beginnings_are_tidied_away_is_begun_again(
         os.link(source, target)
 
     monkeypatch.setattr(os, "link", tidy_first)
-    with claim(tmp_path):
+    with hold_lock(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["claim"]
-        assert is_claimed(tmp_path)
+        assert is_locked(tmp_path)
     assert list(tmp_path.iterdir()) == []
