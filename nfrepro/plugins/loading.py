@@ -1,0 +1,65 @@
+"""A researcher's own code, imported."""
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nfrepro.errors import InputError
+from nfrepro.plugins.names import Call, check_arguments, find_module, search_folders, source_path, split_name
+from nfrepro.plugins.signatures import parameters_of_callable
+from nfrepro.plugins.sources import local_files
+
+# Local module -> the file, its time and its size when it was last imported here.
+_imported: dict[str, tuple[str, int, int]] = {}
+
+
+def load(text: str, options: Mapping[str, Any], call: Call) -> Callable[..., Any]:
+    """The callable of that name, its file executed. Raises `InputError` as `check_options` does, this time for sure."""
+    found = load_attribute(text)
+    if (parameters := parameters_of_callable(found)) is not None:
+        check_arguments(text, parameters, options, call)
+    return found
+
+
+def load_attribute(text: str) -> Callable[..., Any]:
+    """The callable of that name. Raises `InputError` where importing it fails, or it is none."""
+    module, attribute = split_name(text)
+    _forget_changed(module)
+    for folder in reversed(search_folders()):
+        if folder in sys.path:
+            sys.path.remove(folder)
+        sys.path.insert(0, folder)
+    try:
+        imported = importlib.import_module(module)
+        found: Any = imported
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # a module may raise anything while it is imported
+        raise InputError(f"{text}: cannot be imported: {type(error).__name__}: {error}") from None
+    expected, actual = source_path(find_module(module)), getattr(imported, "__file__", None)
+    if expected is not None and actual is not None and expected.resolve() != Path(actual).resolve():
+        raise InputError(f"{text}: {module} is imported from {actual} already, not from {expected}: rename yours")
+    if not callable(found):
+        raise InputError(f"{text}: is not callable")
+    return found  # type: ignore[no-any-return]
+
+
+def takes(function: Callable[..., Any], argument: str) -> bool:
+    """Whether `function` can be given `argument` by name."""
+    found = parameters_of_callable(function)
+    return found is not None and argument in found.names
+
+
+def _forget_changed(module: str) -> None:
+    """Lets a file that has changed since this process imported it, or another of that name, be imported again.
+
+    Workers see one state of the code only; a process that lives longer, say a notebook's, may not.
+    """
+    files = local_files([module])
+    state = {name: (str(path), path.stat().st_mtime_ns, path.stat().st_size) for name, path in files.items()}
+    if any(_imported.get(name, now) != now for name, now in state.items()):
+        for name in state:
+            sys.modules.pop(name, None)
+    _imported.update(state)
