@@ -40,7 +40,7 @@ class Gain:
 
 def gain_of(activation: NamedActivation) -> Gain:
     """The exact numbers; for an activation that mixes channels gamma only."""
-    known = ACTIVATIONS.get(activation.name)  # type: ignore[call-overload]
+    known = ACTIVATIONS.get(activation.name)
     if known is not None and not known.elementwise:
         return Gain(activation.name, known.gamma("exact"), None, None, known.published_gain, None)
     try:

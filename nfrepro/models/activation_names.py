@@ -2,9 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Discriminator, Tag
 
-# The authors' table (code: base.py, nonlinearities) and, last, timm's form of GELU.
+from nfrepro.plugins.names import OURS, OWN, OwnName, origin_of
+
+# The authors' table (code: base.py, nonlinearities), timm's form of GELU, and the rest of torch's elementwise functions
+# by their names in torch.nn.functional: all that need no argument, learn nothing and draw nothing.
 KnownActivation = Literal[
     "identity",
     "relu",
@@ -23,6 +26,13 @@ KnownActivation = Literal[
     "log_softmax",
     "soft_sign",
     "gelu_erf",
+    "mish",
+    "hardswish",
+    "hardsigmoid",
+    "hardtanh",
+    "hardshrink",
+    "softshrink",
+    "tanhshrink",
 ]
 
 
@@ -35,5 +45,13 @@ def _keeps_the_channels(name: KnownActivation) -> KnownActivation:
     return name
 
 
-# What a network takes: any of the above but glu, which is in the table for its gain only.
-ActivationName = Annotated[KnownActivation, AfterValidator(_keeps_the_channels)]
+# What a network takes: any of the above but glu, which is in the table for its gain only, or a function of one's own.
+ActivationName = Annotated[
+    Annotated[KnownActivation, AfterValidator(_keeps_the_channels), Tag(OURS)] | Annotated[OwnName, Tag(OWN)],
+    Discriminator(origin_of),
+]
+# What has a gain: any of the above.
+GainedActivation = Annotated[
+    Annotated[KnownActivation, Tag(OURS)] | Annotated[OwnName, Tag(OWN)],
+    Discriminator(origin_of),
+]

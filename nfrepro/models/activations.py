@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from nfrepro.models.activation_names import KnownActivation
+from nfrepro.errors import InputError
+from nfrepro.plugins.loading import load_attribute
+from nfrepro.plugins.names import is_name
 from nfrepro.signal import gain, moments
 
 GammaSource = Literal["published", "exact", "none"]
@@ -16,10 +19,10 @@ GammaSource = Literal["published", "exact", "none"]
 
 @dataclass(frozen=True)
 class Activation:
-    """A nonlinearity of [N, C, H, W] and the gain the authors published for it (found by sampling)."""
+    """A nonlinearity of [N, C, H, W] and the gain the authors published for it, if they did (found by sampling)."""
 
     function: Callable[[Tensor], Tensor]
-    published_gain: float
+    published_gain: float | None = None
     # The exact gain of one that is not elementwise; None: elementwise, so that quadrature over one number gives it.
     exact_gain: Callable[[], float] | None = None
     channels_factor: float = 1.0  # channels that come out over channels that go in
@@ -35,10 +38,13 @@ class Activation:
         return self.exact_gain is None
 
     def gamma(self, source: GammaSource) -> float:
-        """The authors' constant, the exact one by quadrature, or 1; the first two differ by 0.12 % at most."""
+        """The authors' constant, the exact one by quadrature, or 1; the first two differ by 0.12 % at most.
+
+        Where the authors published none, the exact one stands for it.
+        """
         if source == "none":
             return 1.0
-        if source == "published":
+        if source == "published" and self.published_gain is not None:
             return self.published_gain
         return _gain(self.function) if self.exact_gain is None else self.exact_gain()
 
@@ -76,23 +82,78 @@ def _log_softmax_gain() -> float:
     return 1.0
 
 
-ACTIVATIONS: dict[KnownActivation, Activation] = {
-    "identity": Activation(_identity, 1.0),
-    "relu": Activation(F.relu, 1.7139588594436646, in_place=F.relu_),
-    "silu": Activation(F.silu, 1.7881293296813965),
-    "gelu": Activation(partial(F.gelu, approximate="tanh"), 1.7015043497085571),
-    "glu": Activation(partial(F.glu, dim=1), 1.8484294414520264, _glu_gain, channels_factor=0.5),
-    "leaky_relu": Activation(F.leaky_relu, 1.70590341091156),
-    "relu6": Activation(F.relu6, 1.7131484746932983),
-    "elu": Activation(F.elu, 1.2716004848480225),
-    "celu": Activation(F.celu, 1.270926833152771),
-    "selu": Activation(F.selu, 1.0008515119552612),
-    "tanh": Activation(F.tanh, 1.5939117670059204),
-    "sigmoid": Activation(F.sigmoid, 4.803835391998291),
-    "softplus": Activation(F.softplus, 1.9203323125839233),
-    "log_sigmoid": Activation(F.logsigmoid, 1.9193484783172607),
-    "log_softmax": Activation(partial(F.log_softmax, dim=1), 1.0002083778381348, _log_softmax_gain),
-    "soft_sign": Activation(F.softsign, 2.338853120803833),
-    # timm calls this gelu and gives it the constant of the authors' tanh form, which is within 0.04 % of its own.
-    "gelu_erf": Activation(F.gelu, 1.7015043497085571),
-}
+class ActivationTable(dict[str, Activation]):
+    """Activations by name; `my_pkg.acts:mish` is found where the project's own code is, and is not among the keys."""
+
+    def __missing__(self, name: str) -> Activation:
+        if not is_name(name):
+            raise KeyError(name)
+        return _own_activation(name, load_attribute(name))
+
+
+# A batch of two images of three channels, on which numbers that meet show.
+_SAMPLE = torch.linspace(-4.0, 4.0, 24).reshape(2, 3, 2, 2)
+
+
+@cache
+def _own_activation(name: str, found: Callable[..., object]) -> Activation:
+    """Raises `InputError` for a function that is not elementwise, and for a module with parameters."""
+    try:
+        with torch.device("cpu"):  # networks are also built without data
+            function = _function_of(name, found)
+            whole = function(_SAMPLE.clone())
+            parts = [function(_SAMPLE[:1, :1].clone()), function(_SAMPLE[1:, 2:, 1:, 1:].clone())]
+    except InputError:
+        raise
+    except Exception as error:  # somebody's code may raise anything
+        raise InputError(f"activation {name}: {type(error).__name__}: {error}") from None
+    if not all(isinstance(part, Tensor) for part in (whole, *parts)) or whole.shape != _SAMPLE.shape:
+        raise InputError(f"activation {name}: has to take one tensor and to return one of the same shape")
+    pairs = [(whole[:1, :1], parts[0]), (whole[1:, 2:, 1:, 1:], parts[1])]
+    if not all(torch.allclose(one, other, rtol=1e-4, atol=1e-6, equal_nan=True) for one, other in pairs):
+        raise InputError(f"activation {name}: is not elementwise, or draws: gamma is that of a function of one number")
+    return Activation(function)
+
+
+def _function_of(name: str, found: Callable[..., object]) -> Callable[[Tensor], Tensor]:
+    """The function itself; of a class of modules what an instance of it does."""
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        return found  # type: ignore[return-value]
+    try:
+        module = found()
+    except TypeError as error:
+        raise InputError(f"activation {name}: cannot be made without arguments: {error}") from None
+    if any(True for _ in module.parameters()):
+        raise InputError(f"activation {name}: has parameters, which no layer could learn: make it a function")
+    return module.eval().forward
+
+
+ACTIVATIONS = ActivationTable(
+    {
+        "identity": Activation(_identity, 1.0),
+        "relu": Activation(F.relu, 1.7139588594436646, in_place=F.relu_),
+        "silu": Activation(F.silu, 1.7881293296813965),
+        "gelu": Activation(partial(F.gelu, approximate="tanh"), 1.7015043497085571),
+        "glu": Activation(partial(F.glu, dim=1), 1.8484294414520264, _glu_gain, channels_factor=0.5),
+        "leaky_relu": Activation(F.leaky_relu, 1.70590341091156),
+        "relu6": Activation(F.relu6, 1.7131484746932983),
+        "elu": Activation(F.elu, 1.2716004848480225),
+        "celu": Activation(F.celu, 1.270926833152771),
+        "selu": Activation(F.selu, 1.0008515119552612),
+        "tanh": Activation(F.tanh, 1.5939117670059204),
+        "sigmoid": Activation(F.sigmoid, 4.803835391998291),
+        "softplus": Activation(F.softplus, 1.9203323125839233),
+        "log_sigmoid": Activation(F.logsigmoid, 1.9193484783172607),
+        "log_softmax": Activation(partial(F.log_softmax, dim=1), 1.0002083778381348, _log_softmax_gain),
+        "soft_sign": Activation(F.softsign, 2.338853120803833),
+        # timm calls this gelu and gives it the constant of the authors' tanh form, which is within 0.04 % of its own.
+        "gelu_erf": Activation(F.gelu, 1.7015043497085571),
+        "mish": Activation(F.mish),
+        "hardswish": Activation(F.hardswish),
+        "hardsigmoid": Activation(F.hardsigmoid),
+        "hardtanh": Activation(F.hardtanh),
+        "hardshrink": Activation(F.hardshrink),
+        "softshrink": Activation(F.softshrink),
+        "tanhshrink": Activation(F.tanhshrink),
+    }
+)

@@ -16,6 +16,7 @@ from nfrepro.models.postactivation_resnet import BNResNetV1, FixUpResNet
 from nfrepro.models.preactivation_resnet import bn_resnet, gn_ws_resnet, skipinit_resnet, unnormalized_resnet
 from nfrepro.models.regnet import BNRegNet, NFRegNet
 from nfrepro.options import Options
+from nfrepro.plugins.names import OURS, OWN
 
 # Family name -> builder of (options, num_classes, in_channels).
 BUILDERS: dict[str, Callable[[Any, int, int], nn.Module]] = {
@@ -55,7 +56,7 @@ def parse_options(name: str, options: Mapping[str, Any]) -> Options:
         return schema.model_validate({"name": family, **implied, **options})
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"] if part not in (OURS, OWN))
         raise InputError(f"{name}: {where + ': ' if where else ''}{first['msg']}") from None
 
 

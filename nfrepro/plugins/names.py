@@ -35,6 +35,11 @@ def is_name(text: str) -> bool:
     return ":" in text
 
 
+def label(text: str) -> str:
+    """`text` as a part of the name of a run's folder."""
+    return text.replace(":", ".")
+
+
 def origin_of(value: Any) -> Kind:
     """The tag of the variant of a union for `value`: a name, or a mapping or options with one."""
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", value)

@@ -17,6 +17,7 @@ def run(task: GainTask, ctx: RunContext) -> Outcome:
     activation = ACTIVATIONS[task.activation]
     # Where g mixes channels, the mean and variance of one number say nothing.
     exact = moments(activation.function) if activation.elementwise else None
+    published = activation.published_gain
     gamma, (sampled, standard_error) = activation.gamma("exact"), _sampled_gain(task)
     return Outcome(
         "completed",
@@ -25,8 +26,8 @@ def run(task: GainTask, ctx: RunContext) -> Outcome:
             "variance": exact.variance if exact else None,
             "std": exact.variance**0.5 if exact else None,
             "gamma": gamma,
-            "gamma_published": activation.published_gain,
-            "published_error": abs(activation.published_gain / gamma - 1.0),
+            "gamma_published": published,
+            "published_error": None if published is None else abs(published / gamma - 1.0),
             "gamma_sampled": sampled,
             "sampled_error": abs(sampled / gamma - 1.0),
             "sampled_error_in_standard_errors": abs(sampled - gamma) / standard_error if standard_error else None,

@@ -14,9 +14,10 @@ from nfrepro.data.options import (
     SyntheticOptions,
     batch_multiple,
 )
-from nfrepro.models.activation_names import ActivationName, KnownActivation
+from nfrepro.models.activation_names import ActivationName, GainedActivation
 from nfrepro.models.options import ModelOptions
 from nfrepro.options import Options, TaskOptions, added
+from nfrepro.plugins.names import label
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.precision import Precision
 
@@ -161,13 +162,13 @@ class GainTask(TaskOptions):
     deterministic: ClassVar[bool] = True
 
     # Nonlinearity g.
-    activation: KnownActivation = "relu"
+    activation: GainedActivation = "relu"
     # Gaussian vectors that sampling draws, and the length of each.
     vectors: int = Field(default=1024, ge=1, le=1_000_000)
     length: int = Field(default=256, ge=2, le=1_000_000, multiple_of=2)
 
     def label(self) -> str:
-        return f"{self.activation}-{super().label()}"
+        return f"{label(self.activation)}-{super().label()}"
 
 
 class LayerMomentsTask(TaskOptions):

@@ -48,7 +48,7 @@ def test_gains_equal_the_fact_sheet(name: Any, exact: float) -> None:
     assert gain(ACTIVATIONS[name].function) == pytest.approx(exact, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", [name for name, known in ACTIVATIONS.items() if known.published_gain is not None])
 def test_published_constants_are_within_a_tenth_of_a_percent(name: Any) -> None:
     activation = ACTIVATIONS[name]
     tolerance = 1.3e-3 if name == "glu" else 1e-3  # half as many numbers come out of the authors' samples
@@ -63,7 +63,8 @@ def test_moments_equal_a_dense_sum(name: Any) -> None:
     mean = (values * weight).sum()
     assert moments(ACTIVATIONS[name].function).mean == pytest.approx(mean, abs=1e-9)
     assert moments(ACTIVATIONS[name].function).variance == pytest.approx(
-        ((values - mean) ** 2 * weight).sum(), rel=1e-8
+        ((values - mean) ** 2 * weight).sum(),
+        rel=1e-6 if name == "hardshrink" else 1e-8,  # the sum misses its steps
     )
 
 
@@ -171,7 +172,19 @@ def test_log_softmax_keeps_the_variance_of_a_pixel_whatever_the_channels() -> No
 
 def test_there_is_a_gain_for_every_activation_of_the_authors_table() -> None:
     assert set(ACTIVATIONS) == set(get_args(KnownActivation))
-    assert len(set(ACTIVATIONS) - {"identity", "gelu_erf"}) == 15
+    published = {name for name, known in ACTIVATIONS.items() if known.published_gain is not None}
+    assert len(published - {"identity", "gelu_erf"}) == 15
+
+
+def test_all_elementwise_activations_of_torch_are_there() -> None:
+    # Left out: those that learn, draw, need arguments or mix numbers, and what is no activation.
+    out = ("PReLU", "RReLU", "Threshold", "GLU", "Softmin", "Softmax", "Softmax2d", "LogSoftmax", "MultiheadAttention")
+    z = torch.linspace(-5, 5, 1001, dtype=torch.float64)
+    ours = [known.function(z) for known in ACTIVATIONS.values() if known.elementwise]
+    for name in torch.nn.modules.activation.__all__:
+        if name not in out:
+            values = getattr(torch.nn, name)()(z)
+            assert any(torch.allclose(values, other, rtol=1e-12, atol=1e-12) for other in ours), name
 
 
 @pytest.mark.parametrize(
