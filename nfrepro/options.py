@@ -36,20 +36,6 @@ class Options(BaseModel):
         return current
 
 
-class TaskOptions(Options):
-    """The complete config of one run: everything that may change its result, and nothing else."""
-
-    # Whether results do not depend on the seed, so that claims about them are decided by value.
-    deterministic: ClassVar[bool] = False
-
-    # Seeds weights, data order and augmentation. 0 is a seed like any other.
-    seed: int = Field(default=0, ge=0, lt=2**31)
-
-    def label(self) -> str:
-        """Readable front of the run's folder name: a function of the config alone; letters, digits, `.`, `_`, `-`."""
-        return f"seed{self.seed}"
-
-
 def added(default: Any, **constraints: Any) -> Any:
     """A field that came after runs were stored: at `default` it is no part of a run's id, so those runs keep theirs.
 
@@ -73,11 +59,27 @@ def renamed(default: Any, *, old_name: str | None = None, old_values: dict[str, 
     return Field(default=default, json_schema_extra=extra, **rest)
 
 
+class TaskOptions(Options):
+    """The complete config of one run: everything that may change its result, and nothing else."""
+
+    # Whether results do not depend on the seed, so that claims about them are decided by value.
+    deterministic: ClassVar[bool] = False
+
+    # Seeds weights, data order and augmentation. 0 is a seed like any other.
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    # State of the researcher's own code that this config names (docs/plugins.md). Filled in, never written; null: none.
+    source: str | None = added(None)
+
+    def label(self) -> str:
+        """Readable front of the run's folder name: a function of the config alone; letters, digits, `.`, `_`, `-`."""
+        return f"seed{self.seed}"
+
+
 def added_at_default(options: Options) -> list[KeyPath]:
     """Paths of the added fields of `options`, at any depth, that stand at their defaults; in the schema's order."""
     return [
         (*prefix, name)
-        for prefix, part in _parts(options, ())
+        for prefix, part in parts(options)
         for name, extra in _extras(type(part))
         if extra.get(_ADDED) and getattr(part, name) == type(part).model_fields[name].get_default()
     ]
@@ -89,7 +91,7 @@ def old_names(options: Options) -> dict[str, str]:
     A renamed value has an entry of its own, `data.mixing=new: data.mixing=old`.
     """
     found = {}
-    for prefix, part in _parts(options, ()):
+    for prefix, part in parts(options):
         for name, extra in _extras(type(part)):
             key, value = ".".join((*prefix, name)), getattr(part, name)
             if _OLD_NAME in extra:
@@ -105,6 +107,15 @@ def old_paths(schema: type[BaseModel]) -> dict[KeyPath, KeyPath]:
     return dict(_old_paths(schema, (), ()))
 
 
+def parts(options: Options, prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, Options]]:
+    """`options` and all options in them, each with its path."""
+    yield prefix, options
+    for name in type(options).model_fields:
+        value = getattr(options, name)
+        if isinstance(value, Options):
+            yield from parts(value, (*prefix, name))
+
+
 def _old_paths(annotation: Any, prefix: KeyPath, parents: tuple[Any, ...]) -> Iterator[tuple[KeyPath, KeyPath]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in parents:
         for name, extra in _extras(annotation):
@@ -114,15 +125,6 @@ def _old_paths(annotation: Any, prefix: KeyPath, parents: tuple[Any, ...]) -> It
             yield from _old_paths(field.annotation, (*prefix, name), (*parents, annotation))
     for argument in get_args(annotation):
         yield from _old_paths(argument, prefix, parents)
-
-
-def _parts(options: Options, prefix: KeyPath) -> Iterator[tuple[KeyPath, Options]]:
-    """`options` and all options in them, each with its path."""
-    yield prefix, options
-    for name in type(options).model_fields:
-        value = getattr(options, name)
-        if isinstance(value, Options):
-            yield from _parts(value, (*prefix, name))
 
 
 def _extras(schema: type[BaseModel]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -82,7 +82,8 @@ def _listen(shape: Shape, order: Order, doing: Callable[[str], None]) -> Heard:
     heard, ends = Heard(), time.monotonic() + order.seconds
     try:
         with contextlib.suppress(BrokenPipeError):  # it has died; its exit status says so
-            process.stdin.write(json.dumps({"config": shape.runs[0].config, **vars(order)}) + "\n")
+            config = {"config": shape.runs[0].config, "code_folders": shape.runs[0].code_folders}
+            process.stdin.write(json.dumps(config | vars(order)) + "\n")
             process.stdin.close()
         while (line := lines.get(timeout=max(0.0, ends - time.monotonic()))) is not None:
             heard.hear(json.loads(line))

@@ -1,6 +1,7 @@
 """A dry run of one shape: `python -m nfrepro.cost.dry_run_worker`.
 
-Reads one JSON line from standard input: `config` of a run of the task `train`, `device`, `threads`, `steps`, `seconds`.
+Reads one JSON line from standard input: `config` and `code_folders` of a run of the task `train`, `device`, `threads`,
+`steps`, `seconds`.
 Writes what it learns to standard output, one JSON line each, in this order: `doing`, what comes next; `about`, the
 machine and the network; `trial`, as often as there are; `ended`, with what went wrong, if anything did.
 """
@@ -11,6 +12,7 @@ from typing import Any
 
 from nfrepro.allocation import keep_freed_memory
 from nfrepro.launch.worker import own_standard_output
+from nfrepro.plugins.names import search_in
 from nfrepro.tasks.options import TrainTask
 
 
@@ -24,6 +26,7 @@ def main() -> None:
         events.flush()
 
     order = json.loads(sys.stdin.readline())
+    search_in(order["code_folders"])
     tell("doing", text="loading torch")
     import torch
 

@@ -16,6 +16,8 @@ from nfrepro.errors import InputError
 from nfrepro.launch import run_record
 from nfrepro.launch.device_errors import free_device_memory, is_of_device
 from nfrepro.launch.run_record import Failure, is_of_machine
+from nfrepro.plugins.names import search_in
+from nfrepro.plugins.sources import check_source, own_names
 from nfrepro.runs import cancellation, progress, redo, store
 from nfrepro.runs.live import LiveEvents
 from nfrepro.runs.lock import LockLost, RunLock, RunLocked, hold_lock
@@ -65,6 +67,7 @@ def execute(
 
     To be called by all processes of `place`, which get the same answer; the first one reports and complains.
     """
+    search_in(run.code_folders)
     try:
         messages = place.processes.kv_store()
         if place.processes.rank > 0:
@@ -171,6 +174,7 @@ def _execute_locked(run: Run, held: RunLock, place: Placement, messages: KVStore
     if cancellation.is_cancelled(home, run):
         return Ended("cancelled", CANCELLED)
     task = TASKS[run.task]
+    _check_own_code(run)
     task.check_processes(task.options.model_validate(run.config), place.processes.count)
     store.remove_half_written(folder)
     record = run_record.begin(run, folder, place.processes.count, stored.record)
@@ -205,6 +209,12 @@ def _execute_locked(run: Run, held: RunLock, place: Placement, messages: KVStore
     progress.remove(home)
     cancellation.lift(home)
     return Ended(outcome.status, _in_words(outcome.final))
+
+
+def _check_own_code(run: Run) -> None:
+    """Raises `InputError` where the code that a run names is not what it was when the run got its id."""
+    if run.config.get("source") is not None:
+        check_source(own_names(TASKS[run.task].options.model_validate(run.config), run.task), run.config["source"])
 
 
 def _run_task(run: Run, place: Placement, ctx: RunContext) -> Outcome:

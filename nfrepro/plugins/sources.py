@@ -14,10 +14,20 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 
 from nfrepro.errors import InputError
-from nfrepro.plugins.names import find_module, parse, source_path
+from nfrepro.options import Options, parts
+from nfrepro.plugins.names import find_module, is_name, parse, source_path
+
+# Keys whose values may name own code.
+NAMING_KEYS = ("name", "activation", "optimizer")
 
 _INSTALLED = ("site-packages", "dist-packages")
 _THIS_PACKAGE = "nfrepro"
+
+
+def own_names(options: Options, task: str = "") -> list[str]:
+    """The names of own code in `options` of `task`, that of the task among them."""
+    values = (getattr(part, key, None) for _, part in parts(options) for key in NAMING_KEYS)
+    return [name for name in (task, *values) if isinstance(name, str) and is_name(name)]
 
 
 def source_of(names: Iterable[str]) -> str | None:
@@ -29,8 +39,8 @@ def source_of(names: Iterable[str]) -> str | None:
     if not modules:
         return None
     files = local_files(modules)
-    parts = [f"sha256:{_digest(files)}"] if files else []
-    return ", ".join([*parts, *sorted({_version(module) for module in modules if module not in files})])
+    hashes = [f"sha256:{_digest(files)}"] if files else []
+    return ", ".join([*hashes, *sorted({_version(module) for module in modules if module not in files})])
 
 
 def check_source(names: Iterable[str], expected: str | None) -> None:
@@ -76,9 +86,9 @@ def _digest(files: dict[str, Path]) -> str:
 
 def _with_parents(module: str) -> Iterator[str]:
     """a, a.b and a.b.c for a.b.c: importing the last executes them all."""
-    parts = module.split(".")
-    for length in range(1, len(parts) + 1):
-        yield ".".join(parts[:length])
+    words = module.split(".")
+    for length in range(1, len(words) + 1):
+        yield ".".join(words[:length])
 
 
 @lru_cache(maxsize=1024)
@@ -95,7 +105,7 @@ def _imported_names(module: str, path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".")
             base = ".".join(parents[: len(parents) + 1 - node.level]) if node.level else ""
-            target = ".".join(part for part in (base, node.module) if part)
+            target = ".".join(word for word in (base, node.module) if word)
             if target:
                 yield target
                 yield from (f"{target}.{alias.name}" for alias in node.names if alias.name != "*")

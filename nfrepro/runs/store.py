@@ -122,8 +122,10 @@ def id_config(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def description_of(run: Run) -> dict[str, Any]:
-    """The entries of a record that say which run it is of."""
-    return {**asdict(run), "outside_id": list(run.outside_id)}
+    """The entries of a record that say which run it is of; not where its code lay."""
+    entries = {**asdict(run), "outside_id": list(run.outside_id)}
+    del entries["code_folders"]
+    return entries
 
 
 def run_of(record: dict[str, Any]) -> Run:

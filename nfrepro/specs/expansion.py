@@ -4,15 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, product
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.options import TaskOptions, old_paths
+from nfrepro.plugins.names import search_folders, search_in
 from nfrepro.specs.documents import Arm, Axis, Entry, Exclude
 from nfrepro.specs.experiments import Experiment
-from nfrepro.specs.identity import id_config, resolve
+from nfrepro.specs.identity import Resolved, id_config, resolve
 from nfrepro.specs.layers import Layered, Override, assign, override_axes, read_override, record, stack
 from nfrepro.specs.new_names import under_new_names
 from nfrepro.specs.origins import KeyPath, Origin, display_path, dotted, problem, written
@@ -38,9 +40,12 @@ class Run:
     config: dict[str, Any]
     outside_id: tuple[str, ...] = ()
     old_names: dict[str, str] = field(default_factory=dict)
+    # Folders of own code that the config names; none where it names none. No part of the run itself.
+    code_folders: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "outside_id", tuple(self.outside_id))  # a list where it was JSON
+        for name in ("outside_id", "code_folders"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # a list where it was JSON
 
     @property
     def id_config(self) -> dict[str, Any]:
@@ -93,6 +98,7 @@ def expand(
     InputError, with the place that set the key, for a config that the task's schema refuses, for a scale that the
     experiment lacks, for runs given twice, for none at all and for more than 100,000.
     """
+    search_in((experiment.path.parent, Path.cwd()))
     schema = _schema(experiment, schemas)
     _check_scale(experiment, scale)
     names = old_paths(schema)
@@ -189,15 +195,26 @@ def _runs(
             options = schema.model_validate(config)
         except ValidationError as error:
             raise explain(error, config, point.origins(), keys) from None
-        resolved = resolve(options, experiment.task)
+        if options.source is not None:
+            raise problem(point.origins()[("source",)], "source: is filled in by the program: leave it out")
+        resolved = _resolved(options, experiment, point)
         if _excluded(resolved.config, point.group.excludes):
             continue
         if resolved.id not in seen:
             seen[resolved.id] = point
             where = (experiment.name, scale, experiment.task)
-            yield Run(resolved.id, *where, resolved.config, resolved.outside_id, resolved.old_names)
+            folders = search_folders() if resolved.config["source"] else ()
+            yield Run(resolved.id, *where, resolved.config, resolved.outside_id, resolved.old_names, folders)
         elif not point.group.may_repeat:
             raise _duplicate(seen[resolved.id], point)
+
+
+def _resolved(options: TaskOptions, experiment: Experiment, point: _Point) -> Resolved:
+    """Raises `InputError` for own code that cannot be read, at the line of the arm that names it."""
+    try:
+        return resolve(options, experiment.task)
+    except InputError as error:
+        raise problem(point.group.origin, str(error)) from None
 
 
 def _points(group: _Group) -> Iterator[_Point]:

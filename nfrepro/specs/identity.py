@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nfrepro.options import TaskOptions, added_at_default, old_names
+from nfrepro.plugins.sources import own_names, source_of
 
 # Raised when the meaning of an unchanged config changes, so that runs made before are not taken for the new ones.
 SCHEMA_VERSION = 1
@@ -47,7 +48,9 @@ def run_id(options: TaskOptions, task: str) -> str:
 
 
 def resolve(options: TaskOptions, task: str) -> Resolved:
-    """The run that `options` of `task` stand for."""
+    """The run that `options` of `task` stand for, with the state of own code that they name, if they do not tell it."""
+    if options.source is None:
+        options = options.model_copy(update={"source": source_of(own_names(options, task))})
     config = options.model_dump(mode="json")
     outside = tuple(".".join(path) for path in added_at_default(options))
     names = old_names(options)
