@@ -7,14 +7,16 @@ authors' release (deepmind-research/nfnets).
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from nfrepro.models.activation_names import ActivationName
 from nfrepro.models.efficientnet_options import EfficientNetOptions
 from nfrepro.models.fully_connected_options import FullyConnectedOptions
 from nfrepro.models.nfnet_options import NFNetOptions
+from nfrepro.models.own_options import OwnNetworkOptions
 from nfrepro.models.regnet_options import BNRegNetOptions, NFRegNetOptions
 from nfrepro.options import Options, added
+from nfrepro.plugins.names import OURS, OWN, origin_of
 
 # Residual blocks in each stage, by depth (code: nf_resnet.py, variant_dict). 26 is not the paper's: the smallest
 # bottleneck network with four stages, for laptops.
@@ -156,7 +158,7 @@ class FixUpResNetOptions(ResNetOptions):
     revision: Literal[2] = 2
 
 
-ModelOptions = Annotated[
+KnownModelOptions = Annotated[
     NFResNetOptions
     | BNResNetOptions
     | GNWSResNetOptions
@@ -169,6 +171,10 @@ ModelOptions = Annotated[
     | EfficientNetOptions
     | FullyConnectedOptions,
     Field(discriminator="name"),
+]
+ModelOptions = Annotated[
+    Annotated[KnownModelOptions, Tag(OURS)] | Annotated[OwnNetworkOptions, Tag(OWN)],
+    Discriminator(origin_of),
 ]
 
 # Family name -> its options. The builders are in registry.py.

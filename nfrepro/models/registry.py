@@ -12,11 +12,13 @@ from nfrepro.models.fully_connected import FullyConnected
 from nfrepro.models.nf_resnet import NFResNet
 from nfrepro.models.nfnet import NFNet
 from nfrepro.models.options import FAMILIES, split_name
+from nfrepro.models.own_network import make_own_network
+from nfrepro.models.own_options import OwnNetworkOptions
 from nfrepro.models.postactivation_resnet import BNResNetV1, FixUpResNet
 from nfrepro.models.preactivation_resnet import bn_resnet, gn_ws_resnet, skipinit_resnet, unnormalized_resnet
 from nfrepro.models.regnet import BNRegNet, NFRegNet
 from nfrepro.options import Options
-from nfrepro.plugins.names import OURS, OWN
+from nfrepro.plugins.names import OURS, OWN, is_name
 
 # Family name -> builder of (options, num_classes, in_channels).
 BUILDERS: dict[str, Callable[[Any, int, int], nn.Module]] = {
@@ -35,7 +37,8 @@ BUILDERS: dict[str, Callable[[Any, int, int], nn.Module]] = {
 
 
 def create(name: str, *, num_classes: int = 1000, in_channels: int = 3, **options: Any) -> nn.Module:
-    """The network `name` (a family, say `nf_resnet`, or one with depth or variant, `nf_resnet50`, `nf_regnet_b0`).
+    """The network `name` (a family, say `nf_resnet`, or with depth or variant, `nf_resnet50`, `nf_regnet_b0`), or one
+    from elsewhere (`timm:convnext_atto`, `my_pkg.nets:make`).
 
     Weights come from torch's global generator. Raises `ValueError` for an unknown name or option, naming the nearest.
     """
@@ -44,6 +47,8 @@ def create(name: str, *, num_classes: int = 1000, in_channels: int = 3, **option
 
 def parse_options(name: str, options: Mapping[str, Any]) -> Options:
     """The checked options of the network `name`. Raises `ValueError` as `create` does."""
+    if is_name(name):
+        return _own_options(name, options)
     family, implied = split_name(name)
     if family not in FAMILIES:
         hint = did_you_mean(family, FAMILIES) or ";"
@@ -60,8 +65,17 @@ def parse_options(name: str, options: Mapping[str, Any]) -> Options:
         raise InputError(f"{name}: {where + ': ' if where else ''}{first['msg']}") from None
 
 
+def _own_options(name: str, options: Mapping[str, Any]) -> OwnNetworkOptions:
+    try:
+        return OwnNetworkOptions(name=name, options=dict(options))
+    except ValidationError as error:
+        raise InputError(str(error.errors()[0]["ctx"]["error"])) from None
+
+
 def build(options: Options, num_classes: int, in_channels: int) -> nn.Module:
     """The network that checked `options` describe."""
     if num_classes < 1 or in_channels < 1:
         raise InputError(f"num_classes and in_channels must be at least 1, not {num_classes} and {in_channels}")
+    if isinstance(options, OwnNetworkOptions):
+        return make_own_network(options, num_classes, in_channels)
     return BUILDERS[options.name](options, num_classes, in_channels)  # type: ignore[attr-defined]

@@ -5,17 +5,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nfrepro.models.parameter_roles import classifier
+
 # Least norm that weights count as having, so that those near 0 can move (code: optim.py, eps).
 LEAST_NORM = 1e-3
 
 
 def clipped_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """All parameters of `model` but those of its classifier, `model.linear` (arXiv 2102.06171: never the last layer).
+    """All parameters of `model` but those of its classifier (arXiv 2102.06171: never the last layer).
 
     The authors' experiment leaves out the classifier's weight only and clips its bias; timm leaves out both, as we do.
     """
-    classifier = {id(parameter) for parameter in model.linear.parameters()}  # type: ignore[union-attr]
-    return [parameter for parameter in model.parameters() if id(parameter) not in classifier]
+    last = classifier(model)
+    left_out = set() if last is None else {id(parameter) for parameter in last.parameters()}
+    return [parameter for parameter in model.parameters() if id(parameter) not in left_out]
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import struct
 import torch
 from torch import nn
 
+from nfrepro.models.parameter_roles import decaying
 from nfrepro.training.options import TrainOptions
 
 
@@ -23,10 +24,10 @@ def parameter_groups(
     model: nn.Module, weight_decay: float, decay_norm_and_bias: bool = False
 ) -> list[dict[str, object]]:
     """Weights of convolutions and of the classifier decay; gains, biases, BatchNorm and SkipInit scalars do not, unless
-    `decay_norm_and_bias`."""
+    `decay_norm_and_bias`. Networks from elsewhere: `decaying`."""
     if decay_norm_and_bias:
         return [{"params": list(model.parameters()), "weight_decay": weight_decay}]
-    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    decayed = decaying(model)
     parameters = list(model.parameters())
     return [
         {"params": [p for p in parameters if id(p) in decayed], "weight_decay": weight_decay},

@@ -1,0 +1,56 @@
+"""Options of a network that is not of this package: somebody's own, timm's or torchvision's. No torch."""
+
+import importlib.util
+import json
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from nfrepro.errors import InputError
+from nfrepro.options import Options
+from nfrepro.plugins.names import Call, check_name, check_options, label
+
+# What a maker of networks is called with, beside its options.
+MAKER = Call(named=("num_classes",), if_taken=("in_channels",))
+# Packages with networks by name. What `options` may not set there, as the run does.
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "timm": ("num_classes", "in_chans", "pretrained"),
+    "torchvision": ("num_classes", "weights", "weights_backbone"),
+}
+
+
+class OwnNetworkOptions(Options):
+    """A network by the name of its maker: `my_pkg.nets:make`, `timm:convnext_atto`, `torchvision:resnet18`."""
+
+    # Who makes it: make(num_classes=…, **options), with in_channels=… too where it takes that; an nn.Module.
+    name: str
+    # What it is given.
+    options: dict[str, Any] = Field(default={})
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_found(cls, name: str) -> str:
+        library = name.partition(":")[0]
+        if library not in LIBRARIES:
+            return check_name(name)
+        if importlib.util.find_spec(library) is None:
+            raise InputError(f"{name}: {library} is not installed: pip install {library}")
+        return name
+
+    @model_validator(mode="after")
+    def _takes_the_options(self) -> Self:
+        library = self.name.partition(":")[0]
+        if library not in LIBRARIES:
+            check_options(self.name, self.options, MAKER)
+        for option in set(self.options).intersection(LIBRARIES.get(library, ())):
+            raise InputError(f"{self.name}: option {option} is set by the run itself: leave it out")
+        return self
+
+    @property
+    def label(self) -> str:
+        """Readable front of a run's name."""
+        library, _, network = self.name.partition(":")
+        return network if library in LIBRARIES else label(self.name)
+
+    def __hash__(self) -> int:
+        return hash((self.name, json.dumps(self.options, sort_keys=True)))
