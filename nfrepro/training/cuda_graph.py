@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from nfrepro.models.parameter_roles import is_of_this_package
+
 # Steps made one kernel at a time before the step is recorded: they make the optimiser's buffers, and let libraries
 # choose and load their kernels.
 STEPS_BEFORE = 3
@@ -25,7 +27,7 @@ Update = Callable[[Tensor, Tensor], Tensor]
 class GraphedStep:
     """Makes steps of `optimizer`, which must be fused, by a graph from the fourth on."""
 
-    def __init__(self, optimizer: torch.optim.SGD) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
         self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self.steps = 0
@@ -90,8 +92,13 @@ def wanted() -> bool:
     return os.environ.get(VARIABLE, "1") != "0"
 
 
-def may_be_recorded(model: nn.Module, parts: int, processes: int) -> bool:
-    """Whether every step of `model` does the same: on one GPU, on whole batches, and without hooks that measure."""
+def may_be_recorded(model: nn.Module, optimizer: torch.optim.Optimizer, parts: int, processes: int) -> bool:
+    """Whether every step of `model` does the same: on one GPU, on whole batches, and without hooks that measure.
+
+    Of a network from elsewhere nobody knows what it does in Python from step to step, and other optimizers than SGD
+    count their steps.
+    """
     on_gpu = next(model.parameters()).is_cuda
     hooks = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-    return on_gpu and parts == 1 and processes == 1 and not hooks
+    alike = is_of_this_package(model) and isinstance(optimizer, torch.optim.SGD)
+    return on_gpu and parts == 1 and processes == 1 and not hooks and alike

@@ -2,12 +2,15 @@
 
 import math
 import struct
+from typing import Any
 
 import torch
 from torch import nn
 
+from nfrepro.errors import InputError
 from nfrepro.models.parameter_roles import decaying
-from nfrepro.training.options import TrainOptions
+from nfrepro.plugins.loading import load
+from nfrepro.training.options import MAKER, TrainOptions
 
 
 def learning_rate(step: int, steps_per_epoch: int, options: TrainOptions) -> float:
@@ -20,9 +23,7 @@ def learning_rate(step: int, steps_per_epoch: int, options: TrainOptions) -> flo
     return options.final_lr + falling * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
-def parameter_groups(
-    model: nn.Module, weight_decay: float, decay_norm_and_bias: bool = False
-) -> list[dict[str, object]]:
+def parameter_groups(model: nn.Module, weight_decay: float, decay_norm_and_bias: bool = False) -> list[dict[str, Any]]:
     """Weights of convolutions and of the classifier decay; gains, biases, BatchNorm and SkipInit scalars do not, unless
     `decay_norm_and_bias`. Networks from elsewhere: `decaying`."""
     if decay_norm_and_bias:
@@ -35,24 +36,38 @@ def parameter_groups(
     ]
 
 
-def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.SGD:
-    """SGD with Nesterov momentum and coupled decay; the loop sets the learning rate of every step.
+def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
+    """The optimizer; the loop sets the learning rate of every step. Raises `InputError` for own code that makes none.
 
     On a GPU one kernel updates all parameters; on a CPU the bits of stored results are those of the separate operators.
     """
-    return torch.optim.SGD(
-        parameter_groups(model, options.weight_decay, options.decay_norm_and_bias),
-        lr=options.peak_lr,
-        momentum=options.momentum,
-        nesterov=options.momentum > 0,
-        fused=True if next(model.parameters()).is_cuda else None,
+    groups = parameter_groups(model, options.weight_decay, options.decay_norm_and_bias)
+    fused = True if next(model.parameters()).is_cuda else None
+    if options.optimizer == "sgd":
+        nesterov = options.momentum > 0
+        return torch.optim.SGD(groups, lr=options.peak_lr, momentum=options.momentum, nesterov=nesterov, fused=fused)
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=options.peak_lr, fused=fused, **_adamw_options(options))
+    groups = [group for group in groups if group["params"]]  # not every optimizer takes an empty one
+    made = load(options.optimizer, options.optimizer_options, MAKER)(
+        groups, lr=options.peak_lr, **options.optimizer_options
     )
+    if not isinstance(made, torch.optim.Optimizer):
+        raise InputError(f"train.optimizer: {options.optimizer} returned {type(made).__name__}, not a torch Optimizer")
+    return made
 
 
-def set_learning_rate(optimizer: torch.optim.SGD, rate: float) -> None:
+def _adamw_options(options: TrainOptions) -> dict[str, Any]:
+    found = dict(options.optimizer_options)
+    if "betas" in found:
+        found["betas"] = tuple(found["betas"])
+    return found
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Sets the rate of the next step; of a fused update in float32, which is what a CUDA graph can be given."""
     for group in optimizer.param_groups:
-        group["lr"] = struct.unpack("f", struct.pack("f", rate))[0] if group["fused"] else rate
+        group["lr"] = struct.unpack("f", struct.pack("f", rate))[0] if group.get("fused") else rate
 
 
 def ema_decay(step: int, decay: float) -> float:

@@ -4,14 +4,28 @@ Defaults are the paper's recipe for its ResNets (authors' experiment.py), but fo
 scale narrows.
 """
 
-from pydantic import Field, model_validator
+import json
+from typing import Annotated, Any, Literal
 
-from nfrepro.options import Options, renamed
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from nfrepro.errors import InputError, did_you_mean
+from nfrepro.options import Options, added, renamed
+from nfrepro.plugins.names import OURS, OWN, Call, OwnName, check_options, is_name, origin_of
 from nfrepro.training.precision import Precision
+
+OptimizerName = Annotated[
+    Annotated[Literal["sgd", "adamw"], Tag(OURS)] | Annotated[OwnName, Tag(OWN)], Discriminator(origin_of)
+]
+# What a maker of optimizers is called with, beside its options: torch's parameter groups, each with its weight decay.
+MAKER = Call(positional=("parameter groups",), named=("lr",))
+# What `optimizer_options` may set of the optimizers that are built in.
+OPTIMIZER_OPTIONS: dict[str, tuple[str, ...]] = {"sgd": (), "adamw": ("betas", "eps", "amsgrad")}
+MOMENTUM = 0.9
 
 
 class TrainOptions(Options):
-    """SGD with Nesterov momentum; linear warm-up, then a cosine."""
+    """SGD with Nesterov momentum, or another optimizer; linear warm-up, then a cosine."""
 
     # Passes over the training images.
     epochs: int = Field(default=90, ge=1)
@@ -27,8 +41,8 @@ class TrainOptions(Options):
     # Learning rate that the cosine ends at, in units of the rate used: not scaled by the batch (authors' NF-RegNets:
     # 0.001).
     final_lr: float = Field(default=0.0, ge=0)
-    # Nesterov momentum.
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    # Nesterov momentum, of sgd.
+    momentum: float = Field(default=MOMENTUM, ge=0, lt=1)
     # Coupled L2 decay: added to the gradient of convolution and classifier weights; not of gains, biases, BatchNorm's
     # parameters or SkipInit scalars.
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -47,6 +61,11 @@ class TrainOptions(Options):
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     # Epochs from one evaluation on the test split to the next; there is one after the last epoch, the headline.
     evaluate_every: int = Field(default=1, ge=1)
+    # sgd, adamw (whose decay is decoupled: lr * weight_decay of a weight), or one's own: make(groups, lr=…, **options),
+    # a torch Optimizer. Schedule, weight decay by groups and clipping are the same for all.
+    optimizer: OptimizerName = added("sgd")
+    # Options of adamw (betas, eps, amsgrad) or of one's own.
+    optimizer_options: dict[str, Any] = added({})
 
     @model_validator(mode="after")
     def _warmup_ends_before_training(self) -> "TrainOptions":
@@ -66,6 +85,23 @@ class TrainOptions(Options):
         if self.final_lr > self.peak_lr:
             raise ValueError(f"final_lr ({self.final_lr:g}) must be at most the peak rate ({self.peak_lr:g})")
         return self
+
+    @model_validator(mode="after")
+    def _optimizer_takes_its_options(self) -> "TrainOptions":
+        if is_name(self.optimizer):
+            check_options(self.optimizer, self.optimizer_options, MAKER)
+        else:
+            known = OPTIMIZER_OPTIONS[self.optimizer]
+            for option in self.optimizer_options:
+                if option not in known:
+                    hint = did_you_mean(option, known) or f"; it takes {', '.join(known) or 'none'}"
+                    raise InputError(f"optimizer_options: unexpected option {option} of {self.optimizer}{hint}")
+        if self.optimizer != "sgd" and self.momentum != MOMENTUM:
+            raise InputError(f"momentum: is of sgd, not of {self.optimizer}: leave it out, or use optimizer_options")
+        return self
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.model_dump(mode="json"), sort_keys=True))
 
     @property
     def peak_lr(self) -> float:

@@ -27,7 +27,7 @@ class TrainingState:
 
     model: nn.Module
     ema: WeightAverage | None
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     sums: Sums = field(default_factory=Sums)
     step: int = 0
     train_seconds: float = 0.0
@@ -64,10 +64,11 @@ class TrainingState:
         self.model.load_state_dict(saved["model"])
         if self.ema is not None:
             self.ema.model.load_state_dict(saved["ema"])
-        fused = self.optimizer.param_groups[0]["fused"]  # a matter of this device, not of the one that saved
+        groups = self.optimizer.param_groups
+        fused = {"fused": groups[0]["fused"]} if "fused" in groups[0] else {}
         self.optimizer.load_state_dict(saved["optimizer"])
         for group in self.optimizer.param_groups:
-            group["fused"] = fused
+            group.update(fused)  # a matter of this device, not of the one that saved
         self.sums = Sums(**saved["sums"])
         self.step = saved["step"]
         self.train_seconds, self.data_seconds = saved["train_seconds"], saved["data_seconds"]

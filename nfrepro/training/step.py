@@ -74,7 +74,7 @@ class Trainer:
         # Otherwise draws go on from step to step, and their generator is part of the checkpoint.
         self.seeds_parts = options.grad_accum_steps > 1 or processes.count > 1
         self.graphed: GraphedStep | None = None
-        if cuda_graph and may_be_recorded(state.model, len(self.parts), processes.count):
+        if cuda_graph and may_be_recorded(state.model, state.optimizer, len(self.parts), processes.count):
             self.graphed = GraphedStep(state.optimizer)
 
     def step(self, x: Tensor, targets: Tensor, autocast: torch.autocast) -> Tensor:
