@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nfrepro.data import cifar10, fashion_mnist, image_folder, imagenet, synthetic
+from nfrepro.data import cifar10, fashion_mnist, image_folder, imagenet, own, synthetic
 from nfrepro.data.arrays import Arrays, Listing
 from nfrepro.data.options import (
     CIFAR10Options,
     FashionMNISTOptions,
     ImageFolderOptions,
     ImageNetOptions,
+    OwnDataOptions,
     SyntheticOptions,
 )
 from nfrepro.data.places import Files
@@ -46,4 +47,5 @@ SOURCES: dict[type[Any], StoredSource | StreamedSource | MadeSource] = {
     ImageFolderOptions: StoredSource(image_folder.files, image_folder.read),
     ImageNetOptions: StreamedSource(imagenet.files, imagenet.read),
     SyntheticOptions: MadeSource(synthetic.make),
+    OwnDataOptions: MadeSource(own.make),
 }

@@ -1,11 +1,13 @@
 """Options of the data sets. No torch."""
 
+import json
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from nfrepro.options import Options, added, renamed
+from nfrepro.plugins.names import OURS, OWN, Call, OwnName, check_options, origin_of
 
 
 class AugmentationOptions(Options):
@@ -163,7 +165,33 @@ class SyntheticOptions(AugmentationOptions):
         return self
 
 
-DataOptions = Annotated[
+# What a function of own images is called with, beside its options: nothing.
+LOADER = Call()
+
+
+class OwnDataOptions(StoredImagesOptions):
+    """One's own images, by the name of the function that returns them: `my_pkg.data:load`."""
+
+    # load(**options) returns (train images, train labels, test images, test labels), or two torch Datasets.
+    name: OwnName
+
+    # What it is given.
+    options: dict[str, Any] = Field(default={})
+
+    @model_validator(mode="after")
+    def _takes_the_options(self) -> "OwnDataOptions":
+        check_options(self.name, self.options, LOADER)
+        return self
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.model_dump(mode="json"), sort_keys=True))
+
+
+KnownDataOptions = Annotated[
     FashionMNISTOptions | CIFAR10Options | ImageFolderOptions | ImageNetOptions | SyntheticOptions,
     Field(discriminator="name"),
+]
+DataOptions = Annotated[
+    Annotated[KnownDataOptions, Tag(OURS)] | Annotated[OwnDataOptions, Tag(OWN)],
+    Discriminator(origin_of),
 ]

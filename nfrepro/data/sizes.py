@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nfrepro.data import image_folder
+from nfrepro.data import image_folder, own
 from nfrepro.data.image_tree import list_tree
 from nfrepro.data.location import find
 from nfrepro.data.options import (
@@ -13,6 +13,7 @@ from nfrepro.data.options import (
     FashionMNISTOptions,
     ImageFolderOptions,
     ImageNetOptions,
+    OwnDataOptions,
     SyntheticOptions,
 )
 
@@ -34,7 +35,10 @@ class ImageSizes:
 
 
 def image_sizes(options: DataOptions) -> ImageSizes:
-    """The image sizes that a run with `options` sees. Raises `InputError` for an image folder that is not there."""
+    """The image sizes that a run with `options` sees. Raises `InputError` for an image folder that is not there.
+
+    A function that loads images is called for them.
+    """
     whole = SIZES[type(options)](options)
     return replace(
         whole,
@@ -60,10 +64,18 @@ def _synthetic(options: SyntheticOptions) -> ImageSizes:
     return ImageSizes(options.channels, pixels, pixels, options.classes, options.train_images, options.test_images)
 
 
+def _own(options: OwnDataOptions) -> ImageSizes:
+    """Only the images themselves tell."""
+    made = own.make(options)
+    (train, channels, pixels, _), test = made.train.images.shape, len(made.test.labels)
+    return ImageSizes(channels, pixels, pixels, len(made.classes), train, test)
+
+
 SIZES: dict[type[Any], Callable[[Any], ImageSizes]] = {
     FashionMNISTOptions: lambda options: ImageSizes(1, 28, 28, 10, 60_000, 10_000),
     CIFAR10Options: lambda options: ImageSizes(3, 32, 32, 10, 50_000, 10_000),
     ImageFolderOptions: _image_folder,
     ImageNetOptions: _imagenet,
     SyntheticOptions: _synthetic,
+    OwnDataOptions: _own,
 }

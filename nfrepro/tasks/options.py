@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from nfrepro.data.options import (
     CIFAR10Options,
@@ -11,13 +11,14 @@ from nfrepro.data.options import (
     FashionMNISTOptions,
     ImageFolderOptions,
     ImageNetOptions,
+    OwnDataOptions,
     SyntheticOptions,
     batch_multiple,
 )
 from nfrepro.models.activation_names import ActivationName, GainedActivation
 from nfrepro.models.options import ModelOptions
 from nfrepro.options import Options, TaskOptions, added
-from nfrepro.plugins.names import label
+from nfrepro.plugins.names import OURS, OWN, label, origin_of
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.precision import Precision
 
@@ -49,7 +50,7 @@ class TrainedNetworkTask(TaskOptions):
         return self
 
     def label(self) -> str:
-        return f"{self.model.label}-{self.data.name}-batch{self.train.batch_size}-{super().label()}"
+        return f"{self.model.label}-{label(self.data.name)}-batch{self.train.batch_size}-{super().label()}"
 
 
 class SmoothnessSchedule(Options):
@@ -133,9 +134,13 @@ class GaussianOptions(Options):
     channels: int = Field(default=3, ge=1, le=16)
 
 
-ProbeInput = Annotated[
+KnownInput = Annotated[
     GaussianOptions | FashionMNISTOptions | CIFAR10Options | ImageFolderOptions | ImageNetOptions | SyntheticOptions,
     Field(discriminator="name"),
+]
+ProbeInput = Annotated[
+    Annotated[KnownInput, Tag(OURS)] | Annotated[OwnDataOptions, Tag(OWN)],
+    Discriminator(origin_of),
 ]
 
 
