@@ -22,6 +22,7 @@ def prepare(runs: Sequence[Run], processes: int = 1, here: bool = True) -> None:
     them starts."""
     if here:
         check_precision(runs)
+    _import_own_code(runs)
     seen = set()
     for run in runs:
         _check_processes(run, processes)
@@ -30,6 +31,17 @@ def prepare(runs: Sequence[Run], processes: int = 1, here: bool = True) -> None:
             seen.add(needs)
             task = TASKS[run.task]
             task.prepare(task.options.model_validate(run.config), lambda text: print(text, flush=True))
+
+
+def _import_own_code(runs: Sequence[Run]) -> None:
+    for run in runs:
+        if run.config.get("source") is not None:
+            from nfrepro.tasks.own_code import import_own_code
+
+            try:
+                import_own_code(TASKS[run.task].options.model_validate(run.config))
+            except InputError as error:
+                raise InputError(f"{run.id}: {error}") from None
 
 
 def _check_processes(run: Run, processes: int) -> None:
@@ -45,7 +57,7 @@ def check_precision(runs: Sequence[Run]) -> None:
     from nfrepro.launch.machine import count_gpus
     from nfrepro.training.precision import check_precision
 
-    precisions = {run.config["train"]["precision"]: run.id for run in runs if "train" in run.config}
+    precisions = {run.config["train"]["precision"]: run.id for run in runs if run.config.get("train")}
     if "bfloat16" not in precisions or count_gpus():
         return
     for precision, name in precisions.items():

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.options import TaskOptions, old_paths
-from nfrepro.plugins.names import search_folders, search_in
+from nfrepro.plugins.names import is_name, search_folders, search_in
 from nfrepro.specs.documents import Arm, Axis, Entry, Exclude
 from nfrepro.specs.experiments import Experiment
 from nfrepro.specs.identity import Resolved, id_config, resolve
@@ -121,6 +121,11 @@ def expand(
 
 def _schema(experiment: Experiment, schemas: Mapping[str, type[TaskOptions]]) -> type[TaskOptions]:
     task = experiment.task
+    if is_name(task):
+        try:
+            return schemas[task]
+        except InputError as error:
+            raise problem(experiment.task_origin, f"task: {error}") from None
     if task not in schemas:
         hint = did_you_mean(task, schemas)
         known = f"{';' if hint else ','} known are {', '.join(schemas)}"
@@ -203,7 +208,7 @@ def _runs(
         if resolved.id not in seen:
             seen[resolved.id] = point
             where = (experiment.name, scale, experiment.task)
-            folders = search_folders() if resolved.config["source"] else ()
+            folders = search_folders() if resolved.config.get("source") else ()
             yield Run(resolved.id, *where, resolved.config, resolved.outside_id, resolved.old_names, folders)
         elif not point.group.may_repeat:
             raise _duplicate(seen[resolved.id], point)

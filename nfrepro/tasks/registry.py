@@ -7,7 +7,8 @@ from typing import Any
 
 from nfrepro.errors import InputError
 from nfrepro.options import TaskOptions
-from nfrepro.tasks.base import Outcome
+from nfrepro.tasks.base import Outcome, RunContext
+from nfrepro.plugins.names import is_name
 from nfrepro.tasks.options import (
     CovariateShiftTask,
     GainTask,
@@ -20,6 +21,7 @@ from nfrepro.tasks.options import (
     TrainTask,
 )
 from nfrepro.training.context import RunContext
+from nfrepro.tasks.own_options import own_task_options
 
 
 @dataclass(frozen=True)
@@ -54,20 +56,43 @@ def _find_data(options: Any, report: Callable[[str], None]) -> None:
     locate(options.data, report=report)
 
 
+def _find_data_if_any(options: Any, report: Callable[[str], None]) -> None:
+    if options.data is not None:
+        _find_data(options, report)
+
+
 def _needs_nothing(options: Any, report: Callable[[str], None]) -> None:
     pass
 
 
-TASKS: dict[str, Task] = {
-    "train": Task(TrainTask, "nfrepro.tasks.watched_training", _find_data, divides=True),
-    "probe": Task(ProbeTask, "nfrepro.tasks.probe", _find_data),
-    "gain": Task(GainTask, "nfrepro.tasks.gain", _needs_nothing),
-    "layer_moments": Task(LayerMomentsTask, "nfrepro.tasks.layer_moments", _needs_nothing),
-    "network_properties": Task(NetworkPropertiesTask, "nfrepro.tasks.network_properties", _needs_nothing),
-    "covariate_shift": Task(CovariateShiftTask, "nfrepro.tasks.covariate_shift", _find_data),
-    "nonlinearity": Task(NonlinearityTask, "nfrepro.tasks.nonlinearity", _find_data),
-    "smoothness": Task(SmoothnessTask, "nfrepro.tasks.smoothness", _find_data),
-    "gradient_correlation": Task(GradientCorrelationTask, "nfrepro.tasks.gradient_correlation", _find_data),
-}
+class Tasks(dict[str, Task]):
+    """Tasks by name; one's own, `my_pkg.tasks:run`, is found where the project's code is, and is not among the keys."""
 
-SCHEMAS: dict[str, type[TaskOptions]] = {name: task.options for name, task in TASKS.items()}
+    def __missing__(self, name: str) -> Task:
+        if not is_name(name):
+            raise KeyError(name)
+        return Task(own_task_options(name), "nfrepro.tasks.own", _find_data_if_any)
+
+
+class Schemas(dict[str, type[TaskOptions]]):
+    """The options of tasks by name, as `Tasks`."""
+
+    def __missing__(self, name: str) -> type[TaskOptions]:
+        return TASKS[name].options
+
+
+TASKS = Tasks(
+    {
+        "train": Task(TrainTask, "nfrepro.tasks.watched_training", _find_data, divides=True),
+        "probe": Task(ProbeTask, "nfrepro.tasks.probe", _find_data),
+        "gain": Task(GainTask, "nfrepro.tasks.gain", _needs_nothing),
+        "layer_moments": Task(LayerMomentsTask, "nfrepro.tasks.layer_moments", _needs_nothing),
+        "network_properties": Task(NetworkPropertiesTask, "nfrepro.tasks.network_properties", _needs_nothing),
+        "covariate_shift": Task(CovariateShiftTask, "nfrepro.tasks.covariate_shift", _find_data),
+        "nonlinearity": Task(NonlinearityTask, "nfrepro.tasks.nonlinearity", _find_data),
+        "smoothness": Task(SmoothnessTask, "nfrepro.tasks.smoothness", _find_data),
+        "gradient_correlation": Task(GradientCorrelationTask, "nfrepro.tasks.gradient_correlation", _find_data),
+    }
+)
+
+SCHEMAS = Schemas({name: task.options for name, task in TASKS.items()})

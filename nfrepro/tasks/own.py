@@ -1,0 +1,16 @@
+"""A task of one's own: a function by name, and what it returns."""
+
+from nfrepro.errors import InputError
+from nfrepro.plugins.loading import load
+from nfrepro.tasks.job import Outcome, Surroundings
+from nfrepro.tasks.own_options import CALL, OwnTask
+
+
+def run(task: OwnTask, around: Surroundings) -> Outcome:
+    """Calls the function. Raises `InputError` where it returns neither an `Outcome` nor a mapping of numbers."""
+    found = load(task.function, task.options, CALL)(task, around, **task.options)
+    if isinstance(found, Outcome):
+        return found
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise InputError(f"{task.function}: returned {type(found).__name__}: return an Outcome, or numbers by name")
+    return Outcome("completed", found)

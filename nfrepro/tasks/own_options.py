@@ -1,0 +1,47 @@
+"""The config of a run of a task of one's own. No torch."""
+
+import json
+from functools import cache
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from nfrepro.data.options import DataOptions
+from nfrepro.models.options import ModelOptions
+from nfrepro.options import TaskOptions
+from nfrepro.plugins.names import Call, check_name, check_options, label
+from nfrepro.training.options import TrainOptions
+
+# What a task is called with, beside its options: the config (an `OwnTask`) and where it runs (`Surroundings`).
+CALL = Call(positional=("task", "around"))
+
+
+class OwnTask(TaskOptions):
+    """A task by the name of its function: run(task, around, **options) returns its numbers, or an `Outcome`."""
+
+    function: ClassVar[str]
+
+    # What it is given.
+    options: dict[str, Any] = Field(default={})
+    # Checked as for task `train`, for a task that wants them; null: it has none.
+    model: ModelOptions | None = None
+    data: DataOptions | None = None
+    train: TrainOptions | None = None
+
+    @model_validator(mode="after")
+    def _takes_the_options(self) -> Self:
+        check_options(self.function, self.options, CALL)
+        return self
+
+    def label(self) -> str:
+        return f"{label(self.function)}-{super().label()}"
+
+    def __hash__(self) -> int:
+        return hash((self.function, json.dumps(self.model_dump(mode="json"), sort_keys=True)))
+
+
+@cache
+def own_task_options(function: str) -> type[OwnTask]:
+    """The schema of the task `my_pkg.tasks:run`. Raises `InputError` where there is no such function."""
+    check_name(function)
+    return type("OwnTask", (OwnTask,), {"function": function, "__module__": __name__, "__doc__": OwnTask.__doc__})
