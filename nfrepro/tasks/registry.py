@@ -7,8 +7,8 @@ from typing import Any
 
 from nfrepro.errors import InputError
 from nfrepro.options import TaskOptions
-from nfrepro.tasks.base import Outcome, RunContext
 from nfrepro.plugins.names import is_name
+from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import (
     CovariateShiftTask,
     GainTask,
@@ -20,8 +20,8 @@ from nfrepro.tasks.options import (
     SmoothnessTask,
     TrainTask,
 )
-from nfrepro.training.context import RunContext
 from nfrepro.tasks.own_options import own_task_options
+from nfrepro.training.context import RunContext
 
 
 @dataclass(frozen=True)

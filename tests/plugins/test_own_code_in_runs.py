@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nfrepro.errors import InputError
-from nfrepro.launch.job import Place, execute
+from nfrepro.launch.execute import Placement, execute
 from nfrepro.specs import Run, load_experiment
 from nfrepro.specs.expansion import expand
 from nfrepro.tasks.registry import SCHEMAS
@@ -40,7 +40,7 @@ def run_of(path: Path, *overrides: str) -> Run:
 
 
 def executed(run: Run, results: Path) -> tuple[str, str]:
-    place = Place(results, "cpu", 1, 60.0)
+    place = Placement(results, "cpu", 1, 60.0)
     ended = execute(run, place, lambda progress: None, lambda text: None, lambda: False)
     return ended.ending, ended.text
 

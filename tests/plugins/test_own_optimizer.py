@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from nfrepro.models import create
+from nfrepro.training.optim import make_optimizer
 from nfrepro.training.options import TrainOptions
-from nfrepro.training.recipe import make_optimizer
 from tests.plugins.conftest import Write
 
 
