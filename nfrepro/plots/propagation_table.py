@@ -26,7 +26,7 @@ def stage_ends(curves: Mapping[str, pd.DataFrame], paper: Sequence[PaperValues] 
                         "statistic": name,
                         "measured": interval.text(3),
                         "n": str(interval.n),
-                        "predicted": "" if pd.isna(predicted) else f"{predicted:.3f}",
+                        "predicted": "" if pd.isna(predicted) else f"{predicted:z.3f}",
                         "paper's figure": _paper(paper, label, statistic, block),
                     }
                 )

@@ -22,12 +22,12 @@ class Interval:
         return self.text()
 
     def text(self, digits: int = 2) -> str:
-        """`76.26 ± 9.52`; says so where there is no interval."""
+        """`76.26 ± 9.52`, never `-0.00`; says so where there is no interval."""
         if self.n == 0:
             return "n = 0"
         if self.n == 1:
-            return f"{self.mean:.{digits}f} (n = 1, no interval)"
-        return f"{self.mean:.{digits}f} ± {self.high - self.mean:.{digits}f}"
+            return f"{self.mean:z.{digits}f} (n = 1, no interval)"
+        return f"{self.mean:z.{digits}f} ± {self.high - self.mean:.{digits}f}"
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:

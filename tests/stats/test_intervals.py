@@ -34,3 +34,10 @@ def test_small_n_has_no_interval_and_says_so() -> None:
 def test_infinite_values_are_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         mean_interval([1.0, math.nan])
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"), [((-0.0004, 0.0001), "0.000 ± 0.003"), ((-0.0004,), "0.000 (n = 1, no interval)")]
+)
+def test_a_number_that_rounds_to_zero_has_no_sign(values: tuple[float, ...], shown: str) -> None:
+    assert mean_interval(values).text(3) == shown
