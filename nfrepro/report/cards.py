@@ -1,4 +1,4 @@
-"""What the report shows of a claim, as text: the same words and digits in every format."""
+"""The text that the report shows of a claim: the same words and digits in every format."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,11 @@ from nfrepro.claims.evidence import ArmRuns
 from nfrepro.claims.judge import Answer, ClaimVerdict
 from nfrepro.claims.lines import question, runs_meant
 from nfrepro.claims.runs import where_text
+from nfrepro.report.costs import Costs
+from nfrepro.report.effects import Effect, effect
 from nfrepro.report.interval_picture import IntervalPicture, picture
 from nfrepro.report.reasons import settled_by, why_open
+from nfrepro.report.sections import Section, section_of
 from nfrepro.report.words import KNOWN_FROM, number
 from nfrepro.stats.samples import Missing
 
@@ -46,6 +49,7 @@ class Finding:
     note: str
     arms: tuple[Arm, ...]
     picture: IntervalPicture | None
+    effect: Effect | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Reading:
     likely_reason: str
     settled_by: tuple[str, ...]
     commands: tuple[str, ...]
+    cost: str  # of its runs; empty where unknown
     experiments: tuple[str, ...]
 
     @property
@@ -92,6 +97,7 @@ class Card:
     id: str
     series: str
     statement: str
+    section: Section
     source: str
     stated_by: str
     known_from: str
@@ -100,8 +106,19 @@ class Card:
     was: str  # the verdict by the rule before this one
     readings: tuple[Reading, ...]  # the one that counts, then those of other scales
 
+    @property
+    def best(self) -> Reading:
+        """The reading that counts."""
+        return self.readings[0]
 
-def card(best: ClaimVerdict, others: Sequence[ClaimVerdict], scales: Sequence[str]) -> Card:
+    @property
+    def found(self) -> Finding | None:
+        """The finding whose numbers stand for the claim; None where nothing was measured."""
+        measured = (finding for finding in self.best.findings[:1] if finding.estimate)
+        return next(measured, None)
+
+
+def card(best: ClaimVerdict, others: Sequence[ClaimVerdict], scales: Sequence[str], costs: Costs) -> Card:
     """The card of a claim from its verdicts; `scales` are all that there are, smaller ones first."""
     claim, form = best.claim, best.claim.form
     was = claim.was
@@ -109,13 +126,14 @@ def card(best: ClaimVerdict, others: Sequence[ClaimVerdict], scales: Sequence[st
         id=claim.id,
         series=claim.series,
         statement=form.statement,
+        section=section_of(form.source),
         source=form.source,
         stated_by=form.stated_by,
         known_from=KNOWN_FROM[form.known_from],
         paper=form.paper or "",
         note=form.note or "",
         was=f"{was.verdict} at scale {was.scale}, by another rule. {was.why}" if was else "",
-        readings=tuple(_reading(verdict, scales) for verdict in (best, *others)),
+        readings=tuple(_reading(verdict, scales, costs) for verdict in (best, *others)),
     )
 
 
@@ -130,7 +148,7 @@ def finding(found: ClaimVerdict) -> str:
     return f"{meaning}: {number(interval.mean)}{bounds}, n = {interval.n}, scale {found.scale}."
 
 
-def _reading(found: ClaimVerdict, scales: Sequence[str]) -> Reading:
+def _reading(found: ClaimVerdict, scales: Sequence[str], costs: Costs) -> Reading:
     # Where no test is one of this scale, the reason for that stands instead of findings.
     answers = sorted(found.applying, key=lambda answer: answer is not found.decisive)
     like = sum(answer.decision.verdict == found.verdict for answer in answers)
@@ -151,6 +169,7 @@ def _reading(found: ClaimVerdict, scales: Sequence[str]) -> Reading:
         likely_reason=found.explanation.reason if found.explanation else "",
         settled_by=tuple(settled_by(found, scales)),
         commands=(*sweeps, f"make claims SCALE={found.scale}") if sweeps else (),
+        cost=costs.text(experiments, found.scale),
         experiments=experiments,
     )
 
@@ -175,6 +194,7 @@ def _finding(answer: Answer) -> Finding:
         note=form.note or "",
         arms=tuple(map(_arm, answer.evidence.arms)),
         picture=picture(interval, bounds) if interval else None,
+        effect=effect(interval, bounds) if interval else None,
     )
 
 

@@ -1,38 +1,36 @@
-"""The stored figures and tables of experiments, as they are: nothing is drawn anew."""
+"""The stored figures and tables of experiments, as they are: nothing is drawn here."""
 
-import re
+import base64
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from nfrepro import atomic
 from nfrepro.errors import InputError
 from nfrepro.runs.store import scale_folder
 from nfrepro.specs import Experiment
 
-# Of a data URI: what may stand in a URL and means nothing in a quoted attribute of HTML.
-_SAFE = " !$()*+,;=:@/?'"
-# Coordinates of a picture, in points.
-_COORDINATES = re.compile(r'(?<= d=")[^"]*|(?<= [xy]=")[\d.]+')
-_BEYOND_A_HUNDREDTH = re.compile(r"(\.\d\d)\d+")
+# The first bytes of a PNG file: its signature, and the head of the chunk that has its size.
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEAD = struct.Struct(">8s4x4sII")
 
 
 @dataclass(frozen=True)
 class Figure:
     """One picture."""
 
+    name: str  # of its file, without an ending
     path: str  # below the results
     caption: str
-    svg: str
+    content: bytes
+    width: int  # pixels
+    height: int
 
     @property
     def data_uri(self) -> str:
-        """The picture as an address that holds all of it, its coordinates to a hundredth of a point.
-
-        As text, since that is smaller than base64 in an archive.
-        """
-        return f"data:image/svg+xml,{quote(_compact(self.svg), safe=_SAFE)}"
+        """The picture as an address that holds all of it."""
+        return f"data:image/png;base64,{base64.b64encode(self.content).decode('ascii')}"
 
 
 @dataclass(frozen=True)
@@ -51,19 +49,13 @@ class Figures:
         return f"{self.experiment}-{self.scale}".lower()
 
 
-def _compact(svg: str) -> str:
-    rounded = _COORDINATES.sub(lambda found: _BEYOND_A_HUNDREDTH.sub(r"\1", found[0]), svg)
-    one_line = re.sub(r"\s*\n\s*", " ", rounded)
-    return one_line if "'" in one_line else one_line.replace('"', "'")
-
-
 def find_figures(experiments: Sequence[Experiment], results: Path, scales: Sequence[str]) -> Iterator[Figures]:
-    """Experiment by experiment, those that have any. Raises `InputError` for a file that is no picture."""
+    """The figures of each experiment that has any, by scale. Raises `InputError` for a file that is no picture."""
     for experiment in experiments:
         for scale in (scale for scale in scales if scale in experiment.scales):
             folder = scale_folder(results, experiment.name, scale)
             # A sweep with overrides has `=` in the names of what was drawn of it.
-            paths = [path for path in sorted(folder.glob(f"{experiment.name}*.svg")) if "=" not in path.name]
+            paths = [path for path in sorted(folder.glob(f"{experiment.name}*.png")) if "=" not in path.name]
             table = folder / f"{experiment.name}.md"
             if paths or table.exists():
                 yield Figures(
@@ -76,14 +68,17 @@ def find_figures(experiments: Sequence[Experiment], results: Path, scales: Seque
 
 
 def _figure(path: Path, experiment: Experiment, scale: str, results: Path) -> Figure:
+    below = _below(path, results)
     try:
-        svg = atomic.read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
+        content = atomic.read_bytes(path)
+    except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}: draw it again with `make figures`") from None
-    if not re.search(r"<svg[\s>]", svg):
-        raise InputError(f"{path}: no SVG picture: draw it again with `make figures`")
+    signature, chunk, width, height = _HEAD.unpack(content[: _HEAD.size].ljust(_HEAD.size))
+    if (signature, chunk) != (_SIGNATURE, b"IHDR"):
+        raise InputError(f"{path}: no PNG picture: draw it again with `make figures`")
     part = path.stem.removeprefix(experiment.name).strip("_").replace("_", " ")
-    return Figure(_below(path, results), f"{experiment.title}, scale {scale}{f': {part}' if part else ''}", svg)
+    caption = f"{experiment.title}, scale {scale}{f': {part}' if part else ''}"
+    return Figure(path.stem, below, caption, content, width, height)
 
 
 def _below(path: Path, results: Path) -> str:

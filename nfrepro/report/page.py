@@ -5,13 +5,28 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nfrepro.claims.claim import Verdict
+from nfrepro.report.effects import FARTHEST, STRIP_HEIGHT, STRIP_WIDTH
 from nfrepro.report.interval_picture import HEIGHT, WIDTH
 from nfrepro.report.reading import Report
-from nfrepro.report.words import ERROR_RATE, EXPLANATION, SYMBOLS, TITLE, verdict_text
+from nfrepro.report.words import ERROR_RATE, EXPLANATION, SYMBOLS, TITLE, counted, verdict_text
 
 
 def page(report: Report) -> str:
     """The whole page. Whatever claims and results say is text in it, never markup."""
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            title=TITLE,
+            explanation=EXPLANATION,
+            error_rate=ERROR_RATE,
+        )
+    )
+
+
+def environment() -> Environment:
+    """The templates of this folder, with the words and sizes that they share."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -20,18 +35,16 @@ def page(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters |= {"kind": _kind, "signed": verdict_text}
-    return templates.get_template("page.html").render(
-        report=report,
-        title=TITLE,
-        explanation=EXPLANATION,
-        error_rate=ERROR_RATE,
-        verdicts=list(SYMBOLS),
-        width=WIDTH,
-        height=HEIGHT,
-    )
+    templates.filters |= {"kind": _kind, "signed": verdict_text, "counted": counted}
+    templates.globals |= {
+        "verdicts": list(SYMBOLS),
+        "interval_size": (WIDTH, HEIGHT),
+        "strip_size": (STRIP_WIDTH, STRIP_HEIGHT),
+        "farthest": round(FARTHEST),
+    }
+    return templates
 
 
 def _kind(verdict: Verdict) -> str:
-    """As the name of a style."""
+    """The verdict as the name of a style."""
     return verdict.replace(" ", "-")

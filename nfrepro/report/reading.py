@@ -1,7 +1,7 @@
-"""From claims and stored results to what the report says."""
+"""The report's content, read from claims and stored results."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,9 +11,36 @@ from nfrepro.claims.claim import Claim, Verdict
 from nfrepro.claims.file import Schemas, load_claims
 from nfrepro.claims.judge import ClaimVerdict, Judgement, judge, judge_best
 from nfrepro.report.cards import Card, Reading, card, finding
-from nfrepro.report.figures import Figures, find_figures
+from nfrepro.report.costs import Costs
+from nfrepro.report.figures import Figure, Figures, find_figures
+from nfrepro.report.paper_parts import PARTS, PaperPart
+from nfrepro.report.sections import Section, place
 from nfrepro.runs.table import table_path
 from nfrepro.specs import find_experiments, load_experiment
+
+
+@dataclass(frozen=True)
+class Group:
+    """The claims of one series that one section makes."""
+
+    series: str
+    section: Section
+    cards: tuple[Card, ...]
+
+    @property
+    def key(self) -> str:
+        """Its anchor: a section may stand in several series, whose claims begin with other letters."""
+        return f"{self.section.key}-{self.cards[0].id[0]}".lower()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A figure or a table of the paper, with ours and the claims on it."""
+
+    part: PaperPart
+    figures: Figures
+    figure: Figure
+    cards: tuple[Card, ...]
 
 
 @dataclass(frozen=True)
@@ -23,6 +50,7 @@ class Report:
     judgement: Judgement
     cards: tuple[Card, ...]
     figures: tuple[Figures, ...]
+    tested: Mapping[str, tuple[str, ...]]  # experiment -> the ids of the claims that its file names
 
     @property
     def scales(self) -> tuple[str, ...]:
@@ -34,10 +62,41 @@ class Report:
         """The cards of each series under its name, in the order of the file."""
         return [(name, list(cards)) for name, cards in groupby(self.cards, key=lambda card: card.series)]
 
+    @property
+    def groups(self) -> list[Group]:
+        """The cards of each section, in the order of sections, series by series."""
+        found = []
+        for series, cards in self.series:
+            sections = sorted(dict.fromkeys(card.section for card in cards), key=place)
+            found += [Group(series, of, tuple(card for card in cards if card.section == of)) for of in sections]
+        return found
+
+    @property
+    def parts(self) -> list[Part]:
+        """The paper's figures and tables of which there is one of ours."""
+        return [
+            Part(part, figures, shown[0], tuple(card for card in self.cards if card.id in self.tested[part.experiment]))
+            for part in PARTS
+            for figures in self.shown
+            if part.printed and figures.experiment == part.experiment
+            if (shown := [figure for figure in figures.figures if figure.name == part.figure_name])
+        ]
+
+    @property
+    def shown(self) -> list[Figures]:
+        """The figures of each experiment at the largest scale that has any: `figures` begins with large scales."""
+        drawn = (figures for figures in self.figures if figures.figures)
+        return list({figures.experiment: figures for figures in [*drawn][::-1]}.values())[::-1]
+
     def tally(self, scale: str | None = None) -> dict[Verdict, int]:
         """How many claims of the list have which verdict; at one scale or at any."""
         found = [verdict for verdict in self.judgement.best if scale in (None, verdict.scale)]
         return Counter(verdict.verdict for verdict in found)
+
+    @property
+    def tally_by_series(self) -> list[tuple[str, dict[Verdict, int]]]:
+        """How many claims of each series have which verdict."""
+        return [(name, Counter(card.best.verdict for card in cards)) for name, cards in self.series]
 
     @property
     def exact(self) -> dict[Verdict, int]:
@@ -77,10 +136,12 @@ def read_report(experiments: Path, results: Path, schemas: Schemas) -> Report:
     scales = known_scales(claims, experiments)
     judgement = _judged(claims, scales, experiments, results, schemas)
     listed = [load_experiment(path.stem, experiments) for path in find_experiments(experiments)]
+    costs = Costs(results)
     return Report(
         judgement,
-        tuple(card(*found, scales) for found in zip(judgement.best, _others(judgement), strict=True)),
+        tuple(card(*found, scales, costs) for found in zip(judgement.best, _others(judgement), strict=True)),
         tuple(find_figures(listed, results, tuple(judgement.by_scale)[::-1])),
+        {experiment.name: tuple(experiment.claims) for experiment in listed},
     )
 
 

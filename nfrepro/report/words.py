@@ -1,8 +1,11 @@
 """The report's own words."""
 
+from collections.abc import Mapping
+
 from nfrepro.claims.claim import KnownFrom, Verdict
 
 TITLE = "What the stored results say about the claims"
+VERDICTS = "verdicts.svg"  # the picture of all claims, in the folder of the results
 EXPLANATION = (
     "Each claim is judged at the largest scale that can test it; what other scales say follows. A claim is supported "
     "if every one of its tests is, beyond chance, and contradicted if one of them is. It is inconclusive if chance may "
@@ -40,3 +43,9 @@ def verdict_text(verdict: Verdict, words: str = "") -> str:
 def number(value: float) -> str:
     """As many digits as a reader can use."""
     return f"{value:.4g}"
+
+
+def counted(tally: Mapping[Verdict, int]) -> str:
+    """How many claims have each verdict, in a phrase: `32 supported, 5 contradicted and 15 inconclusive`."""
+    parts = [f"{tally[verdict]} {verdict}" for verdict in SYMBOLS if tally.get(verdict)]
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))) if parts else "none"

@@ -7,6 +7,8 @@ from nfrepro.report.claims_json import claims_json
 from nfrepro.report.markdown import markdown
 from nfrepro.report.page import page
 from nfrepro.report.reading import Report
+from nfrepro.report.verdicts_picture import verdicts_picture
+from nfrepro.report.words import VERDICTS
 
 CLAIMS, MARKDOWN, PAGE = "claims.json", "REPORT.md", "report.html"
 
@@ -17,8 +19,13 @@ def write_claims(report: Report, results: Path) -> Path:
 
 
 def write_report(report: Report, results: Path) -> list[Path]:
-    """Writes all three, after all three could be made, and returns their paths."""
-    texts = {CLAIMS: claims_json(report), MARKDOWN: markdown(report), PAGE: page(report)}
+    """Writes all four, after all four could be made, and returns their paths."""
+    texts = {
+        CLAIMS: claims_json(report),
+        MARKDOWN: markdown(report),
+        PAGE: page(report),
+        VERDICTS: verdicts_picture(report),
+    }
     return [_write(results / name, text) for name, text in texts.items()]
 
 

@@ -1,5 +1,6 @@
 """A small study with stored results: two series of claims, every verdict, one figure."""
 
+from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ claims:
     tests:
       - {experiment: study, where: {model.alpha: 1.0, seed: 0}, quantity: {name: number, column: x}, rule: {high: 1}}
 """
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="3">\n<path d="M 0 0 L 4 3"/></svg>\n'
+# The smallest of pictures: one white pixel.
+PNG = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAG7buVgAAAABJRU5ErkJggg==")
 NOISE = {(0.2, 0): 1.0, (0.2, 1): 3.0, (0.2, 2): 2.0, (1.0, 0): 2.0, (1.0, 1): 3.5, (1.0, 2): 1.5}
 
 
@@ -98,10 +100,10 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(rows).to_csv(folder / "runs.csv", index=False)
 
-    def figure(self, text: str = SVG, name: str = "study.svg") -> Path:
+    def figure(self, content: bytes = PNG, name: str = "study.png") -> Path:
         path = self.results / "study" / "laptop" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
         return path
 
     def read(self) -> Report:

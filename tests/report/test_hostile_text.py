@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from small_study import CLAIMS, EXPERIMENT, SVG, Study
+from small_study import CLAIMS, EXPERIMENT, PNG, Study
 
 from nfrepro.report.claims_json import claims_json
 from nfrepro.report.markdown import escaped, markdown
@@ -45,7 +45,7 @@ def spoiled(study: Study) -> Study:
     study.claims(text)
     (study.experiments / "study.yaml").write_text(EXPERIMENT.replace("A small study", f'"{SPOILED}"'))
     study.table(**{"a1.0s0": {"id": SPOILED.replace('\\"', ""), "x": None}})
-    study.figure(SVG.replace("<path", f"{SCRIPT}<path"))
+    study.figure(PNG + SCRIPT.encode())
     return study
 
 
@@ -55,7 +55,7 @@ def test_the_page_has_no_element_that_is_not_its_own(study: Study, spoiled: Stud
     for _, attributes in shown.elements:
         assert not [name for name in attributes if name.startswith("on")]
     sources = [attributes["src"] for tag, attributes in shown.elements if tag == "img"]
-    assert [str(source).split(",")[0] for source in sources] == ["data:image/svg+xml"]
+    assert [str(source).split(",")[0] for source in sources] == ["data:image/png;base64"]
     assert shown.text.count(SCRIPT) >= 9
     assert "{{7*7}}" in shown.text  # no template in it was executed
 
@@ -66,8 +66,8 @@ def test_the_markdown_has_no_markup_that_is_not_its_own(spoiled: Study) -> None:
     assert {token.content for token in [*tokens, *inline] if "html" in token.type} <= {"<br>"}
     images = [token.attrs["src"] for token in inline if token.type == "image"]
     links = [token.attrs["href"] for token in inline if token.type == "link_open"]
-    assert images == ["study/laptop/study.svg"]
-    assert all(link.startswith("#") for link in links)
+    assert images == ["verdicts.svg"]
+    assert {link for link in links if not link.startswith("#")} == {"study/laptop/study.png"}
     assert sum(token.content.count(SCRIPT) for token in inline if token.type == "text") >= 9
     assert "<script" not in claims_json(spoiled.read()).replace(SCRIPT, "")
 

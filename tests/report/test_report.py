@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from scipy import stats
-from small_study import CLAIMS, Study, build
+from small_study import CLAIMS, PNG, Study, build
 
 from nfrepro.errors import InputError
 from nfrepro.report.claims_json import claims_json
@@ -18,7 +18,7 @@ from nfrepro.report.page import page
 from nfrepro.report.writing import write_report
 
 HERE = Path(__file__).parent
-FILES = ("claims.json", "REPORT.md", "report.html")
+FILES = ("claims.json", "REPORT.md", "report.html", "verdicts.svg")
 
 
 def claim(study: Study, name: str, scale: str = "laptop") -> dict[str, Any]:
@@ -54,7 +54,7 @@ def test_verdicts_of_every_kind_are_counted_by_scale(study: Study) -> None:
     assert report.tally("laptop") == {"not run": 1}
     assert report.tally("gpu") == {"supported": 2, "inconclusive": 1, "not run": 1}
     text = markdown(report)
-    assert "| [C02](#c02) | x is small, always | ✓ supported | gpu |" in text
+    assert "| [C02](#c02) | x is small, always | ✓ supported | 0.51 [0.4852, 0.5348] | 3 | gpu |" in text
     # The scale that is not the best stands below.
     assert text.index("**✓ supported** at scale gpu (2 of 2") < text.index(
         "**✗ contradicted in part (1 of 2)** at scale"
@@ -177,24 +177,24 @@ def test_runs_of_two_precisions_are_refused_and_the_old_report_stays(study: Stud
     assert [(study.results / name).read_bytes() for name in FILES] == before
 
 
-@pytest.mark.parametrize("text", ["", "not a picture", "<html></html>"])
-def test_a_file_that_is_no_picture_is_refused(study: Study, text: str) -> None:
-    study.figure(text)
-    with pytest.raises(InputError, match=r"study\.svg: no SVG picture: draw it again"):
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"<svg></svg>", b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_no_picture_is_refused(study: Study, content: bytes) -> None:
+    study.figure(content)
+    with pytest.raises(InputError, match=r"study\.png: no PNG picture: draw it again"):
         study.read()
 
 
 def test_a_picture_from_elsewhere_is_refused(study: Study, tmp_path: Path) -> None:
-    outside = tmp_path / "private.svg"
-    outside.write_text("<svg></svg>")
-    (study.results / "study" / "laptop" / "study_more.svg").symlink_to(outside)
+    outside = tmp_path / "private.png"
+    outside.write_bytes(PNG)
+    (study.results / "study" / "laptop" / "study_more.png").symlink_to(outside)
     with pytest.raises(InputError, match="leads out of"):
         study.read()
 
 
 def test_figures_of_sweeps_with_overrides_are_left_out(study: Study) -> None:
-    study.figure(name="study-train.lr_per_256=1.svg")
-    assert [figure.path for figures in study.read().figures for figure in figures.figures] == ["study/laptop/study.svg"]
+    study.figure(name="study-train.lr_per_256=1.png")
+    assert [figure.path for figures in study.read().figures for figure in figures.figures] == ["study/laptop/study.png"]
 
 
 def call_report(study: Study, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -1,0 +1,63 @@
+"""What the stored runs have cost."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nfrepro.runs.store import DONE, read_record, runs_folder
+from nfrepro.runs.table import table_path
+
+
+class Costs:
+    """The time of the runs below one folder of results. Each table and each record is read once."""
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        self._ids: dict[tuple[str, str], list[str]] = {}
+        self._hours: dict[str, tuple[str, float] | None] = {}
+
+    def text(self, experiments: Iterable[str], scale: str) -> str:
+        """The hours that the runs of `experiments` at `scale` took, each run once; empty where none is known.
+
+        Raises `InputError` for a record that cannot be read.
+        """
+        hours: dict[str, float] = {}
+        names = sorted({name for experiment in experiments for name in self._runs(experiment, scale)})
+        for kind, spent in filter(None, map(self._spent, names)):
+            hours[kind] = hours.get(kind, 0.0) + spent
+        return " and ".join(f"{hours[kind]:.2g} {kind}-hours" for kind in ("core", "GPU") if kind in hours)
+
+    def _runs(self, experiment: str, scale: str) -> list[str]:
+        if (experiment, scale) not in self._ids:
+            path = table_path(self._results, experiment, scale)
+            table = pd.read_csv(path, usecols=["id", "state"], dtype=str) if path.exists() else None
+            done = [] if table is None else table.loc[table["state"].isin(DONE), "id"].tolist()
+            self._ids[experiment, scale] = done
+        return self._ids[experiment, scale]
+
+    def _spent(self, name: str) -> tuple[str, float] | None:
+        if name not in self._hours:
+            record = read_record(runs_folder(self._results) / name)
+            self._hours[name] = None if record is None else spent(record)
+        return self._hours[name]
+
+
+def spent(record: dict[str, Any]) -> tuple[str, float] | None:
+    """The kind of processor that a run had, `core` or `GPU`, and its hours; None where its record does not say.
+
+    A training run counts by the seconds it trained, which no interruption lengthens, any other from its start to its
+    end. Hours of cores are those of all its threads.
+    """
+    provenance = record.get("provenance") or {}
+    seconds = (record.get("final") or {}).get("train_seconds")
+    if seconds is None and record.get("started") and record.get("finished"):
+        begin, end = (datetime.fromisoformat(record[name]) for name in ("started", "finished"))
+        seconds = (end - begin).total_seconds()
+    if seconds is None:
+        return None
+    if str(provenance.get("device") or "cpu").startswith("cpu"):
+        return "core", seconds / 3600 * (provenance.get("threads") or 1)
+    return "GPU", seconds / 3600

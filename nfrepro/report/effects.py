@@ -1,0 +1,60 @@
+"""How far a claim's number lies from the bound of its rule, on a scale that all claims share."""
+
+import math
+from dataclasses import dataclass
+
+from nfrepro.stats.bounds import Bounds
+from nfrepro.stats.intervals import Interval
+
+# Distances from the bound, in half widths of the interval, beyond which a mark stands at the edge.
+FARTHEST = 30.0
+# The strip that an effect is drawn on, in pixels: the bound lies in its middle.
+STRIP_WIDTH, STRIP_HEIGHT = 130.0, 14.0
+_MARGIN = 6.0  # keeps a mark at the edge whole
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An estimate with its interval, as distances from the nearest bound: positive where the rule holds.
+
+    The unit is half the width of the 95 % interval, so that an interval reaches from -1 to 1 around its estimate, and
+    one that crosses the bound contains 0. An exact number has no interval and stands at the edge.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def marks(self) -> tuple[float, float, float]:
+        """Where low, estimate and high lie on the strip, in pixels from its left edge."""
+        return strip_place(self.low), strip_place(self.estimate), strip_place(self.high)
+
+    @property
+    def text(self) -> str:
+        """The same in words, for readers who do not see the strip."""
+        if math.isinf(self.estimate):
+            return "exact, within the rule" if self.estimate > 0 else "exact, outside the rule"
+        side = "within" if self.estimate >= 0 else "outside"
+        return f"{abs(self.estimate):.1f} half widths of its interval {side} the rule"
+
+
+def effect(interval: Interval, bounds: Bounds) -> Effect | None:
+    """The distance from the nearest of `bounds`; None where a number is not finite or there is no bound."""
+    values = (interval.low, interval.mean, interval.high)
+    if not bounds.ends or not all(map(math.isfinite, values)):
+        return None
+    half = (interval.high - interval.low) / 2
+    if half <= 0:
+        far = math.inf if interval.mean in bounds else -math.inf
+        return Effect(far, far, far)
+    from_low, from_high = interval.mean - bounds.low, bounds.high - interval.mean
+    if from_low <= from_high:
+        return Effect(*(float((value - bounds.low) / half) for value in (interval.mean, interval.low, interval.high)))
+    return Effect(*(float((bounds.high - value) / half) for value in (interval.mean, interval.high, interval.low)))
+
+
+def strip_place(distance: float) -> float:
+    """Where a distance from the bound lies on the strip: near the bound linear, farther out logarithmic (asinh)."""
+    share = math.asinh(min(max(distance, -FARTHEST), FARTHEST)) / math.asinh(FARTHEST)
+    return round(STRIP_WIDTH / 2 + share * (STRIP_WIDTH / 2 - _MARGIN), 1)
