@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from nfrepro.plots.script import Analysis, run_script, write_markdown
-from nfrepro.plots.seed_lines import draw_over_seeds, surround
-from nfrepro.plots.style import new_figure, save_figure
+from nfrepro.plots.seed_lines import draw_over_seeds, line_style, surround
+from nfrepro.plots.style import PREDICTED, darker, new_figure, save_figure
 from nfrepro.runs.propagation_curves import check_some, read_curves, seeds_drawn, unfinished
 from nfrepro.stats.intervals import mean_interval
 
@@ -61,7 +61,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     first = table.iloc[0]
     note = (
         f"N(0, 1) input, {first['pixels']} px, batch {first['batch']}, width {first['model.width']:g}; line: mean of "
-        f"n = {seeds_drawn(curves)} initialisations, over all stages, band: their range; black: closed form, "
+        f"n = {seeds_drawn(curves)} initialisations, over all stages, band: their range; darker: closed form, "
         f"1/block with BN. SkipInit's scalar begins at 0, where its branches have no variance.{unfinished(table)}"
     )
     title = f"Residual branch against skip path at initialisation, scale {analysis.scale}"
@@ -115,7 +115,7 @@ def mean_root(of: Network) -> float:
 
 def draw(ratios: Mapping[Network, pd.DataFrame], title: str, note: str) -> Figure:
     """The ratio of variances by block, and that of deviations by depth; both logarithmic."""
-    figure = new_figure(width=8.6, height=4.6)
+    figure = new_figure(3.7)
     left, right = figure.subplots(1, 2)
     names = list(dict.fromkeys(of.name for of in ratios))
     deepest = max(of.blocks for of in ratios)
@@ -123,16 +123,17 @@ def draw(ratios: Mapping[Network, pd.DataFrame], title: str, note: str) -> Figur
     by_depth = {name: _rows(ratios, name, None) for name in names}
     draw_over_seeds(left, by_block, "block", "ratio")
     draw_over_seeds(right, by_depth, "blocks", "root")
-    for name in names:
+    for number, name in enumerate(names):
         own = sorted((of for of in ratios if of.name == name), key=lambda of: of.blocks)
         blocks = range(2, deepest + 1)
-        left.plot(blocks, [own[-1].ratio(block) for block in blocks], color="black", linewidth=0.7, zorder=4)
-        right.plot([of.blocks for of in own], [mean_root(of) for of in own], color="black", linewidth=0.7, zorder=4)
+        predicted = {"color": darker(line_style(number)["color"]), **PREDICTED}
+        left.plot(blocks, [own[-1].ratio(block) for block in blocks], **predicted)
+        right.plot([of.blocks for of in own], [mean_root(of) for of in own], **predicted)
     _logarithmic(left, [2, 4, 8, 16, deepest])
     _logarithmic(right, sorted({of.blocks for of in ratios}))
-    left.set_title("variance of branch / skip path", fontsize=10)
+    left.set_title("variance of branch / skip path")
     left.set_xlabel(f"block of its stage of {deepest}")
-    right.set_title("deviation of branch / skip path, mean over blocks", fontsize=10)
+    right.set_title("deviation of branch / skip path, mean over blocks")
     right.set_xlabel("blocks of a stage")
     return surround(figure, names, title, note)
 

@@ -71,7 +71,7 @@ def numbers(completed: pd.DataFrame) -> dict[str, str]:
 
 def draw_training(watched: WatchedTraining) -> Figure:
     """Shifts above, accuracies below; the same lines in all panels."""
-    figure = new_figure(width=8.0, height=6.4)
+    figure = new_figure(5.2)
     above, below = figure.subplots(2, 2)
     for axes, (statistic, name) in zip(above, SHIFTS.items(), strict=True):
         draw_over_seeds(axes, watched.curves, "step", statistic)
@@ -86,7 +86,7 @@ def draw_training(watched: WatchedTraining) -> Figure:
 
 def draw_layers(watched: WatchedTraining) -> Figure:
     """Shifts by layer, averaged over training."""
-    figure = new_figure(width=8.0, height=4.0)
+    figure = new_figure(3.3)
     for axes, (statistic, name) in zip(figure.subplots(1, 2), SHIFTS.items(), strict=True):
         draw_over_seeds(axes, watched.curves, "layer", statistic)
         axes.set_ylabel(name)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from textwrap import fill
 
 import pandas as pd
 from matplotlib import colormaps
@@ -17,12 +16,13 @@ from matplotlib.ticker import NullLocator
 from nfrepro.claims.number_quantities import CHANCE_LEVELS
 from nfrepro.plots.comparison import Comparison, Factor, read_arms, setting
 from nfrepro.plots.script import Analysis, run_script, write_markdown
-from nfrepro.plots.style import MARKERS, PALETTE, legend_with_note, new_figure, save_figure
+from nfrepro.plots.style import MARKERS, PALETTE, entitle, legend_with_note, new_figure, save_figure
 from nfrepro.stats.intervals import Interval, mean_interval
 from nfrepro.stats.proportions import exact_interval
 
 EXPERIMENT = "deep_stability"
 CLASSES = {"fashion_mnist": 10.0, "cifar10": 10.0}  # others say it in data.classes
+NEAR = 1.1  # times the top-1 of guessing: what chance makes of 1,000 images in 10 classes
 COLORS = colormaps["cividis"]
 
 
@@ -34,13 +34,14 @@ class Outcome:
     seed: int
     state: str
     top1: float  # in percent; NaN unless completed
-    at_chance: bool
+    at_chance: bool  # no better than guessing, but for the chance of the images
+    is_low: bool  # at most twice the top-1 of guessing
     diverged_at: float  # step; NaN unless diverged
 
     @property
     def collapsed(self) -> bool:
-        """Diverged, or no better than guessing at the end."""
-        return self.state == "diverged" or self.at_chance
+        """Diverged, or little better than guessing at the end."""
+        return self.state == "diverged" or self.is_low
 
     @property
     def ended(self) -> bool:
@@ -113,7 +114,7 @@ def stability_rows(outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int,
             {
                 "peak learning rate": f"{rate:g}",
                 "diverged": str(sum(outcome.state == "diverged" for outcome in own)),
-                "at chance": str(sum(outcome.at_chance for outcome in own)),
+                f"at most {CHANCE_LEVELS:g} times guessing": str(sum(outcome.is_low for outcome in own)),
                 "collapsed (%)": "" if share is None else f"{share.mean:.0f} ({share.low:.0f} to {share.high:.0f})",
                 "n": str(ended),
                 "failed or missing": str(len(own) - ended),
@@ -136,17 +137,16 @@ def draw_stability(
     """The map of all runs; beside it the share that collapsed, against the learning rate."""
     rates = list(by_rate(outcomes))
     seeds = sorted({outcome.seed for outcome in outcomes})
-    width = 4.6 + max(2.6, 0.85 * len(rates))
-    figure = new_figure(width, 2.4 + max(1.8, 0.45 * len(seeds)))
+    figure = new_figure(1.6 + max(1.6, 0.36 * len(seeds)))
     left, right = figure.subplots(1, 2, width_ratios=[max(2.6, 0.85 * len(rates)), 3.0])
     _draw_map(left, outcomes, rates, seeds)
     _draw_shares(right, outcomes, paper)
-    figure.suptitle(fill(title, int(12 * width)), fontsize=11)
+    entitle(figure, title)
     handles = [
         *right.get_legend_handles_labels()[0],
         Patch(facecolor="white", edgecolor="0.5", hatch="///", label="diverged at that step"),
     ]
-    legend_with_note(figure, handles, note, columns=3, characters=int(17 * width))
+    legend_with_note(figure, handles, note, columns=3)
     return figure
 
 
@@ -154,9 +154,9 @@ def _outcome(row: pd.Series) -> Outcome:
     state, top1 = str(row["state"]), float(row.get("top1", math.nan))
     guessing = 100 / CLASSES.get(row["data.name"], row.get("data.classes", math.nan))
     # Where the number of classes is not known, nothing is taken for guessing.
-    at_chance = state == "completed" and bool(top1 <= CHANCE_LEVELS * guessing)
+    at_chance, is_low = (state == "completed" and bool(top1 <= times * guessing) for times in (NEAR, CHANCE_LEVELS))
     diverged_at = float(row.get("diverged_at_step", math.nan))
-    return Outcome(peak_rate(row), int(row["seed"]), state, top1, at_chance, diverged_at)
+    return Outcome(peak_rate(row), int(row["seed"]), state, top1, at_chance, is_low, diverged_at)
 
 
 def _draw_map(axes: Axes, outcomes: Sequence[Outcome], rates: Sequence[float], seeds: Sequence[int]) -> None:
@@ -168,7 +168,7 @@ def _draw_map(axes: Axes, outcomes: Sequence[Outcome], rates: Sequence[float], s
         color = COLORS(shade(outcome.top1)) if completed else ("white" if outcome.state == "diverged" else "0.85")
         hatch = "///" if outcome.state == "diverged" else None
         axes.add_patch(Rectangle(place, 1, 1, facecolor=color, edgecolor="0.5", hatch=hatch, linewidth=0.5))
-        text = axes.text(place[0] + 0.5, place[1] + 0.5, _words(outcome), ha="center", va="center", fontsize=8)
+        text = axes.text(place[0] + 0.5, place[1] + 0.5, _words(outcome), ha="center", va="center", fontsize=7)
         text.set_color("white" if completed and outcome.top1 < 55 else "black")
         if outcome.state == "diverged":
             text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
@@ -184,7 +184,8 @@ def _draw_map(axes: Axes, outcomes: Sequence[Outcome], rates: Sequence[float], s
 
 def _words(outcome: Outcome) -> str:
     if outcome.state == "completed":
-        return f"{outcome.top1:.1f}" + ("\nat chance" if outcome.at_chance else "")
+        fate = "\nat chance" if outcome.at_chance else "\ncollapsed" if outcome.is_low else ""
+        return f"{outcome.top1:.1f}{fate}"
     if outcome.state == "diverged" and math.isfinite(outcome.diverged_at):
         return f"step {outcome.diverged_at:.0f}"
     return outcome.state

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from nfrepro.errors import InputError
 from nfrepro.plots.script import Analysis, run_script, write_markdown
-from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE, legend_with_note, new_figure, save_figure
+from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE, entitle, legend_with_note, new_figure, save_figure
 from nfrepro.runs.propagation_curves import seeds_drawn, unfinished
 from nfrepro.signal import GradientCorrelation, brown_noise, white_noise
 from nfrepro.stats.decay import Decay, Law, fit_decay
@@ -114,7 +113,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
         curves = [distances(kind, analysis.runs) for kind in fully_connected]
         figure = draw_distances(fully_connected, curves, noises(table), title, note)
         written += save_figure(figure, beside(output, "distances"))
-    if resnets:
+    if any(kind.done["model.depth"].nunique() > 1 for kind in resnets):
         title = "Shattered gradients: correlation of the gradients at orthogonal inputs, ResNets"
         written += save_figure(draw_decay(resnets, title, note, "layers", NOISE, {}), beside(output, "resnets"))
     return written
@@ -222,7 +221,7 @@ def draw_decay(
     Each kind has its fit, a thick line, in the panel of the law that fits its mean better. Below `noise` nothing can be
     read. `formulas` give a correlation for each depth.
     """
-    figure = new_figure(width=9.0, height=5.2)
+    figure = new_figure(4.2)
     panels = figure.subplots(1, 2, sharey=True)
     depths = np.concatenate([kind.runs["model.depth"].to_numpy(float) for kind in kinds])
     x = np.geomspace(depths.min(), depths.max(), 200)
@@ -244,11 +243,11 @@ def draw_decay(
         axes.set_xlabel(depth)
         axes.set_title("exponentials are straight" if law == "exponential" else "powers are straight")
     panels[0].set_ylabel("correlation of gradients")
-    figure.suptitle(fill(title, 100), fontsize=11)
+    entitle(figure, title)
     handles = [Line2D([], [], label=kind.label, **kind.line) for kind in kinds]
     handles += [Line2D([], [], label=name, **_formula_line(number)) for number, name in enumerate(formulas)]
     drawn = "Line: mean, band: range of runs; thick: the law that fits better, in its panel; grey: lost in noise."
-    legend_with_note(figure, handles, f"{note} {drawn}", columns=4, characters=135)
+    legend_with_note(figure, handles, f"{note} {drawn}", columns=4)
     return figure
 
 
@@ -261,7 +260,7 @@ def draw_distances(
     autocorrelation by degrees.
     """
     rows = -(-len(kinds) // COLUMNS)
-    figure = new_figure(width=10.0, height=1.8 + 2.2 * rows)
+    figure = new_figure(1.2 + 1.5 * rows)
     panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
     colors = _depth_colors(pd.concat(curves)["depth"])
     for axes in panels.flat[len(kinds) :]:
@@ -272,16 +271,16 @@ def draw_distances(
             axes.plot(mean.index, mean, color=color, linewidth=1.3)
         for noise, line in zip(noises.values(), NOISE_LINES, strict=True):
             axes.plot(noise.index, noise, **line)
-        axes.set_title(kind.label, fontsize=10)
+        axes.set_title(kind.label)
         axes.set_xticks([0, 45, 90, 135, 180])
     for axes in panels[-1]:
         axes.set_xlabel("degrees apart")
     for axes in panels[:, 0]:
         axes.set_ylabel("autocorrelation")
-    figure.suptitle(fill(title, 110), fontsize=11)
+    entitle(figure, title)
     handles = [Line2D([], [], color=color, label=f"depth {depth}") for depth, color in colors.items()]
     handles += [Line2D([], [], label=name, **line) for name, line in zip(noises, NOISE_LINES, strict=True)]
-    legend_with_note(figure, handles, f"{note} Line: mean of runs.", columns=6, characters=135)
+    legend_with_note(figure, handles, f"{note} Line: mean of runs.", columns=6)
     return figure
 
 

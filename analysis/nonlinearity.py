@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from nfrepro.plots.comparison import Comparison, Factor
 from nfrepro.plots.script import Analysis, run_script
 from nfrepro.plots.seed_lines import draw_over_seeds, surround
-from nfrepro.plots.style import new_figure, save_figure
+from nfrepro.plots.style import NOTE_SIZE, entitle, new_figure, note_lines, save_figure
 from nfrepro.plots.watched_training import WatchedTraining, read_watched
 from nfrepro.stats.intervals import mean_interval
 
@@ -67,7 +66,7 @@ def shares(completed: pd.DataFrame) -> dict[str, str]:
 
 def draw_training(watched: WatchedTraining) -> Figure:
     """Shares averaged over layers, and accuracy."""
-    figure = new_figure(width=8.0, height=6.4)
+    figure = new_figure(5.2)
     *panels, last = figure.subplots(2, 2).flat
     for axes, (share, name) in zip(panels, SHARES.items(), strict=True):
         draw_over_seeds(axes, watched.curves, "step", share)
@@ -81,7 +80,7 @@ def draw_training(watched: WatchedTraining) -> Figure:
 
 def draw_layers(watched: WatchedTraining) -> Figure:
     """Pictures of shares by layer (upwards) and measurement, means over seeds; a row has one scale of colours."""
-    figure = new_figure(width=9.0, height=6.6)
+    figure = new_figure(5.0)
     grid = figure.subplots(len(SHARES), len(watched.curves), sharex=True, sharey=True, squeeze=False)
     for panels, (share, name) in zip(grid, SHARES.items(), strict=True):
         tables = [rows.pivot_table(index="layer", columns="step", values=share) for rows in watched.curves.values()]
@@ -98,8 +97,8 @@ def draw_layers(watched: WatchedTraining) -> Figure:
         axes.set_title(title)
     for axes in grid[-1]:
         axes.set_xlabel("step (not to scale)")
-    figure.suptitle("Use of the nonlinearity, layer by layer", fontsize=11)
-    figure.supxlabel(fill(f"{watched.about}. Mean over seeds.", 150), fontsize=8)
+    entitle(figure, "Use of the nonlinearity, layer by layer")
+    figure.supxlabel(note_lines(figure, f"{watched.about}. Mean over seeds."), fontsize=NOTE_SIZE)
     return figure
 
 

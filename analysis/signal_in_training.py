@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nfrepro.plots.propagation_figure import PANELS
 from nfrepro.plots.script import Analysis, run_script
-from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE, legend_with_note, new_figure, save_figure
+from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE, entitle, legend_with_note, new_figure, save_figure
 from nfrepro.runs.propagation_curves import check_some, read_curves, seeds_drawn, unfinished
 
 EXPERIMENT = "signal_in_training"
@@ -33,7 +33,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 def draw(curves: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
     """All pictures of one statistic share their vertical axis."""
     steps = sorted({int(step) for rows in curves.values() for step in rows["step"]})
-    figure = new_figure(width=1.0 + 1.9 * len(steps), height=6.6)
+    figure = new_figure(5.0)
     grid = figure.subplots(len(PANELS), len(steps), sharex=True, sharey="row", squeeze=False)
     for panels, (statistic, name) in zip(grid, PANELS.items(), strict=True):
         for axes, step in zip(panels, steps, strict=True):
@@ -50,8 +50,8 @@ def draw(curves: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
         axes.set_title(f"step {step}")
     for axes in grid[-1]:
         axes.set_xlabel("block depth")
-    figure.suptitle(title, fontsize=11)
-    legend_with_note(figure, grid[0][0].lines, note, columns=2, characters=130)
+    entitle(figure, title)
+    legend_with_note(figure, grid[0][0].lines, note, columns=2)
     return figure
 
 

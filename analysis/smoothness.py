@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from nfrepro.errors import InputError
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.smoothness_figure import draw_smoothness
-from nfrepro.plots.style import new_figure, save_figure
+from nfrepro.plots.style import NOTE_SIZE, entitle, new_figure, note_lines, save_figure
 from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
 from nfrepro.stats.intervals import mean_interval
 
@@ -134,21 +133,21 @@ def note(first: pd.Series) -> str:
 
 def draw_landscapes(surfaces: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
     """A picture for each label; `surfaces`: its rows of landscape.csv. A cross marks the trained weights."""
-    figure = new_figure(width=0.9 + 2.6 * len(surfaces), height=3.6)
+    figure = new_figure(2.6)
     panels = figure.subplots(1, len(surfaces), sharex=True, sharey=True, squeeze=False)[0]
     grids = {label: _grid(rows) for label, rows in surfaces.items()}
     norm = _scale(list(grids.values()))
     for axes, (label, grid) in zip(panels, grids.items(), strict=True):
         _draw(axes, grid, norm)
         middle = grid.to_numpy(float)[len(grid) // 2, len(grid) // 2]
-        axes.set_title(f"{label}\nloss {middle:.2f} in the middle", fontsize=9)
+        axes.set_title(f"{label}\nloss {middle:.2f} in the middle", fontsize=7)
         axes.set_xlabel("second direction")
     panels[0].set_ylabel("first direction")
     bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=list(panels), extend="max", label="loss", pad=0.01)
     bar.set_ticks(_within(TICKS, norm), labels=[f"{tick:g}" for tick in _within(TICKS, norm)])
     bar.minorticks_off()
-    figure.suptitle(fill(title, 110), fontsize=11)
-    figure.supxlabel(fill(note, 165), fontsize=8)
+    entitle(figure, title)
+    figure.supxlabel(note_lines(figure, note), fontsize=NOTE_SIZE)
     return figure
 
 
@@ -179,7 +178,7 @@ def _draw(axes: Axes, grid: pd.DataFrame, norm: LogNorm) -> None:
     axes.contourf(x, y, losses, levels=levels, norm=norm, cmap=COLOURS, extend="max")
     if contours := _within(CONTOURS, norm):
         lines = axes.contour(x, y, losses, levels=contours, colors="white", linewidths=0.6)
-        axes.clabel(lines, fmt="%g", fontsize=7)
+        axes.clabel(lines, fmt="%g", fontsize=6)
     axes.plot(0.0, 0.0, "+", color="red", markersize=7)
     axes.set_aspect("equal")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))

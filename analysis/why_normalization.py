@@ -93,7 +93,7 @@ def draw_training(watched: WatchedTraining, shift: Mapping[str, pd.DataFrame]) -
 
     `shift`: rows of covariate_shift.csv by network, in the order of those watched.
     """
-    figure = new_figure(width=10.0, height=6.4)
+    figure = new_figure(5.0)
     first, *panels = figure.subplots(2, 3).flat
     draw_over_seeds(first, shift, "step", "mean_shift")
     first.set_ylabel("shift of the mean\n(standard deviations)")

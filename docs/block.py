@@ -52,7 +52,7 @@ def draw(axes: Axes, title: str, transition: bool) -> None:
 
 
 def main() -> None:
-    figure = new_figure(9.0, 6.0)
+    figure = new_figure(4.8)
     left, right = figure.subplots(1, 2)
     draw(left, "a block: the shortcut is x itself", transition=False)
     draw(right, "a transition block: the shortcut resets the variance", transition=True)

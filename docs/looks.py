@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nfrepro.plots.style import PALETTE, new_figure, save_figure
+from nfrepro.plots.style import COLUMN, PALETTE, new_figure, save_figure
 from nfrepro.stats.sequential import nominal_levels
 
 LOOKS = (4, 6, 8)
@@ -12,7 +12,7 @@ CROSSES, NEVER = (0.012, 0.0006, 0.0001), (0.21, 0.08, 0.055)
 
 
 def main() -> None:
-    figure = new_figure()
+    figure = new_figure(2.6, COLUMN)
     axes = figure.subplots()
     for number, (claims, label) in enumerate(((1, "one claim open"), (10, "10 claims open"), (40, "40 claims open"))):
         levels = nominal_levels(RATE / claims, LOOKS)

@@ -156,4 +156,7 @@ def write(curves: pd.DataFrame, source: Source, out: Path, logarithmic: bool) ->
     seeds = curves["seed"].nunique()
     note = f"at initialisation, {source}; line: mean of {seeds} seed{'' if seeds == 1 else 's'}, band: their range"
     title = "Signal propagation: " + ", ".join(by_network)
-    return [table, *save_figure(draw_propagation(by_network, title, note, logarithmic=logarithmic), out)]
+    return [
+        table,
+        *save_figure(draw_propagation(by_network, title, note, logarithmic=logarithmic), out, (".png", ".svg")),
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
 from nfrepro.plots.comparison import Arm, Comparison
 from nfrepro.plots.paper_values import Level, Reference
@@ -16,6 +16,7 @@ from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE
 
 # Lines at one place of the axis stand side by side, over this share of the least distance between places.
 SPREAD = {"category": 0.5, "linear": 0.24, "logarithmic": 0.24}
+ENOUGH_SEEDS = 5  # for an interval that is drawn whole
 MARGIN = 0.06  # of the height, above and below all that is drawn
 
 
@@ -90,23 +91,26 @@ def draw_arms(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
         drawn = [arm for arm in arms if plan.line(arm.key) == line and arm.values]
         if not drawn:
             continue
-        style = plan.style(line)
+        style, means = plan.style(line), np.array([arm.top1.mean for arm in drawn])
+        # NaN draws no bar.
+        ends = np.array([(of.low, of.high) if (of := bar(arm)) else (math.nan, math.nan) for arm in drawn])
         axes.errorbar(
             [plan.place(arm.key) for arm in drawn],
-            [arm.top1.mean for arm in drawn],
-            [arm.top1.high - arm.top1.mean for arm in drawn],  # NaN, which draws no bar, where n is 1
-            capsize=3,
-            markersize=5,
-            linewidth=1.4,
+            means,
+            np.abs(ends.T - means),
+            capsize=2,
+            markersize=4,
+            linewidth=1.2,
             **style,
         )
+        mark_bars_that_go_on(axes, plan, drawn)
         seeds = [(plan.place(arm.key, 0.4), value) for arm in drawn if len(arm.values) > 1 for value in arm.values]
         axes.plot(
             [place for place, _ in seeds],
             [value for _, value in seeds],
             linestyle="none",
             marker="x",
-            markersize=4,
+            markersize=3.5,
             color=style["color"],
             markeredgewidth=0.9,
             zorder=3,
@@ -123,7 +127,7 @@ def draw_reference(axes: Axes, plan: Plan, reference: Reference) -> None:
         for key, value in known.items():
             if value.fails:
                 text, place = f"{line}: fails,\nbelow {value.value:g}", (plan.places[plan.level(key)], 0.02)
-                axes.annotate(text, place, xycoords=("data", "axes fraction"), ha="right", fontsize=8)
+                axes.annotate(text, place, xycoords=("data", "axes fraction"), ha="right", fontsize=7)
     axes.margins(y=0.2)
     axes.set_title(reference.panel)
 
@@ -162,9 +166,9 @@ def write_counts(axes: Axes, plan: Plan, arms: Sequence[Arm], rows: Sequence[Cou
         for arm in arms:
             if plan.line(arm.key) == row.line:
                 place = plan.places[plan.level(arm.key)]
-                axes.text(place, height, row.text(arm), ha="center", va="center", fontsize=8)
+                axes.text(place, height, row.text(arm), ha="center", va="center", fontsize=7)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_yticks(range(len(rows)), [row.label if labelled else "" for row in reversed(rows)], fontsize=8)
+    axes.set_yticks(range(len(rows)), [row.label if labelled else "" for row in reversed(rows)], fontsize=7)
     axes.grid(False)
     axes.spines[:].set_visible(False)
     _set_scale(axes, plan)
@@ -184,7 +188,7 @@ def mark_axis(axes: Axes, plan: Plan) -> None:
         places = list(plan.places.values())
         wide = axis.scale == "logarithmic" and places[-1] > 5 * places[0]
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(3))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 930k, 1M, 2G
     else:
         names = [axis.text(level) for level in plan.places]
         axes.set_xticks(list(plan.places.values()), [tick_label(name) for name in names])
@@ -194,12 +198,51 @@ def mark_axis(axes: Axes, plan: Plan) -> None:
         axes.axvline(plan.comparison.marked[0], color="0.5", linestyle=":", zorder=0)
 
 
+@dataclass(frozen=True)
+class Bar:
+    """The interval of an arm, as far as it is drawn."""
+
+    low: float
+    high: float
+    goes_below: bool  # it is longer than drawn
+    goes_above: bool
+
+    @property
+    def is_whole(self) -> bool:
+        return not (self.goes_below or self.goes_above)
+
+
+def bar(arm: Arm) -> Bar | None:
+    """The bar of an arm; None where it has no interval.
+
+    The interval of few seeds is many times as wide as they lie apart: it is drawn as far beyond them as they lie apart.
+    """
+    low, high = arm.top1.low, arm.top1.high
+    if arm.top1.n < 2:
+        return None
+    least, most = min(arm.values), max(arm.values)
+    reach = math.inf if arm.top1.n >= ENOUGH_SEEDS else most - least
+    bottom, top = max(low, least - reach, 0.0), min(high, most + reach, 100.0)
+    return Bar(bottom, top, bottom > low, top < high)
+
+
+def mark_bars_that_go_on(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
+    """An arrow where a bar goes on, instead of an end."""
+    for arm in arms:
+        drawn = bar(arm)
+        if drawn is None:
+            continue
+        color = plan.style(plan.line(arm.key))["color"]
+        for goes_on, end, marker in ((drawn.goes_below, drawn.low, "v"), (drawn.goes_above, drawn.high, "^")):
+            if goes_on:
+                axes.plot([plan.place(arm.key)], [end], marker, color=color, markersize=4, clip_on=False, zorder=4)
+
+
 def percent_range(arms: Sequence[Arm]) -> tuple[float, float]:
-    """From the least to the largest percentage drawn, within 0 and 100. Intervals of two seeds, which are very wide,
-    do not count: they may leave the picture."""
-    bounds = [value for arm in arms for value in arm.values]
-    bounds += [bound for arm in arms if arm.top1.n > 2 for bound in (arm.top1.low, arm.top1.high)]
-    return (max(min(bounds), 0.0), min(max(bounds), 100.0)) if bounds else (math.nan, math.nan)
+    """From the least to the largest percentage drawn; NaN where there is none."""
+    drawn = [value for arm in arms for value in arm.values]
+    drawn += [end for found in filter(None, map(bar, arms)) for end in (found.low, found.high)]
+    return (min(drawn), max(drawn)) if drawn else (math.nan, math.nan)
 
 
 def fit_to_percent(axes: Axes, arms: Sequence[Arm]) -> None:

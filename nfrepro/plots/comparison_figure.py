@@ -1,7 +1,6 @@
 """The figure of a comparison: panels of means, intervals and seeds, and below them the runs without a result."""
 
 from collections.abc import Sequence
-from textwrap import fill
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -9,19 +8,19 @@ from matplotlib.lines import Line2D
 from nfrepro.plots.comparison import Arm, Comparison
 from nfrepro.plots.comparison_axes import (
     Plan,
+    bar,
     count_rows,
     draw_arms,
     draw_reference,
     fit_to_percent,
     mark_axis,
-    percent_range,
     plan,
     plan_of_reference,
     tick_label,
     write_counts,
 )
 from nfrepro.plots.comparison_table import counts
-from nfrepro.plots.style import legend_with_note, new_figure
+from nfrepro.plots.style import COLUMN, PAGE, entitle, legend_with_note, new_figure
 
 
 def draw_comparison(comparison: Comparison, arms: Sequence[Arm], about: str) -> Figure:
@@ -37,11 +36,11 @@ def draw_comparison(comparison: Comparison, arms: Sequence[Arm], about: str) -> 
         if reference.panel
     }
     counted = count_rows(layout, arms)
-    labels = 0.8 + 0.065 * max((len(row.label) for row in counted), default=0)
-    width = max(6.0, labels + (len(panels) + len(references)) * _panel_width(layout))
-    strip = 0.2 * len(counted)
-    figure = new_figure(width, 4.2 + strip + 0.2 * (len(layout.lines) // 4))
-    heights = [3.0, strip] if counted else [3.0]
+    labels = 0.5 + 0.05 * max((len(row.label) for row in counted), default=0)
+    wanted = labels + (len(panels) + len(references)) * _panel_width(layout)
+    strip = 0.16 * len(counted)
+    figure = new_figure(3.0 + strip + 0.16 * (len(layout.lines) // 4), COLUMN if wanted <= COLUMN else PAGE)
+    heights = [2.0, strip] if counted else [2.0]
     grid = figure.subplots(len(heights), len(panels) + len(references), squeeze=False, height_ratios=heights)
     for number, (name, own) in enumerate(panels.items()):
         axes = grid[0][number]
@@ -61,10 +60,9 @@ def draw_comparison(comparison: Comparison, arms: Sequence[Arm], about: str) -> 
         if counted:
             grid[1][number].set_axis_off()
     grid[0][0].set_ylabel("test top-1 accuracy (%)")
-    figure.suptitle(fill(comparison.title, int(12 * width)), fontsize=11)
-    legend_with_note(
-        figure, _legend(layout), _note(layout, arms, about), columns=4 if width > 8 else 3, characters=int(17 * width)
-    )
+    entitle(figure, comparison.title)
+    columns = 3 if figure.get_figwidth() < PAGE else 5
+    legend_with_note(figure, _legend(layout), _note(layout, arms, about), columns)
     return figure
 
 
@@ -72,9 +70,9 @@ def _panel_width(layout: Plan) -> float:
     """In inches: categories need room for their names."""
     axis = layout.comparison.axis
     if axis.scale != "category":
-        return 3.1
+        return 2.2
     longest = max(len(line) for level in layout.places for line in tick_label(axis.text(level)).split("\n"))
-    return max(2.9, len(layout.places) * (0.15 + 0.075 * longest))
+    return max(1.6, len(layout.places) * (0.15 + 0.055 * longest))
 
 
 def _by_panel(comparison: Comparison, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
@@ -95,9 +93,8 @@ def _note(layout: Plan, arms: Sequence[Arm], about: str) -> str:
         drawn = f"Marker and bar: mean and {arms[0].top1.method}, {counts(arms)}; cross: a seed."
     else:
         drawn = f"Marker: mean, {counts(arms)}, no interval."
-    low, high = percent_range(arms)
-    if any(arm.top1.low < low - 1 or arm.top1.high > high + 1 for arm in arms):
-        drawn += " Bars that leave the picture are whole in the table."
+    if any(not of.is_whole for of in filter(None, map(bar, arms))):
+        drawn += " A bar with an arrow goes on: few seeds, and the whole interval is in the table."
     hollow = " Hollow: other papers' numbers, whose sources are in the table." if _has_panels(layout.comparison) else ""
     return f"{about}. {drawn}{hollow}"
 

@@ -9,7 +9,6 @@ the first number is drawn and all are listed.
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -19,7 +18,7 @@ from nfrepro.errors import InputError
 from nfrepro.plots.comparison import NEEDED, Comparison, Factor, number
 from nfrepro.plots.propagation_figure import draw_propagation
 from nfrepro.plots.script import Analysis, compared, draw, script_parser, write_markdown
-from nfrepro.plots.style import PALETTE, new_figure, save_figure
+from nfrepro.plots.style import PALETTE, entitle, new_figure, save_figure
 from nfrepro.runs.final_numbers import headline, result_numbers
 from nfrepro.runs.propagation_curves import TABLE, read_curves, seeds_drawn, unfinished
 from nfrepro.runs.store import read_record
@@ -151,7 +150,7 @@ def _label(arms: Factor | None, row: pd.Series) -> str:
 
 def draw_number(values: Mapping[str, Sequence[float]], name: str, heading: str, title: str) -> Figure:
     """Mean and interval of every arm, one below the other, and every run as a cross."""
-    figure = new_figure(height=1.6 + 0.28 * len(values))
+    figure = new_figure(1.1 + 0.22 * len(values))
     axes = figure.subplots()
     for place, own in enumerate(values.values()):
         interval = mean_interval(own)
@@ -163,7 +162,7 @@ def draw_number(values: Mapping[str, Sequence[float]], name: str, heading: str, 
     axes.invert_yaxis()
     axes.set_xlabel(f"{name}; bar: 95 % Student t interval, crosses: runs")
     axes.set_ylabel(heading)
-    figure.suptitle(fill(title, 70), fontsize=11)
+    entitle(figure, title)
     return figure
 
 

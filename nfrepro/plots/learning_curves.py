@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -14,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from nfrepro.plots.comparison import Arm, Comparison
 from nfrepro.plots.comparison_axes import Plan, plan
 from nfrepro.plots.paper_values import Level
-from nfrepro.plots.style import LINE_STYLES, legend_with_note, new_figure
+from nfrepro.plots.style import COLUMN, LINE_STYLES, PAGE, entitle, legend_with_note, new_figure
 from nfrepro.runs import store
 
 ROWS = {"train_top1": "training top-1 (%)", "test_top1": "test top-1 (%)"}
@@ -38,7 +37,7 @@ def draw_learning_curves(comparison: Comparison, arms: Sequence[Arm], curves: pd
     cells: dict[tuple[Level, ...], list[Arm]] = {}
     for arm in arms:
         cells.setdefault(arm.key if comparison.line is None else arm.key[:-1], []).append(arm)
-    figure = new_figure(width=max(6.0, 1.0 + 2.2 * len(cells)), height=5.2)
+    figure = new_figure(3.9, COLUMN if len(cells) < 3 else PAGE)
     grid = figure.subplots(len(ROWS), len(cells), sharex=True, sharey="row", squeeze=False)
     for panels, (column, name) in zip(grid, ROWS.items(), strict=True):
         for axes, own in zip(panels, cells.values(), strict=True):
@@ -50,14 +49,12 @@ def draw_learning_curves(comparison: Comparison, arms: Sequence[Arm], curves: pd
         axes.set_title(_cell_title(comparison, own[0]))
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
-    width = figure.get_figwidth()
-    figure.suptitle(fill(comparison.title, int(12 * width)), fontsize=11)
+    entitle(figure, comparison.title)
     legend_with_note(
         figure,
         [Line2D([], [], label=str(line), **_style(layout, line)) for line in layout.lines if line],
         f"{about}. Line: mean over the seeds that got so far; thin: a seed.",
         columns=3,
-        characters=int(17 * width),
     )
     return figure
 

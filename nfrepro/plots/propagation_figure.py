@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -11,13 +10,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, SymmetricalLogLocator
 
-from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE, legend_with_note, new_figure
+from nfrepro.plots.style import (
+    LINE_STYLES,
+    MARKERS,
+    PALETTE,
+    PREDICTED,
+    darker,
+    entitle,
+    legend_with_note,
+    new_figure,
+)
 
-# Statistic -> title of its panel, as in figure 1 of the paper.
+# Statistic -> name of its axis, in the words of figure 1 of the paper. All are without a unit.
 PANELS = {
-    "avg_sq_mean": "Average channel\nsquared mean",
-    "avg_var": "Average channel\nvariance",
-    "res_var": "Residual average\nchannel variance",
+    "avg_sq_mean": "average channel\nsquared mean",
+    "avg_var": "average channel\nvariance",
+    "res_var": "residual average\nchannel variance",
 }
 MOST_MARKED_STAGES = 8
 LEAST_SHOWN = 0.01  # of a squared mean, on a logarithmic axis
@@ -42,11 +50,11 @@ def draw_propagation(
 ) -> Figure:
     """Three panels over `curves`: label -> rows of (seed, block, stage, statistic, measured, predicted).
 
-    A line is the mean over seeds, the band behind it their range, a dot the end of a stage, a thin black line the
-    prediction. Rows without a finite measured value leave a gap.
+    A line is the mean over seeds, the band behind it their range, a dot the end of a stage, and a thin line in a darker
+    shade of the same colour the prediction. Rows without a finite measured value leave a gap.
     """
-    rows_below = -(-(len(curves) + 2) // 3) + len(note) // 150 + len(title) // 100
-    figure = new_figure(width=9.0, height=3.9 + 0.2 * rows_below)
+    rows_below = -(-(len(curves) + 2) // 3) + len(note) // 130 + len(title) // 90
+    figure = new_figure(2.4 + 0.16 * rows_below)
     panels = figure.subplots(1, len(PANELS))
     for axes, (statistic, name) in zip(panels, PANELS.items(), strict=True):
         for number, (label, rows) in enumerate(curves.items()):
@@ -54,15 +62,15 @@ def draw_propagation(
             for values in paper:
                 if values.label == label and values.statistic == statistic:
                     _draw_paper(axes, values, number)
-        axes.set_title(name)
+        axes.set_ylabel(name)
         axes.set_xlabel("block depth")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         if logarithmic:
             _set_logarithmic(axes, with_zero=statistic == "avg_sq_mean")
         else:
             _from_zero(axes)
-    figure.suptitle(fill(title, 100), fontsize=11)
-    legend_with_note(figure, _legend(curves, paper), note, columns=3, characters=150)
+    entitle(figure, title)
+    legend_with_note(figure, _legend(curves, paper), note, columns=3)
     return figure
 
 
@@ -73,14 +81,14 @@ def _draw_curve(axes: Axes, rows: pd.DataFrame, label: str, number: int) -> None
     blocks, color = over_seeds.index.to_numpy(), PALETTE[number % len(PALETTE)]
     axes.fill_between(blocks, over_seeds["min"], over_seeds["max"], color=color, alpha=0.25, linewidth=0)
     style = LINE_STYLES[number % len(LINE_STYLES)]
-    axes.plot(blocks, over_seeds["mean"], linestyle=style, color=color, linewidth=1.6, label=label)
+    axes.plot(blocks, over_seeds["mean"], linestyle=style, color=color, linewidth=1.8, label=label)
     ends = rows.groupby("stage")["block"].max()
     if len(ends) <= MOST_MARKED_STAGES:
         marker = MARKERS[number % len(MARKERS)]
         axes.plot(ends, over_seeds["mean"].reindex(ends), marker, color=color, markersize=4, zorder=3)
     predicted = rows.groupby("block")["predicted"].mean()
     if predicted.notna().any():
-        axes.plot(predicted.index, predicted, color="black", linewidth=0.7, zorder=4)
+        axes.plot(predicted.index, predicted, color=darker(color), **PREDICTED)
 
 
 def _draw_paper(axes: Axes, values: PaperValues, number: int) -> None:
@@ -89,7 +97,7 @@ def _draw_paper(axes: Axes, values: PaperValues, number: int) -> None:
         values.blocks,
         values.values,
         marker,
-        markersize=8,
+        markersize=6,
         markerfacecolor="none",
         markeredgecolor=color,
         markeredgewidth=1.4,
@@ -124,9 +132,9 @@ def _legend(curves: Mapping[str, pd.DataFrame], paper: Sequence[PaperValues]) ->
         handle.set_linestyle(LINE_STYLES[number % len(LINE_STYLES)])
         handles.append(handle)
     if any(rows["predicted"].notna().any() for rows in curves.values()):
-        handles.append(Line2D([], [], color="black", linewidth=0.7, label="prediction"))
+        handles.append(Line2D([], [], color="0.2", linewidth=PREDICTED["linewidth"], label="prediction (darker)"))
     if paper:
-        hollow = Line2D([], [], linestyle="none", marker="o", markersize=8, label="the paper's figure, digitised")
+        hollow = Line2D([], [], linestyle="none", marker="o", markersize=6, label="the paper's figure, digitised")
         hollow.set_markerfacecolor("none")
         hollow.set_markeredgecolor("0.3")
         handles.append(hollow)

@@ -26,7 +26,7 @@ class Analysis:
     experiment: str
     scale: str
     table: pd.DataFrame  # the experiment's rows of runs.csv
-    output: Path  # without an ending: the script appends .png, .svg, .md
+    output: Path  # without an ending: the script appends .png, .pdf, .md
     runs: Path  # where the folders of the runs are
 
     @property

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE, legend_with_note
+from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE, entitle, legend_with_note
 
 
 def line_style(number: int) -> dict[str, Any]:
@@ -40,13 +40,11 @@ def draw_over_seeds(axes: Axes, curves: Mapping[str, pd.DataFrame], along: str, 
 
 def surround(figure: Figure, names: Sequence[str], title: str, note: str) -> Figure:
     """The same figure with a title above all panels, and below them a legend of the lines and a note."""
-    width = figure.get_figwidth()
-    figure.suptitle(title, fontsize=11)
+    entitle(figure, title)
     legend_with_note(
         figure,
         [Line2D([], [], label=name, **line_style(number)) for number, name in enumerate(names)],
         note,
         columns=4,
-        characters=int(16 * width),
     )
     return figure

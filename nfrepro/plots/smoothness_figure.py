@@ -2,7 +2,6 @@
 (after figure 4 of arXiv 1805.11604)."""
 
 from collections.abc import Mapping
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
-from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE, new_figure
+from nfrepro.plots.style import LINE_STYLES, MARKERS, NOTE_SIZE, PALETTE, entitle, new_figure, note_lines
 
 # Ruler -> heading of its row of panels.
 RULERS = {
@@ -22,8 +21,8 @@ RULERS = {
 # Quantity -> what its panels show, by ruler.
 PANELS = {
     "loss": ("loss", "loss"),
-    "gradient_change": ("change of the gradient", "change of the gradient / |gradient|"),
-    "beta": ("effective beta-smoothness", "effective beta × |weights|²"),
+    "gradient_change": ("change of the gradient\n", "change of the gradient\n/ |gradient|"),
+    "beta": ("effective beta-\nsmoothness", "effective beta\n× |weights|²"),
 }
 
 
@@ -53,8 +52,8 @@ def bands(rows: pd.DataFrame, ruler: str) -> pd.DataFrame:
 
 def draw_smoothness(curves: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
     """A row of panels for each ruler, a panel for each quantity; `curves`: label -> rows of smoothness.csv."""
-    figure = new_figure(width=10.0, height=7.2)
-    heights = [1.0] * len(RULERS) + [0.25]
+    figure = new_figure(height=5.4)
+    heights = [1.0] * len(RULERS) + [0.3]
     *rows_of_panels, below = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for number, (row, (ruler, heading)) in enumerate(zip(rows_of_panels, RULERS.items(), strict=True)):
         panels = row.subplots(1, len(PANELS))
@@ -64,15 +63,15 @@ def draw_smoothness(curves: Mapping[str, pd.DataFrame], title: str, note: str) -
                 _draw(axes, of_arm[of_arm["quantity"] == quantity], arm)
         for axes, names in zip(panels, PANELS.values(), strict=True):
             _set_logarithmic(axes, names[number])
-        row.suptitle(heading, fontsize=10)
-    figure.suptitle(fill(title, 110), fontsize=11)
+        row.suptitle(heading, fontsize=8)
+    entitle(figure, title)
     below.legend(
         handles=[Line2D([], [], label=label, **_style(arm)) for arm, label in enumerate(curves)],
         loc="center",
-        ncols=len(curves),
+        ncols=min(len(curves), 4),
         frameon=False,
-        title=fill(note, 165),
-        title_fontsize=8,
+        title=note_lines(figure, note),
+        title_fontsize=NOTE_SIZE,
     )
     return figure
 

@@ -17,7 +17,7 @@ from nfrepro.plots.script import Analysis
 ROOT = Path(__file__).parents[2]
 NAME = "gradient_correlation"
 DEPTHS = [1, 2, 4, 8]
-FILES = {f"{NAME}{part}{ending}" for part in ("", "_distances", "_resnets") for ending in (".png", ".svg")}
+FILES = {f"{NAME}{part}{ending}" for part in ("", "_distances", "_resnets") for ending in (".png", ".pdf")}
 
 
 def row(name: str, depth: int, seed: int, correlation: float, **options: Any) -> dict[str, Any]:

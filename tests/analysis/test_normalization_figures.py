@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from project_scripts import script
 
@@ -87,10 +89,13 @@ def table_of(text: str) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["covariate_shift", "nonlinearity"])
-def test_files_networks_and_runs_without_a_result(name: str, results: Path) -> None:
+def test_files_networks_and_runs_without_a_result(name: str, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, figures = script(name), list[Figure]()
+    save = module.save_figure
+    monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure) or save(figure, path))
     table = made_up(name, results)
     files = analyse(name, results, table)
-    assert set(files) == {f"{name}{part}" for part in (".md", ".png", ".svg", "_layers.png", "_layers.svg")}
+    assert set(files) == {f"{name}{part}" for part in (".md", ".png", ".pdf", "_layers.png", "_layers.pdf")}
     for part in ("", "_layers"):
         with Image.open(results / name / "laptop" / f"{name}{part}.png") as image:
             assert image.width >= 1200
@@ -99,7 +104,7 @@ def test_files_networks_and_runs_without_a_result(name: str, results: Path) -> N
     assert len(rows) == 4
     assert (rows[0]["n"], rows[0]["diverged"]) == ("4", "1")
     assert (rows[3]["network"], rows[3]["n"], rows[3]["diverged"]) == ("unnormalized", "0", "5")
-    drawn = files[f"{name}.svg"].decode()
+    drawn = " ".join(text.get_text() for text in figures[0].findobj(Text))
     for row in rows:
         assert row["network"] in drawn
     assert "Not drawn, because not completed" in " ".join(drawn.split())
@@ -119,7 +124,7 @@ def test_numbers_of_an_arm_are_means_over_its_completed_seeds(results: Path) -> 
 def test_branches_of_ideal_networks_follow_the_closed_forms(results: Path) -> None:
     table = made_up("branch_variance", results)
     files = analyse("branch_variance", results, table)
-    assert set(files) == {"branch_variance.md", "branch_variance.png", "branch_variance.svg"}
+    assert set(files) == {"branch_variance.md", "branch_variance.png", "branch_variance.pdf"}
     rows = table_of(files["branch_variance.md"].decode())
     assert len(rows) == 18
     expected = {"BN-ReLU-Conv": 1 / 24, "ReLU-BN-Conv": 1 / 24, "NF, alpha 0.2": 0.04 / 1.92, "NF, alpha 1": 1 / 24}

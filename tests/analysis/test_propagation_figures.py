@@ -88,7 +88,7 @@ def test_files_and_bytes(swept: tuple[str, Path], monkeypatch: pytest.MonkeyPatc
     assert called.returncode == 0, called.stderr
     folder = results / name / "smoke"
     files = {path.suffix: path for path in folder.glob(f"{name}*")}
-    assert set(files) == ({".png", ".svg"} if name == "signal_in_training" else {".md", ".png", ".svg"})
+    assert set(files) == ({".png", ".pdf"} if name == "signal_in_training" else {".md", ".png", ".pdf"})
     for path in files.values():
         assert str(path) in called.stdout.splitlines()
     with Image.open(files[".png"]) as image:

@@ -85,7 +85,7 @@ def test_files_and_bytes(results: Path, table: pd.DataFrame) -> None:
     files = analyse(results, table)
     assert set(files) == {
         "smoothness.md",
-        *(f"smoothness{part}.{suffix}" for part in ("", "_landscape") for suffix in ("png", "svg")),
+        *(f"smoothness{part}.{suffix}" for part in ("", "_landscape") for suffix in ("png", "pdf")),
     }
     with Image.open(results / "smoothness" / "laptop" / "smoothness.png") as image:
         assert image.width >= 1000

@@ -134,7 +134,7 @@ def test_spp_of_ours_and_of_torchvisions(nfrepro: Call, tmp_path: Path) -> None:
     assert table.loc[ours, "predicted"].notna().all()
     assert table.loc[~ours, "predicted"].isna().all()
     with Image.open(f"{out}.png") as image:
-        assert image.width == 1440  # 9 inches
+        assert image.width == 1400  # 7 inches
     svg = Path(f"{out}.svg").read_text()
     assert "torchvision:resnet18" in svg
     assert "2 seeds" in svg

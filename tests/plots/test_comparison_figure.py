@@ -70,7 +70,18 @@ def test_wide_intervals_of_two_seeds_do_not_squeeze_the_picture() -> None:
     figure = drawn(training_table(seeds=(0, 1)))
     low, high = figure.axes[0].get_ylim()
     assert (low > 55, high < 75) == (True, True)
-    assert "whole in the table" in " ".join(figure.legends[0].get_title().get_text().split())
+    assert "whole interval is in the table" in " ".join(figure.legends[0].get_title().get_text().split())
+
+
+def test_a_bar_that_is_cut_ends_in_an_arrow() -> None:
+    figure = drawn(training_table(seeds=(0, 1)))
+    (axes,) = figure.axes
+    # Of BN the seeds 60 and 61, whose interval is 60.5 ± 6.35, are drawn as far beyond as they lie apart.
+    (segment, *_) = axes.containers[0].lines[2][0].get_segments()
+    assert list(segment[:, 1]) == pytest.approx([59, 62])
+    arrows = {(line.get_marker(), float(line.get_ydata()[0])) for line in axes.lines if line.get_marker() in ("v", "^")}
+    assert {("v", 59.0), ("^", 62.0)} <= arrows
+    assert not [line for line in drawn(training_table(seeds=range(5))).axes[0].lines if line.get_marker() in ("v", "^")]
 
 
 def test_a_reference_has_a_panel_of_its_own() -> None:

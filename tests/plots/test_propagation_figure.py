@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -17,7 +18,7 @@ from nfrepro.plots.style import save_figure
 from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
 
 STATISTICS = ("avg_sq_mean", "avg_var", "res_var")
-TITLES = ["Average channel squared mean", "Average channel variance", "Residual average channel variance"]
+NAMES = ["average channel squared mean", "average channel variance", "residual average channel variance"]
 
 
 def curve(seeds: int = 2, slope: float = 1.0, predicted: bool = True) -> pd.DataFrame:
@@ -97,11 +98,11 @@ def legend_of(figure: Figure) -> list[str]:
 def test_panels_labels_and_legend() -> None:
     paper = [PaperValues("BN", "avg_var", (3, 6), (3.5, 6.5))]
     figure = without_warnings(draw_propagation({"BN": curve(), "NF": curve(slope=2.0)}, "a title", "a note", paper))
-    assert [in_one_line(axes.get_title()) for axes in figure.axes] == TITLES
+    assert [in_one_line(axes.get_ylabel()) for axes in figure.axes] == NAMES
     assert [axes.get_xlabel() for axes in figure.axes] == ["block depth"] * 3
     assert figure.get_suptitle() == "a title"
     assert "a note" in [in_one_line(text.get_text()) for text in figure.findobj(Text)]
-    assert legend_of(figure) == ["BN", "NF", "prediction", "the paper's figure, digitised"]
+    assert legend_of(figure) == ["BN", "NF", "prediction (darker)", "the paper's figure, digitised"]
     assert cut_off(figure) == []
     assert not overlaps(figure)
 
@@ -126,6 +127,16 @@ def test_lines_are_means_bands_are_ranges_and_dots_are_ends_of_stages() -> None:
         assert top < high < 1.3 * top
 
 
+def test_a_prediction_has_a_darker_shade_of_the_colour_of_its_curve() -> None:
+    figure = draw_propagation({"BN": curve(), "NF": curve(slope=2.0)}, "t", "n")
+    lines = {round(float(line.get_ydata()[-1]), 6): line for line in figure.axes[1].lines if len(line.get_xdata()) == 6}
+    for measured, predicted in ((7.05, 7.0), (13.05, 13.0)):  # of BN and of NF, after the last block
+        light, dark = (np.array(to_rgb(lines[value].get_color())) for value in (measured, predicted))
+        assert dark.max() > 0
+        assert dark / dark.max() == pytest.approx(light / light.max())
+        assert dark.sum() < 0.7 * light.sum()
+
+
 def test_curves_are_told_apart() -> None:
     figure = draw_propagation({name: curve(slope=k) for k, name in enumerate("abcdefghi")}, "t", "n")
     (legend,) = figure.legends
@@ -143,7 +154,7 @@ def test_without_predictions_none_is_drawn_or_promised() -> None:
     assert legend_of(figure) == ["BN"]
     assert {len(axes.lines) for axes in figure.axes} == {2}
     mixed = without_warnings(draw_propagation({"a": curve(predicted=False), "b": curve()}, "t", "n"))
-    assert legend_of(mixed) == ["a", "b", "prediction"]
+    assert legend_of(mixed) == ["a", "b", "prediction (darker)"]
 
 
 @pytest.mark.parametrize("logarithmic", [False, True])
@@ -171,7 +182,7 @@ def test_logarithmic_axes() -> None:
 def test_many_curves_fit(count: int) -> None:
     curves = {f"torchvision:wide_resnet{number}_2": curve(slope=number) for number in range(count)}
     figure = without_warnings(draw_propagation(curves, "t", "n"))
-    assert legend_of(figure) == [*curves, "prediction"]
+    assert legend_of(figure) == [*curves, "prediction (darker)"]
     assert cut_off(figure) == []
     assert not overlaps(figure)
     assert min(axes.get_window_extent().height for axes in figure.axes) > 100  # pixels, at 100 dpi
@@ -200,14 +211,14 @@ def test_a_long_note_fits() -> None:
 def test_equal_numbers_make_equal_files(tmp_path: Path) -> None:
     def draw(name: str, slope: float = 1.0) -> list[bytes]:
         paths = save_figure(draw_propagation({"BN": curve(slope=slope)}, "t", "n"), tmp_path / name)
-        assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
+        assert [path.name for path in paths] == [f"{name}.png", f"{name}.pdf"]
         return [path.read_bytes() for path in paths]
 
     first = draw("a.b")
     assert draw("c") == first
     assert draw("d", slope=2.0) != first
     with Image.open(tmp_path / "c.png") as image:
-        assert image.width == 9 * 160
+        assert image.width == 7 * 200
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 20
 
 

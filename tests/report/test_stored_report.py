@@ -58,7 +58,7 @@ def test_figures_are_drawn_byte_for_byte(name: str, tmp_path: Path) -> None:
             )
     shutil.copytree(RESULTS / name, tmp_path / name)
     (tmp_path / "runs").symlink_to(RESULTS / "runs")
-    drawn = [tmp_path / name / "laptop" / f"{name}{suffix}" for suffix in (".svg", ".png", ".md")]
+    drawn = [tmp_path / name / "laptop" / f"{name}{suffix}" for suffix in (".pdf", ".png", ".md")]
     for path in drawn:
         path.unlink()
     line = [sys.executable, str(ROOT / "analysis" / f"{name}.py"), "--results", str(tmp_path)]
