@@ -56,7 +56,7 @@ def main() -> None:
     left, right = figure.subplots(1, 2)
     draw(left, "a block: the shortcut is x itself", transition=False)
     draw(right, "a transition block: the shortcut resets the variance", transition=True)
-    for path in save_figure(figure, Path(__file__).with_suffix("")):
+    for path in save_figure(figure, Path(__file__).with_suffix(""), [".png"]):
         print(path)
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     axes.plot(LOOKS, NEVER, color="0.6", marker="o", label="one that stays open")
     axes.set(yscale="log", xlabel="seeds an arm", ylabel="one-sided p", xticks=LOOKS, ylim=(1e-9, 1))
     axes.legend(loc="lower right")
-    for path in save_figure(figure, Path(__file__).with_suffix("")):
+    for path in save_figure(figure, Path(__file__).with_suffix(""), [".png"]):
         print(path)
 
 

@@ -1,57 +1,54 @@
-"""Writes what was found, verdict by verdict, and the map from the paper to the files, in README.md."""
+"""Writes what README.md says of the results: what was found, what training gives, and the map from the paper."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from nfrepro import atomic
+from nfrepro.report.costs import Costs
+from nfrepro.report.findings import findings
+from nfrepro.report.paper_parts import PARTS
 from nfrepro.report.words import SYMBOLS, verdict_text
+from nfrepro.report.words import VERDICTS as PICTURE
 from nfrepro.specs import load_experiment
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "README.md"
 END = "<!-- end -->\n"
 VERDICTS = "<!-- verdicts, written by docs/verdicts.py -->\n"
+TRAINING = "<!-- training, written by docs/verdicts.py -->\n"
 MAP = "<!-- map, written by docs/verdicts.py -->\n"
-REPORT = "results/REPORT.md"
+RESULTS = "results"
+REPORT = f"{RESULTS}/REPORT.md"
+TRAINED, SCALE = "alpha_ablation", "overnight"  # the experiment of training that is shown
 
-# What the paper shows -> the experiment, and the figure where its name is not the experiment's.
-PAPER = (
-    ("Figure 1: signal propagation with BatchNorm", "figure_1", None),
-    ("Figure 2: and without any normalization", "figure_2", None),
-    ("Figure 3: NF-RegNets and EfficientNets", "figure_3", None),
-    ("Table 1: top-1 by method and depth", "table_1", None),
-    ("Table 2: small batches", "table_2", None),
-    ("Section 3: the signal under every switch", "spp_variants", "spp_variants_standardization"),
-    ("Section 4: alpha", "alpha_ablation", None),
-    ("Section 4: beta", "beta", None),
-    ("Section 4.2: Scaled Weight Standardization", "weight_standardization", None),
-    ("Section 4.3: gamma of each activation", "gains", None),
-    ("Activations in training", "activations", None),
-    ("SkipInit scalar", "skipinit_gain", None),
-    ("Regularisation", "regularization", None),
-    ("Large batches, adaptive clipping", "large_batch", None),
-    ("Weight decay of gains and biases", "weight_decay_mask", None),
-    ("Depthwise convolutions", "group_width", None),
-    ("Stability of very deep networks", "deep_stability", None),
-)
 SCALES = ("overnight", "laptop")  # the first that has a figure is shown
 
 
 def said() -> dict[str, Any]:
-    """results/claims.json."""
+    """The content of results/claims.json."""
     content: dict[str, Any] = json.loads((ROOT / "results" / "claims.json").read_text(encoding="utf-8"))
     return content
 
 
 def verdicts() -> str:
-    """How many claims have each verdict, and a line for each claim whose number has a meaning in words."""
-    found = said()
-    counts = {verdict: sum(claim["verdict"] == verdict for claim in found["claims"]) for verdict in SYMBOLS}
-    words = [f"{count} {verdict_text(verdict)}" for verdict, count in counts.items() if count]
-    lines = [f"Of {len(found['claims'])} claims: {', '.join(words)} ([{REPORT}]({REPORT})).\n\n"]
-    lines += [f"- [{of['claim']}]({REPORT}#{of['claim'].lower()}) {of['text']}\n" for of in found["found"]]
-    return "".join(lines)
+    """How many claims have each verdict, the findings in sentences, and the picture of all claims."""
+    content = said()
+    tally = Counter(claim["verdict"] for claim in content["claims"])
+    words = [f"{tally[verdict]} {verdict_text(verdict)}" for verdict in SYMBOLS if tally[verdict]]
+    lines = [f"Of {len(content['claims'])} claims: {', '.join(words)} ([{REPORT}]({REPORT})).\n\n"]
+    lines += [f"- [{claim}]({REPORT}#{claim.lower()}) {text}\n" for claim, text in findings(content)]
+    return "".join(lines) + f"\n![Every claim's effect against the bound of its rule]({RESULTS}/{PICTURE})\n"
+
+
+def training() -> str:
+    """The figure and the table of the experiment that README.md shows, and what its runs cost."""
+    folder = f"{RESULTS}/{TRAINED}/{SCALE}"
+    table = (ROOT / folder / f"{TRAINED}.md").read_text(encoding="utf-8").strip()
+    cost = Costs(ROOT / RESULTS).text([TRAINED], SCALE)
+    figure = f"![Top-1 accuracy against the residual scale alpha]({folder}/{TRAINED}.png)"
+    return f"{figure}\n\n{table}\n\nThese runs took {cost}; what is stored with each: [{folder}]({folder}).\n"
 
 
 def paper_map() -> str:
@@ -59,11 +56,12 @@ def paper_map() -> str:
     verdict_of = {claim["id"]: claim["verdict"] for claim in said()["claims"]}
     head = ("in the paper", "experiment", "script", "figure", "claims")
     rows = [head, ("---",) * len(head)]
-    for part, name, figure in PAPER:
+    for part in PARTS:
+        name = part.experiment
         experiment = load_experiment(name, ROOT / "experiments")
         claims = (f"[{id}]({REPORT}#{id.lower()}) {SYMBOLS[verdict_of[id]]}" for id in experiment.claims)
         files = (f"[{name}](experiments/{name}.yaml)", f"[{name}.py](analysis/{name}.py)")
-        rows.append((part, *files, drawn(name, figure or name), ", ".join(claims)))
+        rows.append((part.title, *files, drawn(name, part.figure_name), ", ".join(claims)))
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
@@ -78,9 +76,9 @@ def drawn(experiment: str, figure: str) -> str:
 
 
 def page() -> str:
-    """The page with all of it written again."""
+    """The whole page with these parts as the results have them."""
     text = PAGE.read_text(encoding="utf-8")
-    for mark, write in ((VERDICTS, verdicts), (MAP, paper_map)):
+    for mark, write in ((VERDICTS, verdicts), (MAP, paper_map), (TRAINING, training)):
         before, rest = text.split(mark)
         text = before + mark + write() + END + rest.split(END, 1)[1]
     return text

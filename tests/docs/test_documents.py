@@ -11,19 +11,21 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-STORED = ROOT / "results" / "alpha_ablation" / "laptop"
+STORED = ROOT / "results" / "alpha_ablation" / "overnight"
 
 
 def test_the_readmes_table_is_what_the_command_draws_from_the_stored_runs(tmp_path: Path) -> None:
     for line in (STORED / "runs.csv").read_text().splitlines()[1:]:
         name = line.partition(",")[0]
-        shutil.copytree(ROOT / "results" / "runs" / name, tmp_path / "runs" / name)
-    collect = [sys.executable, "-m", "nfrepro", "collect", "alpha_ablation", "--results", str(tmp_path)]
+        if (stored := ROOT / "results" / "runs" / name).exists():
+            shutil.copytree(stored, tmp_path / "runs" / name)
+    scale = ["--scale", STORED.name]
+    collect = [sys.executable, "-m", "nfrepro", "collect", "alpha_ablation", *scale, "--results", str(tmp_path)]
     subprocess.run(collect, cwd=ROOT, check=True, capture_output=True)
-    draw = [sys.executable, "analysis/alpha_ablation.py", "--results", str(tmp_path)]
+    draw = [sys.executable, "analysis/alpha_ablation.py", *scale, "--results", str(tmp_path)]
     subprocess.run(draw, cwd=ROOT, check=True, capture_output=True)
     for name in ("runs.csv", "alpha_ablation.md"):
-        assert (tmp_path / "alpha_ablation" / "laptop" / name).read_text() == (STORED / name).read_text()
+        assert (tmp_path / "alpha_ablation" / STORED.name / name).read_text() == (STORED / name).read_text()
     assert (STORED / "alpha_ablation.md").read_text().strip() in (ROOT / "README.md").read_text()
 
 
@@ -44,6 +46,12 @@ def test_make_targets_and_files_that_are_named_exist(document: Path) -> None:
     )
     for name in re.findall(r"`((?:nfrepro|tests|analysis|experiments)/[\w./]+\.\w+)`", text):
         assert (ROOT / name).exists() or "NAME" in name, name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_runs_that_are_named_are_stored(document: Path) -> None:
+    stored = {path.name.rpartition("-")[2] for path in (ROOT / "results" / "runs").iterdir()}
+    assert set(re.findall(r"RUN=([0-9a-f]{12})\b", document.read_text())) <= stored
 
 
 def test_the_readmes_experiment_is_the_one_in_the_folder() -> None:
