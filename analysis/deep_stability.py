@@ -15,6 +15,7 @@ from matplotlib.ticker import NullLocator
 
 from nfrepro.claims.number_quantities import CHANCE_LEVELS
 from nfrepro.plots.comparison import Comparison, Factor, read_arms, setting
+from nfrepro.plots.paper_values import COLLAPSES
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.style import MARKERS, PALETTE, entitle, legend_with_note, new_figure, save_figure
 from nfrepro.stats.intervals import Interval, mean_interval
@@ -64,8 +65,6 @@ def collapses(outcomes: Sequence[Outcome]) -> Interval | None:
     return exact_interval(sum(ended), len(ended)) if ended else None
 
 
-# Peak learning rate -> how many of how many runs of NF-ResNet-288 collapsed; section 5, second hand.
-PAPER = {0.2: (0, 5), 0.4: (2, 5)}
 RATES = Comparison(
     title="Very deep NF-ResNets without regularisation",
     axis=Factor("peak learning rate", ("train.lr_per_256",), peak_rate, scale="logarithmic"),
@@ -80,7 +79,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     for name, runs in analysis.table.groupby("model.name", sort=False):
         suffix = "" if name == "nf_resnet" else f"_{str(name).removesuffix('_resnet')}"
         output = analysis.output.with_name(f"{analysis.output.name}{suffix}")
-        of, paper = (WITHOUT, {}) if suffix else (RATES, PAPER)
+        of, paper = (WITHOUT, {}) if suffix else (RATES, COLLAPSES)
         written += draw(replace(analysis, table=runs, output=output), of, paper)
     return written
 

@@ -20,7 +20,9 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     first = analysis.table.iloc[0]
     title = f"Figure 2: ResNetV2-{first['model.depth']} at initialisation, alpha 1, scale {analysis.scale}"
     note = method(analysis.table, curves) + unfinished(analysis.table)
-    table = write_markdown(analysis.output, title, stage_ends(curves), note)
+    table = write_markdown(
+        analysis.output, title, stage_ends(curves), f"{note} No number of the paper's figure 2 is known."
+    )
     print(table.read_text())
     return [table, *save_figure(draw_propagation(curves, title, note), analysis.output)]
 

@@ -17,7 +17,7 @@ from nfrepro.plots.comparison import Comparison, Factor, named, read_arms, setti
 from nfrepro.plots.comparison_figure import draw_comparison
 from nfrepro.plots.comparison_table import table_note, table_rows
 from nfrepro.plots.factors import METHOD
-from nfrepro.plots.paper_values import NF_REGNETS, Level, PaperValue, Reference, Trust
+from nfrepro.plots.paper_values import EFFICIENTNETS, NF_REGNETS, Level, PaperValue, Reference
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.style import save_figure
 
@@ -25,15 +25,6 @@ EXPERIMENT = "figure_3"
 MIXED = "MixUp + CutMix"
 # Data set -> channels, pixels, classes of its images; others say pixels and classes in their options.
 IMAGES = {"fashion_mnist": (1, 28, 10), "cifar10": (3, 32, 10)}
-# With AutoAugment or RandAugment; printed in arXiv 2102.06171, but for B1 and B2, read off figure 3.
-EFFICIENTNETS: dict[str, tuple[float, float, Trust]] = {
-    "b0": (0.39, 77.1, "verbatim"),
-    "b1": (0.7, 79.1, "read off"),
-    "b2": (1.0, 80.1, "read off"),
-    "b3": (1.8, 81.6, "verbatim"),
-    "b4": (4.2, 82.9, "verbatim"),
-    "b5": (9.9, 83.7, "verbatim"),
-}
 FIGURE_3: dict[tuple[Level, ...], PaperValue] = {
     **{(MIXED, 1e9 * cost, "NF"): PaperValue(top1, "read off") for cost, top1 in NF_REGNETS.values()},
     **{(MIXED, 1e9 * cost, "EfficientNet"): PaperValue(top1, trust) for cost, top1, trust in EFFICIENTNETS.values()},

@@ -6,29 +6,22 @@ import pandas as pd
 
 from nfrepro.plots.comparison import Comparison, Factor, number
 from nfrepro.plots.factors import BATCH_SIZE, METHODS
-from nfrepro.plots.paper_values import Level, PaperValue, Reference
+from nfrepro.plots.paper_values import (
+    CLIPPED,
+    FOLLOW_UP,
+    FOLLOW_UP_BATCHES,
+    FOLLOW_UP_FAILS,
+    Level,
+    PaperValue,
+    Reference,
+)
 from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "large_batch"
-CLIPPED = "NF + AGC"
 # A small batch, which BatchNorm has to come near to at the large one, may have epochs of its own.
 BUDGET = tuple(
     f"train.{name}" for name in ("grad_accum_steps", "epochs", "warmup_epochs", "lr_per_256", "evaluate_every")
 )
-BATCHES = (256, 512, 1024, 2048, 4096)
-# Figure 2 (a) of arXiv 2102.06171, digitised with an error of 0.1.
-READ_OFF = {
-    50: {
-        "BN": (76.9, 76.8, 76.4, 76.8, 76.8),
-        "NF": (76.6, 76.7, 76.9, 76.9),
-        CLIPPED: (76.8, 76.95, 76.96, 76.9, 76.7),
-    },
-    200: {
-        "BN": (78.7, 79.0, 78.9, 79.0, 78.9),
-        "NF": (79.3, 79.5, 79.5, 79.6),
-        CLIPPED: (79.2, 79.4, 79.6, 79.5, 79.15),
-    },
-}
 
 
 def method(row: pd.Series) -> str:
@@ -40,14 +33,14 @@ def follow_up(depth: int) -> Reference:
     """Without clipping, NF fails at batch size 4096."""
     known: dict[tuple[Level, ...], PaperValue] = {
         (batch, line): PaperValue(top1, "read off")
-        for line, values in READ_OFF[depth].items()
-        for batch, top1 in zip(BATCHES, values, strict=False)
+        for line, values in FOLLOW_UP[depth].items()
+        for batch, top1 in zip(FOLLOW_UP_BATCHES, values, strict=False)
     }
     return Reference(
         heading=f"follow-up, ResNet-{depth} (ImageNet)",
         source="figure 2 (a) of arXiv 2102.06171, 90 epochs, error 0.1; with AGC the best 4 of 5 seeds at the best "
         "threshold for each batch size",
-        values={**known, (4096, "NF"): PaperValue(70, "read off", fails=True)},
+        values={**known, (FOLLOW_UP_BATCHES[-1], "NF"): FOLLOW_UP_FAILS},
         panel=f"ResNet-{depth}, ImageNet\n(follow-up)",
     )
 

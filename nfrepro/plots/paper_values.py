@@ -1,6 +1,10 @@
-"""Numbers that a paper reports, beside ours: each says how it is known. What is not known is not here."""
+"""Every number that the paper and its follow-up print and that is known: where it stands, and how it is known.
 
-from collections.abc import Mapping
+"The paper" is arXiv 2101.08692, "the follow-up" arXiv 2102.06171. Most of the paper's tables are not known: what is not
+here is blank in tables and absent from figures.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +40,31 @@ class Reference:
     panel: str = ""
 
 
-# NF-RegNets of figure 3: multiply-adds (1e9; digitised, error 0.03) and top-1 on ImageNet (digitised, error 0.05).
+@dataclass(frozen=True)
+class PaperCurve:
+    """Values along a curve of the paper's signal propagation plots."""
+
+    label: str  # of the network
+    statistic: str
+    blocks: Sequence[int]  # after which they stand
+    values: Sequence[float]
+
+
+# Figure 1: ResNetV2-600 at the ends of its stages; read off, error 0.3 in the first two statistics, 0.005 in the last.
+FIGURE_1_DEPTH = 600
+_STAGE_ENDS = (50, 100, 150, 200)
+FIGURE_1 = (
+    PaperCurve("BN-ReLU-Conv", "avg_sq_mean", _STAGE_ENDS, (13.7, 14.6, 16.8, 17.2)),
+    PaperCurve("ReLU-BN-Conv", "avg_sq_mean", _STAGE_ENDS, (0.0, 0.0, 0.0, 0.0)),
+    PaperCurve("BN-ReLU-Conv", "avg_var", (200,), (35.1,)),
+    PaperCurve("ReLU-BN-Conv", "avg_var", _STAGE_ENDS, (50.9, 50.9, 51.2, 51.2)),
+    PaperCurve("BN-ReLU-Conv", "res_var", _STAGE_ENDS, (0.692, 0.678, 0.683, 0.685)),
+    PaperCurve("ReLU-BN-Conv", "res_var", _STAGE_ENDS, (1.007, 0.995, 0.997, 1.001)),
+)
+
+# Figure 2 has no number that is known.
+
+# Figure 3, NF-RegNets: multiply-adds (1e9; read off, error 0.03) and top-1 on ImageNet (read off, error 0.05).
 NF_REGNETS: Mapping[str, tuple[float, float]] = {
     "b0": (0.44, 76.96),
     "b1": (0.74, 78.7),
@@ -45,3 +73,50 @@ NF_REGNETS: Mapping[str, tuple[float, float]] = {
     "b4": (4.44, 82.49),
     "b5": (10.48, 82.98),
 }
+
+# Figure 3, EfficientNets with AutoAugment or RandAugment: multiply-adds (1e9) and top-1; printed in the follow-up, but
+# for B1 and B2, which are read off.
+EFFICIENTNETS: Mapping[str, tuple[float, float, Trust]] = {
+    "b0": (0.39, 77.1, "verbatim"),
+    "b1": (0.7, 79.1, "read off"),
+    "b2": (1.0, 80.1, "read off"),
+    "b3": (1.8, 81.6, "verbatim"),
+    "b4": (4.2, 82.9, "verbatim"),
+    "b5": (9.9, 83.7, "verbatim"),
+}
+
+# Table 1, by regularisation, depth and method: all but one of its numbers are unknown, and of that one the column is
+# inferred.
+TABLE_1: Mapping[tuple[Level, ...], PaperValue] = {("regularised", 288, "NF"): PaperValue(79.5, "second hand")}
+
+# Table 2, by batch size and method: of which depth, and after how many epochs, is not known.
+TABLE_2: Mapping[tuple[Level, ...], PaperValue] = {
+    (4, "NF"): PaperValue(69.9, "second hand"),
+    (4, "BN"): PaperValue(55.7, "second hand"),
+}
+
+# Section 5, NF-ResNet-288 without regularisation: peak learning rate -> how many of how many runs collapsed; second
+# hand.
+COLLAPSES: Mapping[float, tuple[int, int]] = {0.2: (0, 5), 0.4: (2, 5)}
+
+# Section 5: points of top-1 that an EfficientNet, whose convolutions are depthwise, loses without BatchNorm; second
+# hand.
+DEPTHWISE_LOSS = 3.2
+
+# The follow-up's figure 2 (a), by depth and method, at batch sizes from 256 up; read off, error 0.1. Without clipping
+# NF fails at the largest.
+FOLLOW_UP_BATCHES = (256, 512, 1024, 2048, 4096)
+CLIPPED = "NF + AGC"
+FOLLOW_UP: Mapping[int, Mapping[str, Sequence[float]]] = {
+    50: {
+        "BN": (76.9, 76.8, 76.4, 76.8, 76.8),
+        "NF": (76.6, 76.7, 76.9, 76.9),
+        CLIPPED: (76.8, 76.95, 76.96, 76.9, 76.7),
+    },
+    200: {
+        "BN": (78.7, 79.0, 78.9, 79.0, 78.9),
+        "NF": (79.3, 79.5, 79.5, 79.6),
+        CLIPPED: (79.2, 79.4, 79.6, 79.5, 79.15),
+    },
+}
+FOLLOW_UP_FAILS = PaperValue(70, "read off", fails=True)

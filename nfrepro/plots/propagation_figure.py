@@ -1,7 +1,6 @@
 """The signal propagation plot: three statistics against block depth, measured and predicted (paper section 3)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, SymmetricalLogLocator
 
+from nfrepro.plots.paper_values import PaperCurve
 from nfrepro.plots.style import (
     LINE_STYLES,
     MARKERS,
@@ -31,27 +31,18 @@ MOST_MARKED_STAGES = 8
 LEAST_SHOWN = 0.01  # of a squared mean, on a logarithmic axis
 
 
-@dataclass(frozen=True)
-class PaperValues:
-    """What the paper shows, drawn as open markers in the colour of the curve `label`."""
-
-    label: str
-    statistic: str
-    blocks: Sequence[int]
-    values: Sequence[float]
-
-
 def draw_propagation(
     curves: Mapping[str, pd.DataFrame],
     title: str,
     note: str,
-    paper: Sequence[PaperValues] = (),
+    paper: Sequence[PaperCurve] = (),
     logarithmic: bool = False,
 ) -> Figure:
     """Three panels over `curves`: label -> rows of (seed, block, stage, statistic, measured, predicted).
 
     A line is the mean over seeds, the band behind it their range, a dot the end of a stage, and a thin line in a darker
-    shade of the same colour the prediction. Rows without a finite measured value leave a gap.
+    shade of the same colour the prediction; open markers in that colour are the paper's. Rows without a finite measured
+    value leave a gap.
     """
     rows_below = -(-(len(curves) + 2) // 3) + len(note) // 130 + len(title) // 90
     figure = new_figure(2.4 + 0.16 * rows_below)
@@ -91,7 +82,7 @@ def _draw_curve(axes: Axes, rows: pd.DataFrame, label: str, number: int) -> None
         axes.plot(predicted.index, predicted, color=darker(color), **PREDICTED)
 
 
-def _draw_paper(axes: Axes, values: PaperValues, number: int) -> None:
+def _draw_paper(axes: Axes, values: PaperCurve, number: int) -> None:
     marker, color = MARKERS[number % len(MARKERS)], PALETTE[number % len(PALETTE)]
     axes.plot(
         values.blocks,
@@ -124,7 +115,7 @@ def _from_zero(axes: Axes) -> None:
     axes.set_ylim(-0.03 * top, 1.08 * top)
 
 
-def _legend(curves: Mapping[str, pd.DataFrame], paper: Sequence[PaperValues]) -> list[Line2D]:
+def _legend(curves: Mapping[str, pd.DataFrame], paper: Sequence[PaperCurve]) -> list[Line2D]:
     handles = []
     for number, label in enumerate(curves):
         handle = Line2D([], [], marker=MARKERS[number % len(MARKERS)], markersize=4, label=label)

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from nfrepro.plots.propagation_figure import PaperValues
+from nfrepro.plots.paper_values import PaperCurve
 from nfrepro.stats.intervals import mean_interval
 
 NAMES = {"avg_sq_mean": "squared mean", "avg_var": "variance", "res_var": "residual variance"}
 
 
-def stage_ends(curves: Mapping[str, pd.DataFrame], paper: Sequence[PaperValues] = ()) -> list[dict[str, str]]:
+def stage_ends(curves: Mapping[str, pd.DataFrame], paper: Sequence[PaperCurve] = ()) -> list[dict[str, str]]:
     """Rows of a table: network, statistic, block, measured (95 % t interval over seeds), n, predicted, paper."""
     rows = []
     for label, curve in curves.items():
@@ -33,7 +33,7 @@ def stage_ends(curves: Mapping[str, pd.DataFrame], paper: Sequence[PaperValues] 
     return rows
 
 
-def _paper(paper: Sequence[PaperValues], label: str, statistic: str, block: int) -> str:
+def _paper(paper: Sequence[PaperCurve], label: str, statistic: str, block: int) -> str:
     for values in paper:
         if values.label == label and values.statistic == statistic and block in values.blocks:
             return f"{values.values[list(values.blocks).index(block)]:g}"

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from nfrepro.plots.propagation_figure import PaperValues, draw_propagation
+from nfrepro.plots.paper_values import PaperCurve
+from nfrepro.plots.propagation_figure import draw_propagation
 from nfrepro.plots.propagation_table import stage_ends
 from nfrepro.plots.style import save_figure
 from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
@@ -96,7 +97,7 @@ def legend_of(figure: Figure) -> list[str]:
 
 
 def test_panels_labels_and_legend() -> None:
-    paper = [PaperValues("BN", "avg_var", (3, 6), (3.5, 6.5))]
+    paper = [PaperCurve("BN", "avg_var", (3, 6), (3.5, 6.5))]
     figure = without_warnings(draw_propagation({"BN": curve(), "NF": curve(slope=2.0)}, "a title", "a note", paper))
     assert [in_one_line(axes.get_ylabel()) for axes in figure.axes] == NAMES
     assert [axes.get_xlabel() for axes in figure.axes] == ["block depth"] * 3
@@ -108,7 +109,7 @@ def test_panels_labels_and_legend() -> None:
 
 
 def test_lines_are_means_bands_are_ranges_and_dots_are_ends_of_stages() -> None:
-    figure = draw_propagation({"BN": curve(seeds=3)}, "t", "n", [PaperValues("BN", "avg_var", (6,), (9.0,))])
+    figure = draw_propagation({"BN": curve(seeds=3)}, "t", "n", [PaperCurve("BN", "avg_var", (6,), (9.0,))])
     variance = figure.axes[1]
     data = [(list(line.get_xdata()), list(line.get_ydata())) for line in variance.lines]
     blocks = [1, 2, 3, 4, 5, 6]
@@ -257,7 +258,7 @@ def test_unfinished_runs_are_named(tmp_path: Path) -> None:
 
 
 def test_the_table_of_stage_ends_by_hand() -> None:
-    paper = [PaperValues("NF", "avg_var", (6,), (7.25,))]
+    paper = [PaperCurve("NF", "avg_var", (6,), (7.25,))]
     rows = stage_ends({"NF": curve(seeds=2)}, paper)
     assert [(row["after block"], row["statistic"]) for row in rows] == [
         (block, name) for block in ("3", "6") for name in ("squared mean", "variance", "residual variance")
