@@ -12,7 +12,7 @@ MIXING = {"mixup": "MixUp", "cutmix": "CutMix", "mixup_cutmix": "MixUp + CutMix"
 
 
 def augmentation(row: pd.Series) -> str:
-    """What there is besides crop and flip."""
+    """The augmentation in addition to crop and flip."""
     parts = [MIXING[row["data.mixing"]]] if row["data.mixing"] in MIXING else []
     if row["data.randaugment_layers"] > 0:
         parts.append(f"RandAugment {row['data.randaugment_layers']:g}/{row['data.randaugment_magnitude']:g}")
@@ -22,7 +22,7 @@ def augmentation(row: pd.Series) -> str:
 
 
 def clipping(row: pd.Series) -> str:
-    """Of NF-ResNets; a network with BatchNorm, the control, has none."""
+    """The clipping of NF-ResNets; a network with BatchNorm, the control, has none."""
     if row["model.name"] == "bn_resnet":
         return "BN"
     return "no clipping" if pd.isna(row["train.clip_factor"]) else f"AGC {row['train.clip_factor']:g}"
@@ -42,7 +42,7 @@ WITH_CONTROL = Factor("clipping", ("model.name", "train.clip_factor"), clipping,
 
 
 def comparison(table: pd.DataFrame) -> Comparison:
-    """Networks with BatchNorm stand beside the others, where there are any."""
+    """The comparison; networks with BatchNorm are next to the others, where there are any."""
     several = table["model.name"].nunique() > 1
     return replace(COMPARISON, title=BESIDE_BN, line=WITH_CONTROL) if several else COMPARISON
 

@@ -1,4 +1,4 @@
-"""Top-1 by the order of BatchNorm, activation and convolution, beside a network without normalization (claim C43)."""
+"""Top-1 by the order of BatchNorm, activation and convolution, and without normalization (claim C43)."""
 
 import pandas as pd
 

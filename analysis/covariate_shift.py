@@ -1,4 +1,4 @@
-"""How far the inputs of layers move while networks train, beside accuracy: BN, BN with noise, NF, unnormalized."""
+"""How far the inputs of layers move while networks train, and accuracy: BN, BN with noise, NF, unnormalized."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Figure 3 of the paper: top-1 of NF-RegNets against multiply-adds, beside BN-RegNets and EfficientNets."""
+"""Figure 3 of the paper: top-1 of NF-RegNets, BN-RegNets and EfficientNets against multiply-adds."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -88,7 +88,7 @@ def by_cost(costs: dict[str, int]) -> Comparison:
 
 
 def multiply_adds(row: pd.Series, table: Path) -> int:
-    """Of one test image of the run in a row of runs.csv."""
+    """Multiply-adds of one test image of the run in a row of runs.csv."""
     given = {name.removeprefix("model."): row[name] for name in row.index if name.startswith("model.")}
     known = {key: value for key, value in given.items() if not pd.isna(value)}
     # Not strict: a table has whole numbers as 8.0 where other rows are blank.

@@ -31,7 +31,7 @@ EXPERIMENT = "gradient_correlation"
 Numbers = NDArray[np.float64]
 
 LEAST_DRAWN = 0.004  # of a correlation
-COLUMNS = 4  # panels beside each other
+COLUMNS = 4  # panels in a row
 MOST_DEPTHS = 9  # lines in one of them
 NOISE_LINES: tuple[dict[str, Any], ...] = (
     {"color": "black", "linestyle": ":", "linewidth": 1.0},
@@ -55,7 +55,7 @@ class Kind:
 
     @property
     def line(self) -> dict[str, Any]:
-        """What matplotlib is told."""
+        """The style of the line, for matplotlib."""
         style = {"marker": MARKERS[self.style], "linestyle": LINE_STYLES[self.style], "markersize": 4}
         return {"color": PALETTE[self.color], **style}
 

@@ -1,4 +1,4 @@
-"""What holds for a network without normalization: independence of images, folding, identity blocks, cost."""
+"""Properties of a network without normalization: independence of images, folding, identity blocks, cost."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Active, always-on and dead units while networks train, beside accuracy: BN before or after ReLU, NF, unnormalized."""
+"""Active, always-on and dead units while networks train, and accuracy: BN before or after ReLU, NF, unnormalized."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,11 @@ FILE = "activation_use.csv"
 ORDERS = {"bn_relu_conv": "BN before ReLU", "relu_bn_conv": "BN after ReLU"}
 NAMES = {"nf_resnet": "NF (Scaled WS)", "unnormalized_resnet": "unnormalized"}
 SHARES = {"active": "active units", "always_on": "always-on units", "dead": "dead units"}
-LABELLED = 3  # every so many measurements have a label
+LABELLED = 3  # one of this many measurements has a label
 
 
 def network(row: pd.Series) -> str:
-    """The network of a row of runs.csv; of one with BatchNorm, where that stands."""
+    """The network of a row of runs.csv; of one with BatchNorm, the place of it."""
     return ORDERS[row["model.order"]] if row["model.name"] == "bn_resnet" else NAMES[str(row["model.name"])]
 
 

@@ -20,7 +20,7 @@ from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "smoothness"
 COLOURS = "viridis"
-# Colours reach from the least loss of all surfaces to the largest, at most and at least over so many times the least.
+# Colours reach from the least loss of all surfaces to the largest, within these multiples of the least.
 LARGEST_RATIO, SMALLEST_RATIO = 30.0, 1.1
 COLOUR_LEVELS = 24
 # Contours that are drawn and labelled.
@@ -92,7 +92,7 @@ def rows(table: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def interval(done: pd.DataFrame, column: str, digits: int) -> str:
-    """Of the runs that have this number; says how many have not."""
+    """The interval over the runs that have this number; says how many have not."""
     values = done[column].dropna().tolist()
     missing = len(done) - len(values)
     return mean_interval(values).text(digits) + (f" ({missing} not finite)" if missing else "")

@@ -33,7 +33,7 @@ NUMBERS = {
 
 
 def network(row: pd.Series) -> str:
-    """The network of a row of runs.csv; of one with BatchNorm, where that stands, and whether noise follows it."""
+    """The network of a row of runs.csv; of one with BatchNorm, the place of it, and whether noise follows it."""
     if row["model.name"] == "bn_resnet":
         return NOISY if row["noise"] > 0 else ORDERS[str(row["model.order"])]
     without_ws = row["model.name"] == "nf_resnet" and row["model.convolution"] == "he"
@@ -80,7 +80,7 @@ def numbers(completed: pd.DataFrame) -> dict[str, str]:
 
 
 def smoothness_note(curves: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> str:
-    """What lines and bands of the smoothness are: unlike others, over points along the gradient."""
+    """Note on lines and bands of the smoothness: unlike others, they are over points along the gradient."""
     return (
         "Steps downhill of multiples of the peak learning rate above, of shares of the norm of all weights below. "
         "Band: from the smallest to the largest over these steps; line: of the loss that at the weights themselves, of "

@@ -80,7 +80,7 @@ def compare(
 
 def export(
     name: ExperimentName,
-    to: Annotated[str, typer.Option("--to", help="csv, tensorboard or wandb-offline.")],
+    to: Annotated[str, typer.Option("--to", help="csv, tensorboard or wandb-offline.")] = "csv",
     scale: Scale = "laptop",
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to. Default: exports/EXP/SCALE/<format>.")

@@ -62,9 +62,7 @@ def sweep(
     ] = True,
     tensorboard: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", envvar="NFREPRO_TENSORBOARD", help="Also write metrics there for TensorBoard, as runs train."
-        ),
+        typer.Option(metavar="DIR", envvar="NFREPRO_TENSORBOARD", help="Show metrics there in TensorBoard, live."),
     ] = None,
     overrides: Sets = None,
     checkpoint_seconds: CheckpointSeconds = 60.0,

@@ -165,7 +165,7 @@ class SyntheticOptions(AugmentationOptions):
         return self
 
 
-# What a function of own images is called with, beside its options: nothing.
+# The arguments of a function of own images, other than its options: none.
 LOADER = Call()
 
 

@@ -136,7 +136,7 @@ def _tidy_after_others(runs: Sequence[Run], results: Path, ended: Mapping[str, E
     for run in runs:
         told = ended.get(run.id)
         if told is None or told.ending == "interrupted" or told.text == ELSEWHERE:
-            with suppress(InputError):  # a damaged record: whoever reads the results says so
+            with suppress(InputError):  # a damaged record: the reader of the results says so
                 if redo.read_work(results, run).state in store.DONE:
                     tidy(store.run_folder(results, run))
 

@@ -40,7 +40,7 @@ class Activation:
     def gamma(self, source: GammaSource) -> float:
         """The authors' constant, the exact one by quadrature, or 1; the first two differ by 0.12 % at most.
 
-        Where the authors published none, the exact one stands for it.
+        Where the authors published none, the exact one is used.
         """
         if source == "none":
             return 1.0

@@ -202,7 +202,7 @@ def _parameter_name(owner: nn.Module, name: str) -> str:
 
 
 def _misfit(entry: _Entry, slot: _Slot) -> str | None:
-    """What keeps `entry` from filling `slot`, by its shape and type alone: a stored array is not unpacked for it."""
+    """The reason why `entry` does not fill `slot`, by shape and type alone: a stored array is not unpacked for it."""
     value = entry.value if hasattr(entry.value, "dtype") else _as_array(entry.value)
     if value is None or not (value.dtype.kind == "f" or value.dtype.name.startswith(("bfloat", "float"))):
         return "not an array of floating-point numbers" + ("" if value is None else f", but of {value.dtype}")

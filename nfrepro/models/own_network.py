@@ -31,7 +31,7 @@ def make_own_network(options: OwnNetworkOptions, num_classes: int, in_channels: 
 
 
 def maker_of(options: OwnNetworkOptions) -> Callable[..., Any]:
-    """What makes the network. Raises `InputError` where it cannot be imported, or does not take the options."""
+    """The callable that makes the network. Raises `InputError` if it cannot be imported, or refuses the options."""
     library, _, name = options.name.partition(":")
     if library not in LIBRARIES:
         return load(options.name, options.options, MAKER)

@@ -10,7 +10,7 @@ from nfrepro.errors import InputError
 from nfrepro.options import Options
 from nfrepro.plugins.names import Call, check_name, check_options, label
 
-# What a maker of networks is called with, beside its options.
+# The arguments of a maker of networks, other than its options.
 MAKER = Call(named=("num_classes",), if_taken=("in_channels",))
 # Packages with networks by name. What `options` may not set there, as the run does.
 LIBRARIES: dict[str, tuple[str, ...]] = {

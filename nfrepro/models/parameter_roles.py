@@ -1,4 +1,4 @@
-"""What the parameters of a network are for, as the recipe needs to know: which decay, and which are its classifier's.
+"""Roles of a network's parameters, for the recipe: which decay, and which are its classifier's.
 
 For networks of this package this is as in the authors' code; others are asked for their modules, never for names.
 """

@@ -57,7 +57,7 @@ def number(
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one table and one figure compare: top-1 against `axis`, a line for each `line`, a panel for each `panel`."""
+    """A comparison in one table and one figure: top-1 against `axis`, by `line`, and in a panel for each `panel`."""
 
     title: str
     axis: Factor
@@ -166,7 +166,7 @@ def _arm(comparison: Comparison, key: tuple[Level, ...], runs: pd.DataFrame, whe
 
 
 def setting(comparison: Comparison, table: pd.DataFrame, scale: str) -> str:
-    """What the numbers are numbers of: as far as it is the same in all runs and not compared."""
+    """The setting of the numbers, as far as it is the same in all runs and not compared."""
     common: dict[str, Any] = {
         name: table[name].dropna().iloc[0]
         for name in map(str, table)

@@ -22,10 +22,10 @@ MARGIN = 0.06  # of the height, above and below all that is drawn
 
 @dataclass(frozen=True)
 class Plan:
-    """Where everything stands, and in which style: the same in all panels of a figure."""
+    """Places and styles, the same in all panels of a figure."""
 
     comparison: Comparison
-    places: dict[Level, float]  # level of the axis -> where it stands
+    places: dict[Level, float]  # level of the axis -> its place
     lines: list[Level]  # in their order, which gives marker and colour; one without a name where there are none
 
     def level(self, key: Sequence[Level]) -> Level:
@@ -36,7 +36,7 @@ class Plan:
         return "" if self.comparison.line is None else key[-1]
 
     def place(self, key: Sequence[Level], further: float = 0.0) -> float:
-        """Where an arm stands: beside the other lines; `further` to the right, in the distances between lines."""
+        """The place of an arm, next to the other lines; `further` to the right, in the distances between lines."""
         scale, place = self.comparison.axis.scale, self.places[self.level(key)]
         count = len(self.lines)
         share = SPREAD[scale] * (self.lines.index(self.line(key)) - (count - 1) / 2 + further) / max(count, 2)
@@ -86,7 +86,7 @@ def _places(comparison: Comparison, keys: Sequence[tuple[Level, ...]]) -> dict[L
 
 
 def draw_arms(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
-    """Mean and interval of every arm, a line through those of one kind; every seed as a cross beside its mean."""
+    """Mean and interval of every arm, a line through those of one kind; every seed as a cross next to its mean."""
     for line in plan.lines:
         drawn = [arm for arm in arms if plan.line(arm.key) == line and arm.values]
         if not drawn:
@@ -181,7 +181,7 @@ def tick_label(name: str) -> str:
 
 
 def mark_axis(axes: Axes, plan: Plan) -> None:
-    """Ticks where the levels are, and what stands at them."""
+    """Ticks at the levels, with their labels."""
     _set_scale(axes, plan)
     axis = plan.comparison.axis
     if axis.measured:

@@ -88,7 +88,7 @@ def _by_panel(comparison: Comparison, arms: Sequence[Arm]) -> dict[str, list[Arm
 
 
 def _note(layout: Plan, arms: Sequence[Arm], about: str) -> str:
-    """What is drawn, and of what."""
+    """Note below a figure: what is drawn, and of what."""
     if any(arm.top1.n > 1 for arm in arms):
         drawn = f"Marker and bar: mean and {arms[0].top1.method}, {counts(arms)}; cross: a seed."
     else:

@@ -1,4 +1,4 @@
-"""The table of a comparison: a row an arm, none dropped, the papers' numbers beside ours."""
+"""The table of a comparison: a row an arm, none dropped, the papers' numbers next to ours."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def table_rows(comparison: Comparison, arms: Sequence[Arm]) -> list[dict[str, st
 
 
 def table_note(comparison: Comparison, arms: Sequence[Arm], setting: str) -> str:
-    """What was measured, by which method, and where the papers' numbers come from."""
+    """Note below a table: what was measured, by which method, and where the papers' numbers come from."""
     known = [_about(comparison, arms, reference) for reference in comparison.references]
     ours = f"Ours: {setting}. Mean ± half width of the {arms[0].top1.method}; last epoch; n counts completed runs."
     return "\n\n".join([f"{ours} {comparison.remark}".strip(), *(known or [comparison.without_references])])

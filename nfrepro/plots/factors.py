@@ -1,4 +1,4 @@
-"""What arms of several training experiments differ in."""
+"""Factors in which the arms of several training experiments differ."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Every number that the paper and its follow-up print and that is known: where it stands, and how it is known.
+"""Every number that the paper and its follow-up print and that is known: where it is printed, and how it is known.
 
 "The paper" is arXiv 2101.08692, "the follow-up" arXiv 2102.06171. Most of the paper's tables are not known: what is not
 here is blank in tables and absent from figures.

@@ -1,4 +1,4 @@
-"""What every script in analysis/ shares: its call, its table, where its output goes, and how it ends."""
+"""Front of every script in analysis/: its call, its table, where its output goes, and how it ends."""
 
 import argparse
 import sys
@@ -21,7 +21,7 @@ from nfrepro.runs.table import overrides_suffix, read_table, table_path
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a script works on."""
+    """The input of a script."""
 
     experiment: str
     scale: str
@@ -50,7 +50,7 @@ def script_parser(description: str) -> argparse.ArgumentParser:
 
 
 def draw(experiment: str, call: argparse.Namespace, analyse: Callable[[Analysis], Sequence[Path]]) -> None:
-    """What `run_script` does, with the options as they were parsed."""
+    """Do as `run_script` does, with the options as they were parsed."""
     try:
         for path in analyse(read_analysis(call.results, experiment, call.scale, call.overrides)):
             print(path)
@@ -70,7 +70,7 @@ def read_analysis(results: Path, experiment: str, scale: str, overrides: Sequenc
 def compared(
     of: Comparison | Callable[[pd.DataFrame], Comparison], learning_curves: bool = False
 ) -> Callable[[Analysis], list[Path]]:
-    """What `run_script` is given for an experiment of training: writes and prints the table, draws the figure.
+    """An analysis for `run_script`, for an experiment of training: it writes and prints the table, draws the figure.
 
     `of`: the comparison, or what makes it of the table, where scales differ in their arms. With `learning_curves`
     another figure, of the epochs, where runs were evaluated more than once.

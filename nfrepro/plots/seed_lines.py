@@ -1,4 +1,4 @@
-"""Lines over seeds, one a network, and what stands around their panels."""
+"""Lines over seeds, one per network, with titles and labels of their panels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def line_style(number: int) -> dict[str, Any]:
 
 
 def draw_over_seeds(axes: Axes, curves: Mapping[str, pd.DataFrame], along: str, statistic: str) -> None:
-    """Of each network the mean of `statistic` by `along` over the rows of a seed: a line for the mean over seeds, a
+    """Draw per network the mean of `statistic` by `along` over the rows of a seed: a line for the mean over seeds, a
     band for their range."""
     for number, rows in enumerate(curves.values()):
         if rows.empty:

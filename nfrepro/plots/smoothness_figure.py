@@ -1,4 +1,4 @@
-"""How smooth the loss is, against training steps: bands over the points along the gradient, an arm beside the other
+"""How smooth the loss is, against training steps: bands over the points along the gradient, one arm next to the other
 (after figure 4 of arXiv 1805.11604)."""
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ PANELS = {
 
 
 def bands(rows: pd.DataFrame, ruler: str) -> pd.DataFrame:
-    """Of one arm: for each quantity and step `low`, `high` over the points and the `line`, geometric means over seeds.
+    """Bands of one arm, geometric means over seeds: for each quantity and step `low`, `high` over the points and `line`.
 
     The line is the loss at the weights themselves, and the largest of the others. `rows`: smoothness.csv of all runs of
     the arm, with their seed. What is not finite in one seed is left out.

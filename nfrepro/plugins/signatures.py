@@ -1,4 +1,4 @@
-"""What a function can be given, read off its definition or asked of the function itself. No torch."""
+"""Parameters of a function, read off its definition or asked of the function itself. No torch."""
 
 import ast
 import inspect
@@ -20,19 +20,19 @@ class Parameters:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What may be given by name."""
+        """The names of parameters that may be given by name."""
         return (*self.by_position[self.position_only :], *self.by_name_only)
 
     @property
     def required(self) -> tuple[str, ...]:
-        """What has to be given."""
+        """The names of parameters that have to be given."""
         return tuple(name for name in (*self.by_position, *self.by_name_only) if name not in self.with_default)
 
     def accepts(self, name: str) -> bool:
         return self.any_name or name in self.names
 
     def after(self, count: int) -> "Parameters | None":
-        """What is left once `count` arguments are given by position; None where that is too many."""
+        """The parameters left once `count` arguments are given by position; None if that is too many."""
         if count > len(self.by_position) and not self.any_position:
             return None
         left = max(0, self.position_only - count)
@@ -41,7 +41,7 @@ class Parameters:
 
 
 def parameters_of_callable(function: Callable[..., Any]) -> Parameters | None:
-    """What `function` takes; None where Python does not know."""
+    """The parameters of `function`; None if Python does not know them."""
     try:
         found = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -59,7 +59,7 @@ def parameters_of_callable(function: Callable[..., Any]) -> Parameters | None:
 
 
 def parameters_of_definition(statement: ast.stmt) -> Parameters | None:
-    """What the function or class that `statement` defines takes; None where only execution can tell."""
+    """The parameters of the function or class that `statement` defines; None if only execution can tell."""
     if isinstance(statement, ast.FunctionDef) and not statement.decorator_list:
         return _of_arguments(statement.args)
     if isinstance(statement, ast.ClassDef) and not statement.decorator_list and not statement.keywords:

@@ -1,4 +1,4 @@
-"""The state of a researcher's own code that a run stands for: a hash of its files, versions of packages. No torch.
+"""State of a researcher's own code that a run was made with: a hash of its files, versions of packages. No torch.
 
 The files of a name are that of its module and those of the modules it imports, at any depth, as far as they are the
 project's. What is imported by a computed name, and files that are no modules, are not seen.

@@ -34,7 +34,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the runs say to one test."""
+    """The finding on one test."""
 
     verdict: Verdict
     experiment: str
@@ -54,7 +54,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the runs of one scale say to a claim. The finding that stands for it comes first."""
+    """The reading of one scale's runs for a claim. The finding that decides it comes first."""
 
     scale: str
     verdict: Verdict
@@ -77,7 +77,7 @@ class Reading:
 
     @property
     def remarks(self) -> Iterator[tuple[str, str]]:
-        """What has to be said besides the findings, each under its heading."""
+        """Remarks in addition to the findings, each under its heading."""
         if self.controls:
             yield "Controls", " ".join(self.controls)
         if methods := dict.fromkeys(finding.method for finding in self.findings if finding.estimate):
@@ -138,7 +138,7 @@ def card(best: ClaimVerdict, others: Sequence[ClaimVerdict], scales: Sequence[st
 
 
 def finding(found: ClaimVerdict) -> str:
-    """What the claim's number is, in a sentence; empty where it has none or nobody has said what it means."""
+    """The claim's number in a sentence; empty if it has none, or no words for it."""
     of_test = found.decisive.test.form.finding if found.decisive else None
     meaning, decision = of_test or found.claim.form.finding, found.decision
     if meaning is None or decision.interval is None or found.verdict in ("not testable", "not run"):
@@ -149,7 +149,7 @@ def finding(found: ClaimVerdict) -> str:
 
 
 def _reading(found: ClaimVerdict, scales: Sequence[str], costs: Costs) -> Reading:
-    # Where no test is one of this scale, the reason for that stands instead of findings.
+    # Where no test is one of this scale, the reason for that takes the place of findings.
     answers = sorted(found.applying, key=lambda answer: answer is not found.decisive)
     like = sum(answer.decision.verdict == found.verdict for answer in answers)
     experiments = tuple(dict.fromkeys(answer.test.form.experiment for answer in found.applying))

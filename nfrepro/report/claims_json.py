@@ -8,7 +8,7 @@ from typing import Any
 from nfrepro.report.reading import Report
 
 SCHEMA_VERSION = 2
-# Processors differ in the last bits of a sum; so many digits they share.
+# Processors differ in the last bits of a sum; these are the digits they share.
 DIGITS = 10
 
 

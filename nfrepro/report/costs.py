@@ -1,4 +1,4 @@
-"""What the stored runs have cost."""
+"""Cost of the stored runs."""
 
 from collections.abc import Iterable
 from datetime import datetime

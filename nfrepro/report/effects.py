@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from nfrepro.stats.bounds import Bounds
 from nfrepro.stats.intervals import Interval
 
-# Distances from the bound, in half widths of the interval, beyond which a mark stands at the edge.
+# Distances from the bound, in half widths of the interval, beyond which a mark is drawn at the edge.
 FARTHEST = 30.0
 # The strip that an effect is drawn on, in pixels: the bound lies in its middle.
 STRIP_WIDTH, STRIP_HEIGHT = 130.0, 14.0
@@ -18,7 +18,7 @@ class Effect:
     """An estimate with its interval, as distances from the nearest bound: positive where the rule holds.
 
     The unit is half the width of the 95 % interval, so that an interval reaches from -1 to 1 around its estimate, and
-    one that crosses the bound contains 0. An exact number has no interval and stands at the edge.
+    one that crosses the bound contains 0. An exact number has no interval and is drawn at the edge.
     """
 
     estimate: float

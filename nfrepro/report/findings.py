@@ -1,4 +1,4 @@
-"""What was found, in sentences: each is a text of ours with a number that claims.json has."""
+"""Findings in sentences: each is a text of ours with a number that claims.json has."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What the paper shows, and the experiment that makes ours of it."""
+"""Parts of the paper, and the experiment that makes ours of each."""
 
 from dataclasses import dataclass
 

@@ -105,7 +105,7 @@ class Report:
 
     @property
     def found(self) -> list[tuple[str, str]]:
-        """What was found, in words: claim and sentence."""
+        """The findings in words: claim and sentence."""
         return [(found.claim.id, text) for found in self.judgement.best if (text := finding(found))]
 
     def figures_of(self, reading: Reading) -> list[Figures]:

@@ -24,7 +24,7 @@ def why_open(decision: Decision, bounds: Bounds) -> str:
 
 
 def settled_by(found: ClaimVerdict, scales: Sequence[str]) -> Iterator[str]:
-    """What would settle a claim that is not supported: by the person who explained it, and by reckoning."""
+    """Ways to settle a claim that is not supported: by the person who explained it, and by calculation."""
     if found.verdict in ("supported", "fact"):
         return
     if found.explanation is not None and found.explanation.settled_by:

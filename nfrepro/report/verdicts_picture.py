@@ -9,7 +9,7 @@ from nfrepro.report.reading import Report
 
 # Lengths in pixels.
 COLUMNS, COLUMN, GAP, LINE, HEADING, TOP = 3, 400, 24, 17, 24, 44
-_CHARACTERS = 36  # of a statement that fit beside its strip
+_CHARACTERS = 36  # of a statement that fit next to its strip
 
 
 @dataclass(frozen=True)

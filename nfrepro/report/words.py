@@ -41,7 +41,7 @@ def verdict_text(verdict: Verdict, words: str = "") -> str:
 
 
 def number(value: float) -> str:
-    """As many digits as a reader can use."""
+    """A number with as many digits as a reader can use."""
     return f"{value:.4g}"
 
 

@@ -12,7 +12,7 @@ from nfrepro.options import TaskOptions
 from nfrepro.plugins.names import Call, check_name, check_options, label
 from nfrepro.training.options import TrainOptions
 
-# What a task is called with, beside its options: the config (an `OwnTask`) and where it runs (`RunContext`).
+# The arguments of a task, other than its options: the config (an `OwnTask`) and where it runs (`RunContext`).
 CALL = Call(positional=("task", "around"))
 
 

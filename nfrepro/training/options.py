@@ -17,7 +17,7 @@ from nfrepro.training.precision import Precision
 OptimizerName = Annotated[
     Annotated[Literal["sgd", "adamw"], Tag(OURS)] | Annotated[OwnName, Tag(OWN)], Discriminator(origin_of)
 ]
-# What a maker of optimizers is called with, beside its options: torch's parameter groups, each with its weight decay.
+# The arguments of a maker of optimizers, other than its options: torch's parameter groups, each with its weight decay.
 MAKER = Call(positional=("parameter groups",), named=("lr",))
 # What `optimizer_options` may set of the optimizers that are built in.
 OPTIMIZER_OPTIONS: dict[str, tuple[str, ...]] = {"sgd": (), "adamw": ("betas", "eps", "amsgrad")}
