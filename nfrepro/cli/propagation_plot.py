@@ -27,7 +27,7 @@ MAPS = "[N, C, H, W]"  # the layout that needs no remark
 
 @dataclass(frozen=True)
 class Source:
-    """Where a batch comes from."""
+    """The source of a batch."""
 
     folder: Path | None  # None: Gaussian noise
     pixels: int

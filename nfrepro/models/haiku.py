@@ -37,10 +37,10 @@ _SCALARS = {"bias_stem": "bias1", "bias_head": "bias2", "multiplier": "scale"}
 _AVERAGES = {"running_mean": "mean_ema", "running_var": "var_ema"}
 # Modules that one file of the authors calls otherwise: nf_regnet.py and nfnet.py `se`, nfnet.py its first convolution.
 _ALIASES = {"se": "squeeze_excite", "stem_conv0": "initial_conv"}
-_UNREAD_STATE = ("counter", "hidden")  # what haiku needs, other than `average`, to go on averaging
+_UNREAD_STATE = ("counter", "hidden")  # what haiku needs, besides `average`, to go on averaging
 
-# The place of an entry below the root: the names of its modules without `~`, then its own. A block is its number.
-Placement = tuple[str | int, ...]
+# The path of an entry below the root: the names of its modules without `~`, then its own. A block is its number.
+Place = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Slot:
     name: str
     tensor: Tensor
     owner: nn.Module
-    path: Placement
+    path: Place
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class _Naming:
     root: str
     block: str
 
-    def path(self, module: str, name: str) -> Placement:
+    def path(self, module: str, name: str) -> Place:
         """The path of `module`/`name` below the root."""
         parts = [_ALIASES.get(part, part) for part in _parts(module)[1:]]
         number = _block_number(parts[0], self.block) if parts else None
         return (*parts, name) if number is None else (number, *parts[1:], name)
 
-    def spell(self, path: Placement) -> str:
+    def spell(self, path: Place) -> str:
         """The authors' name for `path`."""
         *modules, name = path
         blocks = [self.block + (f"_{part}" if part else "") if isinstance(part, int) else part for part in modules]
@@ -92,7 +92,7 @@ def load_haiku(model: nn.Module, params: Tree, state: Tree | None = None) -> Non
     """
     naming = _naming(params, state or {})
     slots = list(_slots(model, with_state=state is not None))
-    entries: dict[Placement, _Entry] = {}
+    entries: dict[Place, _Entry] = {}
     problems, extras, copies = [], [], []
     for tree in (params, state or {}):
         for module, arrays in tree.items():
@@ -172,14 +172,14 @@ def _slots(model: nn.Module, with_state: bool) -> Iterator[_Slot]:
     for stage in getattr(model, "stages", ()):
         first_block.append(first_block[-1] + len(stage))
     for module_name, owner in model.named_modules():
-        prefix: Placement = ()
+        prefix: Place = ()
         inside = module_name
         if match := re.fullmatch(r"stages\.(\d+)\.(\d+)(?:\.(.*))?", module_name):
             prefix = (first_block[int(match[1])] + int(match[2]),)
             inside = match[3] or ""
         for pattern, theirs in _MODULES:
             inside = re.sub(pattern, theirs, inside)
-        path: Placement = (*prefix, *(inside.split(".") if inside else ()))
+        path: Place = (*prefix, *(inside.split(".") if inside else ()))
         dot = "." if module_name else ""
         for name, tensor in owner.named_parameters(recurse=False):
             yield _Slot(f"{module_name}{dot}{name}", tensor, owner, (*path, _parameter_name(owner, name)))
@@ -202,7 +202,7 @@ def _parameter_name(owner: nn.Module, name: str) -> str:
 
 
 def _misfit(entry: _Entry, slot: _Slot) -> str | None:
-    """The reason why `entry` does not fill `slot`, by shape and type alone: a stored array is not unpacked for it."""
+    """The reason why `entry` does not fill `slot`, from shape and type alone: no stored array is unpacked."""
     value = entry.value if hasattr(entry.value, "dtype") else _as_array(entry.value)
     if value is None or not (value.dtype.kind == "f" or value.dtype.name.startswith(("bfloat", "float"))):
         return "not an array of floating-point numbers" + ("" if value is None else f", but of {value.dtype}")

@@ -83,7 +83,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 @contextmanager
 def _one_line_errors(path: Path) -> Iterator[None]:
-    """Turn the errors that numpy and zipfile raise for a file that is no archive, or damaged, into one line."""
+    """Raise in one line whatever numpy and zipfile raise for a file that is no archive, or damaged."""
     try:
         yield
     except InputError:

@@ -28,7 +28,7 @@ def _head(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def require_regular_file(path: Path) -> None:
-    """A named pipe would let us wait for ever, and a huge file fill the memory."""
+    """Raise InputError for a named pipe, which would never end, and for a file that would fill the memory."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -40,7 +40,7 @@ def require_regular_file(path: Path) -> None:
 
 
 def require_bounded_archive(path: Path) -> None:
-    """A small archive may unpack to a huge one."""
+    """Raise InputError for a small archive that unpacks to a huge one."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())

@@ -34,7 +34,7 @@ Naming = Literal["authors", "timm", "nfrepro"]
 FORMAT_VERSION = 1
 # Numbers of a network that is made without asking whether the file can fill it: 1 GiB.
 _SMALL_NETWORK = 2**28
-# The key of a .pt file, and the prefix of safetensors metadata, of the description.
+# The key of a .pt file, and the prefix of safetensors metadata, that holds a description.
 DESCRIPTION = "nfrepro"
 RESAVE = "re-save it as in docs/weights.md, if you trust it"
 
@@ -47,7 +47,7 @@ _HAIKU_FIRST_CONVOLUTIONS = (("initial_conv",), ("stem_conv0",))
 
 @dataclass(frozen=True)
 class Description:
-    """The description, in a file of ours, of the network that its tensors fill."""
+    """The network that the tensors of a file of ours fill, as the file describes it."""
 
     model: str
     options: dict[str, Any]  # all of them, so that no default has a say
@@ -137,7 +137,7 @@ def write_weights(path: Path, model: nn.Module, description: Description, replac
 
 
 def check_output(path: Path, replace: bool = False) -> None:
-    """Raise before the work what `write_weights` would raise after it."""
+    """Raise InputError where `write_weights` would, before the work is done."""
     if path.suffix not in _WRITERS:
         raise InputError(f"{path}: unknown kind {path.suffix!r}: weights are written to {' or '.join(_WRITERS)}")
     if not path.parent.is_dir():
@@ -176,7 +176,7 @@ def _own_problems(slots: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) ->
 
 
 def _require_room(weights: Weights, name: str, options: Mapping[str, Any]) -> None:
-    """A small file may describe a huge network, or declare huge tensors: it is built without memory first."""
+    """Raise InputError for a huge network that a small file describes, or huge tensors: nothing takes memory for it."""
     blocks = options.get("blocks")
     if isinstance(blocks, list) and all(type(count) is int for count in blocks) and sum(blocks) > len(weights.tensors):
         raise InputError(f"does not fit the network: {sum(blocks):,} blocks, {len(weights.tensors):,} tensors")
@@ -193,7 +193,7 @@ def _require_room(weights: Weights, name: str, options: Mapping[str, Any]) -> No
 
 
 def _numbers_in(weights: Weights) -> int:
-    """How many numbers the file holds: an expanded tensor holds one for many."""
+    """The count of numbers that the file holds; an expanded tensor holds fewer than it has."""
     arrays = [
         array for tree in (weights.params, weights.state) for module in tree.values() for array in module.values()
     ]
@@ -338,7 +338,7 @@ def _dtype(tensor: Tensor) -> str:
 
 @contextmanager
 def _one_line_errors(path: Path) -> Iterator[None]:
-    """Turn the error that a decoder raises for a damaged file, of any class and length, into one line."""
+    """Raise in one line whatever a decoder raises for a damaged file, of any class and length."""
     try:
         yield
     except (InputError, PermissionError):

@@ -1,4 +1,4 @@
-"""Where the channels of an activation are, followed from function to function.
+"""The dimension of an activation that holds its channels, followed from function to function.
 
 Evidence, strongest first:
 

@@ -108,7 +108,7 @@ class _Chunks:
         return cls(matrices, dim, torch.tensor(counts, dtype=torch.float64) / (images * pixels), channels, x.numel())
 
     def statistics(self, work: torch.dtype, centred: bool) -> ChannelStatistics:
-        """From sums in the type `work`; if `centred`, of what is left when each part has lost its mean.
+        """The statistics from sums in the type `work`; with `centred`, from sums of deviations from each part's mean.
 
         Parts are merged by Chan's formula in float64. The average of variances over channels needs no variance of any:
         all squares go into one sum.
@@ -140,7 +140,7 @@ class _Chunks:
 
 
 def _in_two_passes(x: Tensor) -> ChannelStatistics:
-    """With sums in float64 that read `x` as it is, for devices where that costs nothing; waits for no result."""
+    """The statistics from float64 sums that read `x` as it is: for devices where that is fast; waits for no result."""
     mean = x.mean((0, 2, 3), dtype=torch.float64)
     pivot = mean.to(torch.promote_types(x.dtype, torch.float32))
     norm = torch.linalg.vector_norm(x - pivot[:, None, None], dim=(0, 2, 3), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The expected-variance ledger: what the paper's beta is for every block (section 4; the authors' nf_resnet.py).
+"""The expected variance of every block's input, whose root is the paper's beta (section 4; code: nf_resnet.py).
 
 Inside a stage each residual block adds `alpha^2` to the variance of the signal. The first block of a stage is a
 transition block: its shortcut sees the activated signal divided by beta, which puts the variance back to 1, and the
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BlockScale:
-    """What the ledger says about one residual block."""
+    """The expected variances of one residual block."""
 
     stage: int  # from 0
     transition: bool  # first block of its stage
@@ -27,17 +27,17 @@ class BlockScale:
 
 
 def expected_variance(blocks: Sequence[int], alpha: float, reset: bool = True) -> list[list[BlockScale]]:
-    """The ledger of a network with `blocks[i]` residual blocks in stage `i`: a list per stage, an entry per block.
+    """The expected variances of a network with `blocks[i]` residual blocks in stage `i`, stage by stage.
 
     Without `reset` transition blocks keep what has accumulated, as if their shortcut were any other (an ablation).
     """
-    ledger: list[list[BlockScale]] = []
+    stages: list[list[BlockScale]] = []
     variance = 1.0
     for stage, count in enumerate(blocks):
-        ledger.append([])
+        stages.append([])
         for index in range(count):
             transition = index == 0
             output = (1.0 if transition and reset else variance) + alpha**2
-            ledger[-1].append(BlockScale(stage, transition, variance, output))
+            stages[-1].append(BlockScale(stage, transition, variance, output))
             variance = output
-    return ledger
+    return stages

@@ -37,7 +37,7 @@ _MOST_INTERVALS = 100_000
 
 
 def _lobatto(count: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights of Gauss-Lobatto quadrature on [-1, 1]. The ends are nodes: no step can hide beside them."""
+    """Nodes and weights of Gauss-Lobatto quadrature on [-1, 1]. The ends are nodes: no step hides there."""
     polynomial = np.polynomial.Legendre.basis(count - 1)
     nodes = np.array([-1.0, *np.sort(polynomial.deriv().roots().real), 1.0])
     nodes = 0.5 * (nodes - nodes[::-1])  # the roots are symmetric, up to rounding
@@ -80,7 +80,7 @@ def _moments(activation: Activation) -> Moments:
     tolerance = max(_TOLERANCE, _SHARE_OF_RESOLUTION * resolution)
     mean = _gaussian_expectation(activation, lambda values: values, tolerance)
     variance = _gaussian_expectation(activation, lambda values: (values - mean) ** 2, tolerance)
-    # What rounding leaves of a constant is about 1e-32 of its square in float64.
+    # Rounding leaves a constant a variance of about 1e-32 of its square in float64.
     if not max(1e-24 * mean**2, 1e-200) < variance < math.inf:
         raise InputError(f"{_no_gain(activation)} mean {mean:g}, variance {variance:g} under N(0, 1)")
     return Moments(mean, variance)

@@ -1,4 +1,4 @@
-"""What an activation does to Gaussian signals: expectations by Hermite series, in float64.
+"""Moments of activations of Gaussian signals: expectations by Hermite series, in float64.
 
 With z1, z2 Gaussian of second moment q and covariance M = rho q, and g(sqrt(q) z) = sum_n c_n He_n(z) / sqrt(n!):
 E g(z1) = c_0, E g(z1)^2 = sum_n c_n^2 and E g(z1) g(z2) = sum_n c_n^2 rho^n (the dual activation, arXiv 1602.05897).
@@ -20,7 +20,7 @@ from nfrepro.errors import InputError
 Activation = Callable[[Tensor], Tensor]
 Array = NDArray[np.float64]
 
-# Terms of the series at most. With what stands for the rest of them, a kink costs less than 1e-6 of the second moment.
+# Terms of the series at most. With the estimate of the others, a kink costs less than 1e-6 of the second moment.
 _TERMS = 512
 # c_n^2 of a kink falls as n^-2.5, so that the mean order of all terms beyond the last is three times the last.
 _ORDER_OF_REST = 3
@@ -39,7 +39,7 @@ _LAST_COEFFICIENTS = torch.from_numpy(
 
 @dataclass(frozen=True)
 class JointMoments:
-    """Of g(z1) and g(z2), for two inputs or two distant positions: one mean, one covariance, what each has alone."""
+    """The moments of g(z1) and g(z2), for two inputs or two distant positions: mean, covariance and what is left."""
 
     mean: float  # E g(z1)
     covariance: float  # E g(z1) g(z2), not centred
@@ -122,7 +122,7 @@ def _spectrum(activation: Activation, second_moment: float, terms: int) -> tuple
 
 
 def _by_arc_cosines(left: float, right: float, second_moment: float, covariance: float) -> JointMoments:
-    """For a function with slope `left` below 0 and `right` above it."""
+    """The joint moments of a function with slope `left` below 0 and `right` above it."""
     rho = min(covariance / second_moment, 1.0) if second_moment else 0.0
     mean = (right - left) * math.sqrt(second_moment / (2.0 * math.pi))
     same, opposite = float(_arc_cosine_kernel(rho)), float(_arc_cosine_kernel(-rho))
@@ -171,7 +171,7 @@ def maximum_moments(activation: Activation, second_moment: float, count: int) ->
 
 
 def _terms(rho: float) -> int:
-    """Terms of the series until rho^n is nothing beside 1: 1 where two signals have nothing in common."""
+    """The number of terms of the series until rho^n is negligible: 1 where two signals have nothing in common."""
     if rho == 0.0:
         return 1
     return _TERMS if rho > 0.9 else min(_TERMS, 1 + math.ceil(-40.0 / math.log(rho)))
@@ -190,7 +190,7 @@ def _samples(activation: Activation, deviation: float, terms: int) -> list[tuple
     """Grids and the values of g(deviation z) on them: a fine one where the standard grid does not follow g."""
     standard = _standard_grid()
     values = _evaluate(activation, deviation * standard.z).view(_INTERVALS, _NODES)
-    # The last Legendre coefficients of an interval are nothing beside its values unless g has a kink in it.
+    # The last Legendre coefficients of an interval are negligible against its values unless g has a kink in it.
     power = float(standard.weights @ values.flatten().square())
     lost = (values @ _LAST_COEFFICIENTS).abs().amax(1) > 1e-10 * (values.abs().amax(1) + math.sqrt(power))
     if not lost.any():

@@ -34,9 +34,9 @@ class GradientCorrelation:
         return self.covariance / (size[:, None] * size)
 
     def autocovariance(self, *, closed: bool = False, centred: bool = True) -> Tensor:
-        """By distance along the line, in steps from 0: the mean over pairs of inputs so far apart.
+        """The mean over pairs of inputs, by their distance along the line, in steps from 0.
 
-        N distances, or N // 2 + 1 of a `closed` line, whose last input stands beside the first. `centred` takes the
+        N distances, or N // 2 + 1 of a `closed` line, whose last input is next to the first. `centred` takes the
         mean gradient of the line out, as an autocovariance function does; without it this is the covariance of two
         inputs as the source's theorems have it, over initialisations, where the mean is 0.
         """
@@ -51,7 +51,7 @@ class GradientCorrelation:
         return torch.stack([moments.diagonal(lag).mean() for lag in range(count)])
 
     def autocorrelation(self, *, closed: bool = False, centred: bool = True) -> Tensor:
-        """The autocovariance over that at distance 0; NaN where all gradients are alike and `centred` leaves 0."""
+        """The autocovariance over its value at distance 0; NaN where all gradients are alike and `centred` leaves 0."""
         found = self.autocovariance(closed=closed, centred=centred)
         rounding = 1e-12 * float(self.covariance.diagonal().mean())
         return found / found[0] if found[0] > rounding else torch.full_like(found, math.nan)
@@ -144,7 +144,7 @@ def _check_numbers(numbers: object, count: int) -> None:
 
 @contextmanager
 def _constant_statistics(layers: Sequence[_BatchNorm], of: slice, whole: int) -> Iterator[None]:
-    """BatchNorm `layers` in evaluation mode take the inputs `of` all `whole` for what they have seen before."""
+    """Let BatchNorm `layers` in evaluation mode use the statistics of the inputs `of` all `whole`."""
 
     @torch.no_grad()
     def take(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -188,12 +188,12 @@ def circle(first: Tensor, second: Tensor, count: int) -> Tensor:
 
 
 def white_noise(count: int) -> GradientCorrelation:
-    """What gradients of independent N(0, 1) numbers have."""
+    """The correlation of gradients that are independent N(0, 1) numbers."""
     return GradientCorrelation(torch.eye(count, dtype=torch.float64))
 
 
 def brown_noise(count: int, *, closed: bool = False) -> GradientCorrelation:
-    """What a random walk of `count` steps has; around a `closed` line one that ends where it began."""
+    """The correlation of a random walk of `count` steps; on a `closed` line the walk ends where it began."""
     time = torch.arange(1, count + 1, dtype=torch.float64)
     covariance = torch.minimum(time[:, None], time)
     return GradientCorrelation(covariance - time[:, None] * time / count if closed else covariance)

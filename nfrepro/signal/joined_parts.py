@@ -1,4 +1,4 @@
-"""Activations that were joined by cat or stack, and which parts they have."""
+"""The parts of activations that were joined by cat or stack."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ class Joined:
 
 
 class JoinedParts:
-    """Remembers of activations which parts they were joined from; keeps no activation."""
+    """The parts of all joined activations; no activation is kept for it."""
 
     def __init__(self) -> None:
         self._joined = WeakTensorKeyDictionary()  # activation -> Joined
@@ -53,14 +53,14 @@ class JoinedParts:
         return next((found for found in stacks if found and found.sizes is None and found.has_a_shortcut), None)
 
     def join(self, name: str, values: tuple[Any, ...], output: Tensor, lineages: Iterable[Lineage | None]) -> None:
-        """Notes that the function `name` joined `output` from the tensors among `values`."""
+        """Note that the function `name` joined `output` from the tensors among `values`."""
         given = next((value for value in values[1:] if isinstance(value, int)), 0)
         dim = CONCATENATED_ALONG.get(name, given) % output.ndim
         sizes = None if name in STACKS else tuple(part.shape[dim] for part in tensors_in(values))
         self._joined[output] = Joined(dim, sizes, tuple(lineages))
 
     def follow(self, name: str, values: tuple[Any, ...], output: Tensor) -> None:
-        """Notes the parts of the `output` of any other function, where it still has them."""
+        """Note the parts of the `output` of any other function, where it still has them."""
         if name in CONCATENATIONS | STACKS | SPLITS:
             return
         for tensor in tensors_in(values):

@@ -1,4 +1,4 @@
-"""What the convolutions and linear layers of a network are fed with, channel by channel, and how far that has moved.
+"""The inputs of the convolutions and linear layers of a network, channel by channel, and how far they have moved.
 
 Internal covariate shift is the change of the distribution of a layer's inputs while the layers before it learn (Ioffe
 and Szegedy, arXiv 1502.03167). arXiv 1805.11604 shows such distributions over training; to put a number on their change
@@ -105,7 +105,7 @@ _Moments = tuple[int, Tensor, Tensor]  # of one call: how many numbers a channel
 
 @contextmanager
 def _recorded(layers: Sequence[nn.Module], calls: dict[nn.Module, list[_Moments]]) -> Iterator[None]:
-    """Adds to `calls` the moments of what each of `layers` is called with."""
+    """Add to `calls` the moments of the inputs that each of `layers` is called with."""
 
     def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         inputs: Tensor = args[0] if args else kwargs["input"]
@@ -123,7 +123,7 @@ def _recorded(layers: Sequence[nn.Module], calls: dict[nn.Module, list[_Moments]
 
 
 def _together(moments: list[_Moments]) -> tuple[Tensor, Tensor]:
-    """Mean and variance of the numbers of several calls."""
+    """Mean and variance over several calls together."""
     total = sum(count for count, _, _ in moments)
     mean = torch.stack([count / total * of_call for count, of_call, _ in moments]).sum(0)
     spreads = [count / total * (variance + (of_call - mean).square()) for count, of_call, variance in moments]

@@ -44,7 +44,7 @@ class Lineage:
         return replace(self, scale=1.0, unscaled_var=None, factor=1.0)
 
 
-# What a stranger is as a shortcut.
+# The lineage of a shortcut that does not come from the input.
 FROM_ELSEWHERE = Lineage(weighted=-1, layer=-1)
 
 

@@ -12,7 +12,7 @@ WHERE = ["block", "stage", "transition"]
 def long_form(measured: "pd.DataFrame", predicted: "pd.DataFrame | None", network: str, seed: int) -> "pd.DataFrame":
     """Columns network, seed, block, stage, transition, statistic, measured, predicted (empty without a prediction).
 
-    A statistic of `measured` beside the three of the paper (input_correlation) is kept too, without prediction. Raises
+    Other statistics of `measured` than the paper's three (input_correlation) are kept, too, without prediction. Raises
     `ValueError` where the two tables are not about the same blocks.
     """
     import pandas as pd

@@ -1,4 +1,4 @@
-"""Where in an image a signal has which moments: zero padding takes from the border first.
+"""The moments of a signal at every position of an image: zero padding takes from the border first.
 
 A signal has at each position p a second moment Q(p) and a mean m(p) over channels, and for each pair of positions, of
 different images or far apart in one, a covariance C(p, p'). Q and m are followed at every position: in the limit of
@@ -37,7 +37,7 @@ class Image:
 
     @property
     def weights(self) -> Array:
-        """The share of all rows that each row of a map stands for."""
+        """The share of all rows that each row of a map represents."""
         size, pixels = self.size, self.pixels or 1
         weights = np.ones(size)
         weights[size // 2] += pixels - size
@@ -64,7 +64,7 @@ class Window:
         return max((-(-pixels // self.stride) - 1) * self.stride + self.kernel_size - pixels, 0) // 2
 
     def image(self, image: Image) -> Image:
-        """What comes out for `image`."""
+        """The image that comes out for `image`."""
         return Image(None if image.pixels is None else -(-image.pixels // self.stride))
 
 
@@ -82,12 +82,12 @@ class MomentMaps:
 
     @property
     def squared_mean(self) -> float:
-        """Of a channel, averaged over channels: C averaged over all pairs of positions."""
+        """The squared mean of a channel, averaged over channels: C averaged over all pairs of positions."""
         return max(self.average(self.covariance), 0.0)
 
     @property
     def variance(self) -> float:
-        """Of a channel over positions and images: what is the same in all images but differs by position included."""
+        """The variance of a channel over positions and images, with what all images share but positions do not."""
         return max(self.average(self.second_moment) - self.squared_mean, 0.0)
 
     def average(self, values: Array) -> float:
@@ -99,7 +99,7 @@ class MomentMaps:
         return values @ self.image.weights
 
     def scaled(self, factor: float) -> "MomentMaps":
-        """Of `factor` times the signal."""
+        """The moments of `factor` times the signal."""
         return replace(
             self,
             mean=factor * self.mean,
@@ -108,7 +108,7 @@ class MomentMaps:
         )
 
     def plus(self, other: "MomentMaps", factor: float) -> "MomentMaps":
-        """Of the sum with `factor` times an independent signal of mean 0."""
+        """The moments of the sum with `factor` times an independent signal of mean 0."""
         return replace(
             self,
             second_moment=self.second_moment + factor**2 * other.second_moment,
@@ -116,7 +116,7 @@ class MomentMaps:
         )
 
     def standardized(self) -> "MomentMaps":
-        """Of the signal with each channel's mean taken off and brought to variance 1 (BatchNorm)."""
+        """The moments of the signal with each channel brought to mean 0 and variance 1 (BatchNorm)."""
         squared_mean, mean = self.squared_mean, self.average(self.mean)
         with_rows = self.of_rows(self.covariance)
         # Beyond m m', a position has with all others on average what its deviation lets it have.
@@ -139,7 +139,7 @@ def white_noise(image: Image) -> MomentMaps:
 
 
 def same_mean(image: Image, mean: Array, second_moment: Array) -> MomentMaps:
-    """Of a signal whose channels have all the same mean, and in which distant positions have nothing else in common."""
+    """The moments of a signal whose channels share one mean, the only thing that distant positions have in common."""
     rows = mean @ image.weights
     return MomentMaps(image, mean, second_moment, np.outer(rows, rows))
 
@@ -154,7 +154,7 @@ def _at_positions(g: MomentMaps) -> Array:
 
 
 def convolved(g: MomentMaps, window: Window, scale: float, centred: bool) -> MomentMaps:
-    """Of a convolution with weights of mean 0 and variance `scale` / fan-in, in each filter `centred` or not.
+    """The moments behind a convolution: weights of mean 0 and variance `scale` / fan-in, by filter `centred` or not.
 
     With sums over the taps that lie on pixels, out of K: Q' = s (sum Q / K - [sum m / K]^2) and
     C'(p, p') = s (sum C / K - [sum m / K] [sum m' / K]); the terms in brackets for centred weights only.
@@ -235,7 +235,7 @@ def _shares(image: Image, window: Window) -> Array:
 
 
 def average_pooled(g: MomentMaps) -> MomentMaps:
-    """Of the mean of 2x2 pixels, fewer at an odd border. Neighbours are taken to be as unlike as distant pixels."""
+    """The moments of the mean of 2x2 pixels, fewer at an odd border. Neighbours count as unlike as distant pixels."""
     window = Window(2, 2, "same")
     out = window.image(g.image)
     rows = _row_averages(g.image, window).sum(1)

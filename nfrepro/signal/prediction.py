@@ -10,8 +10,7 @@ with standardized weights, which see no mean that all channels share, to q' = s 
 Zero padding makes positions near the border unlike others: `moment_maps` follows q, m and M by position.
 
 The values are expectations over initial weights. A network of finite width scatters about them, the more so the fewer
-normalizations or standardized weights it has: average a few seeds. M of so many images and pixels is also at least
-V / their number.
+normalizations or standardized weights it has: average a few seeds. M over n images and pixels is also at least V / n.
 """
 
 import math
@@ -113,7 +112,7 @@ class NetworkDescription:
     gamma: float = 1.0  # gain of the activation, wherever it acts
     normalization: Normalization = "none"
     shortcut_input: Literal["activated", "raw"] = "activated"  # what the convolution of a shortcut sees
-    # The activation stands behind the sum (version 1) and not before the branch. For branches that are 0 (FixUp).
+    # Whether the activation follows the sum (version 1) instead of preceding the branch; for branches of 0 (FixUp).
     post_activation: bool = False
     pixels: int | None = None  # of a square image in height and width; None: without end, and no padding is seen
 
@@ -154,14 +153,14 @@ class _Signal:
     pooled: Array | None = None  # [row, column]: how many z the pool has to choose from
 
     def moments(self, activation: Activation) -> MomentMaps:
-        """Of `activation` of the signal."""
+        """The moments of `activation` of the signal."""
         g = activation if self.function is None else _composed(activation, self.function)
         if self.pooled is not None:
             return same_mean(self.maps.image, *_pooled_moments(g, self.maps.second_moment, self.pooled))
         return _gaussian_moments(g, self.maps)
 
     def own_moments(self) -> MomentMaps:
-        """Of the signal itself."""
+        """The moments of the signal itself."""
         return self.maps if self.function is None and self.pooled is None else self.moments(_identity)
 
     def divided(self, beta: float) -> "_Signal":
@@ -177,8 +176,11 @@ class _Signal:
 
 
 def _gaussian_moments(g: Activation, z: MomentMaps) -> MomentMaps:
-    """Of g(z). Rows have the covariance that their average correlation leads to, by E g(z) g(z') = m m' + S S' x(rho)
-    with the standard deviation S of g at each position and x as it is for the average second moment."""
+    """The moments of g(z).
+
+    Rows have the covariance that their average correlation leads to, by E g(z) g(z') = m m' + S S' x(rho) with the
+    standard deviation S of g at each position and x as it is for the average second moment.
+    """
     if not (z.second_moment < math.inf).all():
         raise InputError("the signal has grown beyond float64")
     mean, deviation = local_moments(g, z.second_moment)
@@ -237,7 +239,7 @@ def _max_pooled(window: Window, signal: _Signal) -> _Signal:
 
 
 def _activated(description: NetworkDescription, signal: _Signal) -> MomentMaps:
-    """What the next convolution sees of `signal`: normalized, activated, times gamma."""
+    """The input of the next convolution: `signal` normalized, activated and times gamma."""
     if description.normalization == "batch_after_activation":
         return signal.moments(description.activation).standardized()
     normalized = _NORMALIZED[description.normalization](signal)
@@ -313,7 +315,7 @@ def _composed(outer: Activation, inner: Activation) -> Activation:
 
 
 def _check(description: NetworkDescription) -> None:
-    """Raises `InputError` for what the recurrence has no meaning for."""
+    """Raise `InputError` for networks that the recurrence has no meaning for."""
     moments(description.activation)  # refuses what is not elementwise
     if not description.stem.convolutions:
         raise InputError("a stem needs at least one convolution")

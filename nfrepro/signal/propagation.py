@@ -89,7 +89,7 @@ def propagation(
 
 @dataclass(frozen=True)
 class _Record:
-    """What has been measured of one block."""
+    """The measurements of one block."""
 
     order: int  # of execution
     name: str  # of its module
@@ -156,7 +156,7 @@ class _Recorder:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Hooks on all modules of the model, and another forward for declared blocks; taken away afterwards."""
+        """Put hooks on all modules of the model and another forward on declared blocks, for the time of the context."""
         with ExitStack() as stack:
             self.additions.strangers.set_apart((*self._model.parameters(), *self._model.buffers()))
             within = {part for module in self._names if _is_declared(module) for part in module.modules()}
@@ -241,7 +241,7 @@ class _Recorder:
         return forward
 
     def _record_branches(self, call: _Call, outputs: Sequence[Any]) -> None:
-        """One branch: its block is the module, unless something else follows. Several: blocks of their own."""
+        """Record the module as the block of its only branch, unless something follows, or each of several branches."""
         pairs = [(branch, branch.addition) for branch in call.branches if branch.addition is not None]
         pairs = [
             (branch, addition)
@@ -257,7 +257,7 @@ class _Recorder:
                 self._record(call, addition.total, addition.shape, addition.lineage.channel_dim, branch, branch.order)
 
     def _is_behind(self, output: Any, addition: ResidualAddition) -> bool:
-        """Whether `output` is the sum, or follows from it without weighted layers or another resolution."""
+        """Whether `output` is the sum, or follows from it without a weighted layer or a change of shape."""
         if not isinstance(output, Tensor) or output.shape != addition.shape:
             return False
         lineage = self.additions.lineage(output)
@@ -314,14 +314,14 @@ class _Recorder:
 
 
 def _flat(output: Any) -> tuple[Any, ...]:
-    """What a module returns, as a tuple: also of a mapping, such as the named outputs of a transformer."""
+    """The outputs of a module as a tuple, also where it returns a mapping, as transformers do."""
     if isinstance(output, Mapping):
         return tuple(output.values()) or (None,)
     return tuple(output) or (None,) if isinstance(output, list | tuple) else (output,)
 
 
 def _gain_of_gates(module: nn.Module) -> float:
-    """The scalar that makes up for squeeze-excite gates at the end of a branch, as such part of it: timm's NFNets."""
+    """The scalar that makes up for squeeze-excite gates at the end of a branch (timm's NFNets), part of the branch."""
     return float(getattr(module, "attn_gain", 1.0)) if getattr(module, "attn_last", None) is not None else 1.0
 
 
@@ -331,7 +331,7 @@ def _is_declared(module: nn.Module) -> bool:
 
 @contextmanager
 def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """`module.forward` is `forward` meanwhile."""
+    """Put `forward` in the place of `module.forward` for the time of the context."""
     own = module.__dict__.get("forward")
     module.__dict__["forward"] = forward
     try:

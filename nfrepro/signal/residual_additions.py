@@ -74,7 +74,7 @@ class _Summand:
 
 @dataclass(frozen=True)
 class _Operands:
-    """What is known of a residual addition before it takes place."""
+    """A residual addition before it takes place."""
 
     branch_var: Tensor
     factor: float
@@ -127,14 +127,14 @@ class ResidualAdditions(TorchFunctionMode):
         return found
 
     def take_up(self, inputs: Iterable[Any]) -> None:
-        """Takes activations among `inputs` that nobody has seen made, say by a scripted module, for the next layer."""
+        """Take activations among `inputs` whose origin was not seen, say a scripted module, for the next layer's."""
         for tensor in tensors_in(inputs):
             unseen = self.lineage(tensor) is None and tensor not in self.strangers
             if unseen and tensor.ndim in RANKS and len(tensor) == self._images:
                 self._lineages[tensor] = self._next("linear", self._latest.without_scalars())
 
     def take_over(self, outputs: Iterable[Any], inputs: Iterable[Any], layer: bool) -> None:
-        """Where nothing has been seen of how `outputs` come from `inputs`: takes them for one function of these."""
+        """Take `outputs` whose origin was not seen for one function of `inputs`, the arguments of the same call."""
         known = [lineage for tensor in tensors_in(inputs) if (lineage := self.lineage(tensor)) is not None]
         unknown = [tensor for tensor in tensors_in(outputs) if self.lineage(tensor) is None]
         if known and unknown:
@@ -200,7 +200,7 @@ class ResidualAdditions(TorchFunctionMode):
         return found
 
     def _operands(self, name: str, values: tuple[Any, ...]) -> _Operands | None:
-        """What is added, where it is a residual addition; None where it is not."""
+        """The summands of a residual addition; None for anything else."""
         summands = self._summands(name, values)
         if summands is None:
             return None
@@ -255,7 +255,7 @@ class ResidualAdditions(TorchFunctionMode):
         return (self._summand(total), self._summand(others[-1])) if others else None
 
     def _look_for_hidden(self, name: str, values: tuple[Any, ...]) -> None:
-        """Notes an addition in a function of which the summands are not seen."""
+        """Note an addition within a function whose summands are not seen."""
         tensors = tensors_in(values)
         lineages = [self.lineage(tensor) for tensor in tensors]
         if name in HIDDEN_ADDITIONS and any(have_a_layer_between(lineages[0], other) for other in lineages[1:]):
@@ -268,7 +268,7 @@ class ResidualAdditions(TorchFunctionMode):
             self.unmeasured[self._numbered()] = f"a weighed sum over a stack, made by {name}()"
 
     def _leave_out(self, ndim: int) -> None:
-        """Notes a residual addition of activations whose statistics are not taken."""
+        """Note a residual addition of activations whose statistics are not taken."""
         if ndim == 2:
             self.of_vectors += 1
         else:
@@ -279,7 +279,7 @@ class ResidualAdditions(TorchFunctionMode):
         return self._count
 
     def _lineage_as_summand(self, summand: _Summand, other: _Summand) -> Lineage | None:
-        """That of a class token, too, which is a shortcut though it does not come from the input."""
+        """The lineage of a summand; a class token has one, too, as a shortcut that does not come from the input."""
         if summand.lineage is not None or other.lineage is None:
             return summand.lineage
         if not self.strangers.is_shortcut(summand.activation, other.lineage.strangers):
@@ -301,7 +301,7 @@ class ResidualAdditions(TorchFunctionMode):
         return _Summand(activation, self.lineage(activation))
 
     def _fused_summands(self, tensors: list[Tensor]) -> tuple[_Summand, _Summand] | None:
-        """Those of addcmul. A gain per channel belongs to the branch, a scalar does not."""
+        """The summands of addcmul. A gain per channel belongs to the branch, a scalar does not."""
         first, *product = tensors[:3]
         gain = next((factor for factor in product if self._is_scalar(factor)), None)
         known = [lineage for factor in product if (lineage := self.lineage(factor))]
@@ -311,7 +311,7 @@ class ResidualAdditions(TorchFunctionMode):
         return self._summand(first), _Summand(second, max(known, key=lambda lineage: lineage.depth))
 
     def _remember_parts(self, name: str, values: tuple[Any, ...], output: Tensor) -> None:
-        """Keeps which parts a joined activation has, and takes sums of parts of a batch for one addition."""
+        """Note the parts of a joined activation, and take sums of parts of a batch for one addition."""
         if name not in CONCATENATIONS | STACKS:
             self._joined.follow(name, values, output)
             return

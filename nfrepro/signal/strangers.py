@@ -23,12 +23,12 @@ class Strangers:
         return tensor in self._ancestors
 
     def set_apart(self, tensors: Iterable[Tensor]) -> None:
-        """Notes parameters and buffers."""
+        """Note `tensors` as parameters and buffers."""
         for tensor in tensors:
             self._ancestors[tensor] = frozenset()
 
     def meet(self, made: Iterable[Tensor], sources: list[Tensor]) -> None:
-        """Notes what a function has made from `sources`, if all of them are strangers."""
+        """Note tensors `made` by a function from `sources`, if all of these are strangers."""
         if not all(tensor in self for tensor in sources):
             return
         for tensor in made:
@@ -44,7 +44,7 @@ class Strangers:
         return found
 
     def is_shortcut(self, tensor: Tensor, strangers: frozenset[int]) -> bool:
-        """Whether `tensor` is a stranger that is added for the first time, and to what was made from it and others."""
+        """Whether `tensor` is a stranger that is added for the first time, and to an activation made from it."""
         own: int | None = self._own.get(tensor)  # type: ignore[no-untyped-call]
         if own is None or own in self._added:
             return False

@@ -59,7 +59,7 @@ LINEAR = {
 # Dimensions of the activations whose statistics a plot shows: sequences [N, T, C] and maps [N, C, H, W].
 RANKS = (3, 4)
 RESAMPLING = {"avg_pool2d", "max_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "lp_pool2d", "interpolate"}
-# What hands on the same numbers: behind one of these a scaled branch is a scaled branch still.
+# Functions that return the numbers they are given: a scaled branch remains a scaled branch.
 COPIES = {"contiguous", "to", "type", "type_as", "float", "double", "half", "bfloat16", "clone", "detach", "dropout"}
 
 

@@ -20,7 +20,7 @@ def small_gains(model: nn.Module) -> dict[str, nn.Parameter]:
 
 @contextmanager
 def unit_gains(model: nn.Module) -> Iterator[list[str]]:
-    """`model` with its `small_gains` at 1, whose names are given; afterwards they are as they were."""
+    """Set the `small_gains` of `model` to 1 for the time of the context, which gives their names."""
     found = small_gains(model)
     before = {name: parameter.detach().clone() for name, parameter in found.items()}
     try:

@@ -19,8 +19,8 @@ Point = dict[str, Tensor]  # parameters by name
 
 @dataclass(frozen=True)
 class LossOfWeights:
-    """`loss(model(inputs), targets)` at any point; parameters that a point does not name are those of `rest`, then the
-    model's own."""
+    """`loss(model(inputs), targets)` at any point: parameters that a point does not name come from `rest`, or else from
+    the model."""
 
     model: nn.Module
     loss: Loss
@@ -51,7 +51,7 @@ class LossOfWeights:
 def loss_of_weights(
     model: nn.Module, loss: Loss, batch: Batch, batch_statistics: bool, dtype: torch.dtype | None
 ) -> Iterator[LossOfWeights]:
-    """The loss of `model` in evaluation mode, as `evaluation` has it; everything in `dtype`, if there is one."""
+    """The loss of `model` in evaluation mode (see `evaluation`), computed in `dtype` if one is given."""
     held = [*model.named_parameters(), *model.named_buffers()]
     rest = {} if dtype is None else {name: _converted(value.detach(), dtype) for name, value in held}
     inputs, targets = (_converted(value, dtype) for value in batch)
@@ -60,7 +60,7 @@ def loss_of_weights(
 
 
 def weights(model: nn.Module, dtype: torch.dtype | None, trained_only: bool) -> Point:
-    """Where `model` is: all its parameters, or those that require a gradient. Raises `InputError` if there are none."""
+    """The point where `model` is: all its parameters, or those that require gradients. Raises `InputError` for none."""
     found = {name: value for name, value in model.named_parameters() if value.requires_grad or not trained_only}
     if not found:
         frozen = " that require a gradient" if trained_only and any(True for _ in model.parameters()) else ""
@@ -69,7 +69,7 @@ def weights(model: nn.Module, dtype: torch.dtype | None, trained_only: bool) -> 
 
 
 def norm(vectors: Iterable[Tensor]) -> float:
-    """The l2 norm of all of them as one vector, summed in float64."""
+    """The l2 norm of all tensors as one vector, summed in float64."""
     norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in vectors]
     return float(torch.linalg.vector_norm(torch.stack(norms)))
 

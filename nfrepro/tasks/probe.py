@@ -49,7 +49,7 @@ def _batch(task: ProbeTask) -> Tensor:
 
 
 def data_provenance(data: ProbeInput, seed: int) -> dict[str, Any]:
-    """The provenance of a measurement on noise, or on images, which were loaded for it."""
+    """The provenance of a measurement: threads and, unless it is on noise, the images that were loaded for it."""
     images = {} if isinstance(data, GaussianOptions) else load_once(data, seed).provenance
     return {**images, "threads": torch.get_num_threads()}
 

@@ -159,10 +159,10 @@ def test_relu_bn_conv_with_lecun_weights() -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.2, 1.0])
-def test_scaled_ws_follows_the_ledger(alpha: float) -> None:
+def test_scaled_ws_follows_the_expected_variance(alpha: float) -> None:
     plot = predict(network(SCALED_WS, (4, 5, 2), alpha, gamma=RELU_GAMMA, beta=True))
-    ledger = [scale.output_variance for stage in expected_variance((4, 5, 2), alpha) for scale in stage]
-    np.testing.assert_allclose(plot["avg_var"], ledger, rtol=1e-9)
+    expected = [scale.output_variance for stage in expected_variance((4, 5, 2), alpha) for scale in stage]
+    np.testing.assert_allclose(plot["avg_var"], expected, rtol=1e-9)
     np.testing.assert_allclose(plot["res_var"], 1.0, rtol=1e-9)
     np.testing.assert_allclose(plot["avg_sq_mean"], 0.0, atol=1e-12)
 
@@ -331,7 +331,7 @@ def test_predictions_equal_a_simulation(he: bool, batch_norm: str, alpha: float)
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("window", [Window(3), Window(3, 2), Window(3, 2, "torch"), Window(7, 2)])
 def test_maps_of_one_convolution_equal_a_sum_over_taps(centred: bool, window: Window) -> None:
-    # Of a signal with Q, m and C(p, p') = m m' + u u' at any pair of positions, rows and columns alike in u.
+    # A signal with Q, m and C(p, p') = m m' + u u' at any pair of positions, rows and columns alike in u.
     n, k = 7, window.kernel_size
     rng = np.random.default_rng(0)
     line, mean = rng.uniform(0.5, 1.0, n), rng.uniform(0.0, 1.0, (n, n))
@@ -420,7 +420,7 @@ def test_second_moments_near_the_border_equal_a_simulation(plain: bool) -> None:
     np.testing.assert_allclose(got / whole, expected, rtol=0.15 if plain else 0.1)
 
 
-# What holds for any network
+# Properties of any network
 
 NORMALIZATIONS: tuple[Normalization, ...] = (
     "none",
