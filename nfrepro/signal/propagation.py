@@ -69,12 +69,12 @@ def propagation(
     One forward pass in evaluation mode, with the statistics of the batch in BatchNorm layers (or the running ones,
     without `batch_statistics`). Modes, hooks, buffers of BatchNorm layers and random state are afterwards as they were.
 
-    Raises `ValueError` where there are no blocks, for activations that are not 4-D, and for statistics that are not
-    finite. What the model raises comes through.
+    Raises `ValueError` where there are no blocks, for scripted models, for residual additions that cannot be measured,
+    and for statistics that are not finite. What the model raises comes through.
     """
     if x.ndim not in (2, *RANKS) or (x.ndim == 2 and x.is_floating_point()):
         raise InputError(f"x must be images [N, C, H, W], sequences [N, T, C] or tokens [N, T], got {list(x.shape)}")
-    if isinstance(model, torch.jit.ScriptModule):
+    if _is_scripted(model):
         raise InputError(f"{type(model).__name__} is a scripted module (torch.jit): its additions cannot be seen")
     recorder = _Recorder(model, x, None if blocks is None else matching_modules(model, blocks, "blocks"), extra or {})
     gains = unit_gains(model) if with_unit_gains else nullcontext()
@@ -161,7 +161,7 @@ class _Recorder:
             self.additions.strangers.set_apart((*self._model.parameters(), *self._model.buffers()))
             within = {part for module in self._names if _is_declared(module) for part in module.modules()}
             for module in self._names:
-                if isinstance(module, torch.jit.ScriptModule):
+                if _is_scripted(module):
                     continue  # it takes no hooks
                 if _is_declared(module):
                     stack.enter_context(_replaced_forward(module, self._declared_forward(module)))
@@ -191,6 +191,8 @@ class _Recorder:
         while call.module is not module:  # a call that ended in an exception, which the model caught
             call = self._calls.pop()
         outputs = _flat(output)
+        if self.additions.layers > call.layers and not any(map(_is_scripted, module.modules())):
+            self.additions.look_for_unseen(outputs, self._names[module] or type(module).__name__)
         has_weights = any(parameter.ndim > 1 for parameter in module.parameters())
         self.additions.take_over(outputs, (*args, *kwargs.values()), layer=has_weights)
         caller = self._calls[-1] if self._calls else None
@@ -326,7 +328,11 @@ def _gain_of_gates(module: nn.Module) -> float:
 
 
 def _is_declared(module: nn.Module) -> bool:
-    return hasattr(module, "forward_with_branch") and not isinstance(module, torch.jit.ScriptModule)
+    return hasattr(module, "forward_with_branch") and not _is_scripted(module)
+
+
+def _is_scripted(module: nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)
 
 
 @contextmanager

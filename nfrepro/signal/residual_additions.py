@@ -87,11 +87,9 @@ class _Operands:
 class _PartialSum:
     """The residual addition of a part of a batch, which counts once all parts have been joined."""
 
+    operands: _Operands
     branch: ChannelMoments
-    factor: float
     total: ChannelMoments
-    shortcut: Lineage
-    number: int
 
 
 class ResidualAdditions(TorchFunctionMode):
@@ -115,10 +113,9 @@ class ResidualAdditions(TorchFunctionMode):
         self._found, self._measure_sums = found, measure_sums
         self._lineages = WeakTensorKeyDictionary()
         self._lineages[x] = self._latest = Lineage(channels=ChannelAxis(1 if x.ndim == 4 else x.ndim - 1))
-        self._joined = JoinedParts()
+        self.strangers, self._joined = Strangers(), JoinedParts()
         self._partial = WeakTensorKeyDictionary()  # activation -> _PartialSum
         self._images = len(x)
-        self.strangers = Strangers()
         self.unjoined = 0  # sums of parts of a batch that were never joined
 
     def lineage(self, tensor: Tensor) -> Lineage | None:
@@ -129,19 +126,28 @@ class ResidualAdditions(TorchFunctionMode):
     def take_up(self, inputs: Iterable[Any]) -> None:
         """Take activations among `inputs` whose origin was not seen, say a scripted module, for the next layer's."""
         for tensor in tensors_in(inputs):
-            unseen = self.lineage(tensor) is None and tensor not in self.strangers
-            if unseen and tensor.ndim in RANKS and len(tensor) == self._images:
+            if self._is_unseen(tensor) and tensor.ndim in RANKS and len(tensor) == self._images:
                 self._lineages[tensor] = self._next("linear", self._latest.without_scalars())
 
     def take_over(self, outputs: Iterable[Any], inputs: Iterable[Any], layer: bool) -> None:
         """Take `outputs` whose origin was not seen for one function of `inputs`, the arguments of the same call."""
         known = [lineage for tensor in tensors_in(inputs) if (lineage := self.lineage(tensor)) is not None]
-        unknown = [tensor for tensor in tensors_in(outputs) if self.lineage(tensor) is None]
+        unknown = list(filter(self._is_unseen, tensors_in(outputs)))
         if known and unknown:
             deepest = max(known, key=lambda lineage: lineage.depth)
             lineage = self._next("linear" if layer else "", deepest.without_scalars())
             for tensor in unknown:
                 self._lineages[tensor] = lineage
+
+    def look_for_unseen(self, outputs: Iterable[Any], module: str) -> None:
+        """Note a function at the end of `module`, behind layers, that may be an addition for all that can be seen."""
+        if any(tensor.ndim in RANKS for tensor in tensors_in(outputs) if self._is_unseen(tensor)):
+            made = f"perhaps made at the end of {module} by a function that cannot be seen, of torch.jit or torch.vmap"
+            self.unmeasured[self._numbered()] = made
+
+    def _is_unseen(self, tensor: Tensor) -> bool:
+        """Whether nothing is known of how `tensor` was made."""
+        return self.lineage(tensor) is None and tensor not in self.strangers
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -323,36 +329,25 @@ class ResidualAdditions(TorchFunctionMode):
             self._report_joined(sums, output)
 
     def _report(self, operands: _Operands, total: Tensor) -> None:
-        lineage = self.lineage(total)
-        assert lineage is not None
+        channel_dim = self._lineages[total].channel_dim
         if operands.branch_part is not None:
-            moments = channel_moments(total, lineage.channel_dim)
-            self._partial[total] = _PartialSum(
-                operands.branch_part, operands.factor, moments, operands.shortcut, operands.number
-            )
+            self._partial[total] = _PartialSum(operands, operands.branch_part, channel_moments(total, channel_dim))
             return
-        statistics = channel_statistics(total, lineage.channel_dim) if self._measure_sums else None
-        found = ResidualAddition(
-            operands.branch_var,
-            operands.factor,
-            statistics,
-            total.shape,
-            lineage,
-            operands.shortcut,
-            operands.number,
-        )
-        self._found(found)
+        statistics = channel_statistics(total, channel_dim) if self._measure_sums else None
+        self._announce(operands, operands.branch_var, statistics, total)
 
     def _report_joined(self, sums: list[_PartialSum], total: Tensor) -> None:
-        lineage = replace(self._lineages[total], channels=sums[0].shortcut.channels)
-        self._lineages[total] = lineage
-        branch_var = merged([part.branch for part in sums]).average()
+        operands = sums[0].operands
+        self._lineages[total] = replace(self._lineages[total], channels=operands.shortcut.channels)
         moments = merged([part.total for part in sums])
         statistics = ChannelStatistics(moments.mean.square().mean(), moments.average()) if self._measure_sums else None
-        first = sums[0]
-        self._found(
-            ResidualAddition(branch_var, first.factor, statistics, total.shape, lineage, first.shortcut, first.number)
-        )
+        self._announce(operands, merged([part.branch for part in sums]).average(), statistics, total)
+
+    def _announce(
+        self, operands: _Operands, branch_var: Tensor, statistics: ChannelStatistics | None, total: Tensor
+    ) -> None:
+        factor, shortcut, lineage = operands.factor, operands.shortcut, self._lineages[total]
+        self._found(ResidualAddition(branch_var, factor, statistics, total.shape, lineage, shortcut, operands.number))
 
     def _scaled(self, name: str, values: tuple[Any, ...]) -> Lineage | None:
         """The lineage of a product of an activation and a scalar; None for any other function."""

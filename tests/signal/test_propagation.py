@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -577,6 +578,10 @@ def test_a_sum_over_a_stack_of_three_is_two_additions() -> None:
     )
 
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # torch.jit is deprecated, yet used
+    SCRIPTED_SUM = torch.jit.trace(torch.add, (torch.ones(2, 8, 16, 16), torch.ones(2, 8, 16, 16)))
+
 HIDDEN: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
     "baddbmm": (
         lambda x, f: torch.baddbmm(x.flatten(0, 1), f.flatten(0, 1), torch.eye(16).expand(16, 16, 16)).view_as(x),
@@ -594,6 +599,9 @@ HIDDEN: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
         r"over a stack, made by sum\(\)",
     ),
     "mean of three": (lambda x, f: torch.stack([x, f, f.relu()]).mean(0), r"over a stack, made by mean\(\)"),
+    "a scripted function": (SCRIPTED_SUM, "perhaps made at the end of 2 by a function that cannot be seen"),
+    "vmap": (torch.vmap(torch.add), "perhaps made at the end of 2 by a function that cannot be seen"),
+    "a scripted function, then another": (lambda x, f: SCRIPTED_SUM(x, f).relu(), "perhaps made at the end of 2"),
     "five dimensions": (lambda x, f: (x.unsqueeze(1) + f.unsqueeze(1)).squeeze(1), "of 5-D activations"),
 }
 
@@ -679,6 +687,28 @@ def test_attention_weights_tokens_and_positions() -> None:
     table = propagation(model, x)
     assert table.attrs["modules"] == ["1", "2", "2", "3", "4"]
     check(table, expected, rel=1e-5)
+
+
+def test_a_module_that_makes_positions_for_an_activation_makes_no_block() -> None:
+    class Coordinates(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Linear(2, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            n, _, height, width = x.shape
+            rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+            return self.embed(torch.stack([rows, columns], -1).float()).permute(2, 0, 1).expand(n, -1, -1, -1)
+
+    class Placed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.positions = Coordinates()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.positions(x)
+
+    assert propagation(nn.Sequential(nn.Conv2d(3, 8, 1), Placed(), Block()), images()).attrs["modules"] == ["2"]
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated")
