@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 KeyPath = tuple[str, ...]
 
-_ADDED, _OLD_NAME, _OLD_VALUES = "added", "old_name", "old_values"
+_ADDED, _RARE, _OLD_NAME, _OLD_VALUES = "added", "rare", "old_name", "old_values"
 
 
 class Options(BaseModel):
@@ -45,6 +45,11 @@ def added(default: Any, **constraints: Any) -> Any:
     return Field(default=default, json_schema_extra={_ADDED: True}, **constraints)
 
 
+def rare(default: Any, **constraints: Any) -> Any:
+    """An added field that few runs set: at `default` it is no part of a run's config either, nor a column of tables."""
+    return Field(default=default, json_schema_extra={_ADDED: True, _RARE: True}, **constraints)
+
+
 def renamed(default: Any, *, old_name: str | None = None, old_values: dict[str, str] | None = None, **rest: Any) -> Any:
     """A field whose name, or some of whose values, changed after runs were stored: their ids keep the old ones.
 
@@ -68,7 +73,7 @@ class TaskOptions(Options):
     # Seeds weights, data order and augmentation. 0 is a seed like any other.
     seed: int = Field(default=0, ge=0, lt=2**31)
     # State of the researcher's own code that this config names (docs/plugins.md). Filled in, never written; null: none.
-    source: str | None = added(None)
+    source: str | None = rare(None)
 
     def label(self) -> str:
         """Readable front of the run's folder name: a function of the config alone; letters, digits, `.`, `_`, `-`."""
@@ -76,13 +81,16 @@ class TaskOptions(Options):
 
 
 def added_at_default(options: Options) -> list[KeyPath]:
-    """Paths of the added fields of `options`, at any depth, that stand at their defaults; in the schema's order."""
-    return [
-        (*prefix, name)
-        for prefix, part in parts(options)
-        for name, extra in _extras(type(part))
-        if extra.get(_ADDED) and getattr(part, name) == type(part).model_fields[name].get_default()
-    ]
+    """Paths of the added fields of `options`, at any depth, that stand at their defaults; in the schema's order.
+
+    Not the rare ones.
+    """
+    return [path for path, extra in _later_at_default(options) if not extra.get(_RARE)]
+
+
+def rare_at_default(options: Options) -> list[KeyPath]:
+    """Paths of the rare fields of `options`, at any depth, that stand at their defaults."""
+    return [path for path, extra in _later_at_default(options) if extra.get(_RARE)]
 
 
 def old_names(options: Options) -> dict[str, str]:
@@ -125,6 +133,13 @@ def _old_paths(annotation: Any, prefix: KeyPath, parents: tuple[Any, ...]) -> It
             yield from _old_paths(field.annotation, (*prefix, name), (*parents, annotation))
     for argument in get_args(annotation):
         yield from _old_paths(argument, prefix, parents)
+
+
+def _later_at_default(options: Options) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    for prefix, part in parts(options):
+        for name, extra in _extras(type(part)):
+            if extra.get(_ADDED) and getattr(part, name) == type(part).model_fields[name].get_default():
+                yield (*prefix, name), extra
 
 
 def _extras(schema: type[BaseModel]) -> Iterator[tuple[str, dict[str, Any]]]:

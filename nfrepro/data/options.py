@@ -4,7 +4,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from nfrepro.options import Options, added, renamed
 from nfrepro.plugins.names import OURS, OWN, Call, OwnName, check_options, origin_of
@@ -176,12 +176,14 @@ class OwnDataOptions(StoredImagesOptions):
     name: OwnName
 
     # What it is given.
-    options: dict[str, Any] = Field(default={})
+    options: dict[str, Any] = Field(default={}, validate_default=True)
 
-    @model_validator(mode="after")
-    def _takes_the_options(self) -> "OwnDataOptions":
-        check_options(self.name, self.options, LOADER)
-        return self
+    @field_validator("options")
+    @classmethod
+    def _are_taken(cls, options: dict[str, Any], earlier: ValidationInfo) -> dict[str, Any]:
+        if "name" in earlier.data:
+            check_options(earlier.data["name"], options, LOADER)
+        return options
 
     def __hash__(self) -> int:
         return hash(json.dumps(self.model_dump(mode="json"), sort_keys=True))

@@ -1,11 +1,9 @@
 """Lookup of an activation or a network that the command line names."""
 
-import importlib
 import math
-import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +11,12 @@ from torch import Tensor, nn
 
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.models.activations import ACTIVATIONS
+from nfrepro.models.own_network import maker_of
+from nfrepro.models.own_options import LIBRARIES, OwnNetworkOptions
 from nfrepro.models.registry import build, parse_options
 from nfrepro.options import Options
+from nfrepro.plugins.loading import load_attribute, takes
+from nfrepro.plugins.names import is_name, search_folders, search_in
 
 
 @dataclass(frozen=True)
@@ -68,43 +70,31 @@ class NamedNetwork:
 def find_network(text: str, settings: Mapping[str, Any], in_channels: int = 3) -> NamedNetwork:
     """One of ours (`nf_resnet50`), `torchvision:resnet50`, `timm:nf_resnet50` or `package.module:callable`.
 
-    `settings` are options of our families. Raises `InputError` for what cannot be found.
+    `settings` are options of our families, and of a callable with a parameter `num_classes`, as docs/plugins.md has it;
+    another is called without arguments. Raises `InputError` for what cannot be found.
     """
-    origin, colon, name = text.partition(":")
-    if not colon:
+    if not is_name(text):
         options = parse_options(text, dict(settings))
         return NamedNetwork(text, lambda: build(options, 1000, in_channels), options)
+    if text.partition(":")[0] not in LIBRARIES:
+        found = _import(text)
+        if not takes(found, "num_classes"):
+            _refuse(text, settings)
+            return NamedNetwork(text, found, None)
+    else:
+        _refuse(text, settings)
+    own = parse_options(text, settings)
+    assert isinstance(own, OwnNetworkOptions)
+    maker_of(own)
+    return NamedNetwork(text, lambda: build(own, 1000, in_channels), None)
+
+
+def _refuse(text: str, settings: Mapping[str, Any]) -> None:
     if settings:
         raise InputError(f"{text}: model options can be set for networks of nfrepro only")
-    if origin in ("torchvision", "timm"):
-        return NamedNetwork(text, _library_network(origin, name), None)
-    return NamedNetwork(text, _import(text), None)
-
-
-def _library_network(library: str, name: str) -> Callable[[], nn.Module]:
-    try:
-        module = importlib.import_module("torchvision.models" if library == "torchvision" else "timm")
-    except ImportError:
-        raise InputError(f"{library}:{name}: {library} is not installed: pip install {library}") from None
-    known = module.list_models()
-    if name not in known:
-        raise InputError(f"{library} has no network {name!r}{did_you_mean(name, known)}")
-    if library == "timm":
-        return lambda: module.create_model(name, pretrained=False)
-    return lambda: module.get_model(name, weights=None)
 
 
 def _import(text: str) -> Callable[..., Any]:
-    """`package.module:callable`."""
-    module_name, _, attribute = text.partition(":")
-    if os.getcwd() not in sys.path:  # a file in the current folder is the usual case
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except Exception as error:  # a module may raise anything while it is imported
-        raise InputError(f"{text}: cannot be imported: {type(error).__name__}: {error}") from None
-    if not callable(found):
-        raise InputError(f"{text}: is not callable")
-    return found
+    """`package.module:callable`; a file in the folder of the person who asks is the usual case."""
+    search_in([*search_folders(), Path.cwd()])
+    return load_attribute(text)

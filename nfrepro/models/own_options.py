@@ -2,9 +2,9 @@
 
 import importlib.util
 import json
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from nfrepro.errors import InputError
 from nfrepro.options import Options
@@ -25,7 +25,7 @@ class OwnNetworkOptions(Options):
     # Who makes it: make(num_classes=…, **options), with in_channels=… too where it takes that; an nn.Module.
     name: str
     # What it is given.
-    options: dict[str, Any] = Field(default={})
+    options: dict[str, Any] = Field(default={}, validate_default=True)
 
     @field_validator("name")
     @classmethod
@@ -37,14 +37,17 @@ class OwnNetworkOptions(Options):
             raise InputError(f"{name}: {library} is not installed: pip install {library}")
         return name
 
-    @model_validator(mode="after")
-    def _takes_the_options(self) -> Self:
-        library = self.name.partition(":")[0]
+    @field_validator("options")
+    @classmethod
+    def _are_taken(cls, options: dict[str, Any], earlier: ValidationInfo) -> dict[str, Any]:
+        if (name := earlier.data.get("name")) is None:  # it is wrong itself
+            return options
+        library = name.partition(":")[0]
         if library not in LIBRARIES:
-            check_options(self.name, self.options, MAKER)
-        for option in set(self.options).intersection(LIBRARIES.get(library, ())):
-            raise InputError(f"{self.name}: option {option} is set by the run itself: leave it out")
-        return self
+            check_options(name, options, MAKER)
+        for option in set(options).intersection(LIBRARIES.get(library, ())):
+            raise InputError(f"{name}: option {option} is set by the run itself: leave it out")
+        return options
 
     @property
     def label(self) -> str:

@@ -26,7 +26,10 @@ def load(text: str, options: Mapping[str, Any], call: Call) -> Callable[..., Any
 def load_attribute(text: str) -> Callable[..., Any]:
     """The callable of that name. Raises `InputError` where importing it fails, or it is none."""
     module, attribute = split_name(text)
-    _forget_changed(module)
+    try:
+        _forget_changed(module)
+    except InputError as error:
+        raise InputError(f"{text}: {error}") from None
     for folder in reversed(search_folders()):
         if folder in sys.path:
             sys.path.remove(folder)

@@ -120,7 +120,7 @@ def check_options(text: str, options: Mapping[str, Any], call: Call) -> None:
 
 def split_name(text: str) -> tuple[str, str]:
     if not _NAME.fullmatch(text):
-        raise InputError(f"{text!r} is not of the form package.module:name")
+        raise InputError(f"{text}: is not of the form package.module:name")
     module, _, attribute = text.partition(":")
     return module, attribute
 
@@ -135,7 +135,10 @@ def _definition(text: str) -> ast.stmt | None:
     path = source_path(spec)
     if path is None or path.suffix != ".py":
         return None
-    bound = bound_names(parse(path))
+    try:
+        bound = bound_names(parse(path))
+    except InputError as error:
+        raise InputError(f"{text}: {error}") from None
     first = attribute.partition(".")[0]
     if bound is None:
         return None

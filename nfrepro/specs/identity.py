@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nfrepro.options import TaskOptions, added_at_default, old_names
+from nfrepro.options import TaskOptions, added_at_default, old_names, rare_at_default
 from nfrepro.plugins.sources import own_names, source_of
 
 # Raised when the meaning of an unchanged config changes, so that runs made before are not taken for the new ones.
@@ -52,6 +52,8 @@ def resolve(options: TaskOptions, task: str) -> Resolved:
     if options.source is None:
         options = options.model_copy(update={"source": source_of(own_names(options, task))})
     config = options.model_dump(mode="json")
+    for path in rare_at_default(options):
+        _pop(config, ".".join(path))
     outside = tuple(".".join(path) for path in added_at_default(options))
     names = old_names(options)
     return Resolved(f"{options.label()}-{identity(task, id_config(config, outside, names))}", config, outside, names)

@@ -2,9 +2,9 @@
 
 import json
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from nfrepro.data.options import DataOptions
 from nfrepro.models.options import ModelOptions
@@ -22,16 +22,17 @@ class OwnTask(TaskOptions):
     function: ClassVar[str]
 
     # What it is given.
-    options: dict[str, Any] = Field(default={})
+    options: dict[str, Any] = Field(default={}, validate_default=True)
     # Checked as for task `train`, for a task that wants them; null: it has none.
     model: ModelOptions | None = None
     data: DataOptions | None = None
     train: TrainOptions | None = None
 
-    @model_validator(mode="after")
-    def _takes_the_options(self) -> Self:
-        check_options(self.function, self.options, CALL)
-        return self
+    @field_validator("options")
+    @classmethod
+    def _are_taken(cls, options: dict[str, Any]) -> dict[str, Any]:
+        check_options(cls.function, options, CALL)
+        return options
 
     def label(self) -> str:
         return f"{label(self.function)}-{super().label()}"

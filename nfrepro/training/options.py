@@ -7,10 +7,10 @@ scale narrows.
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from nfrepro.errors import InputError, did_you_mean
-from nfrepro.options import Options, added, renamed
+from nfrepro.options import Options, rare, renamed
 from nfrepro.plugins.names import OURS, OWN, Call, OwnName, check_options, is_name, origin_of
 from nfrepro.training.precision import Precision
 
@@ -63,9 +63,9 @@ class TrainOptions(Options):
     evaluate_every: int = Field(default=1, ge=1)
     # sgd, adamw (whose decay is decoupled: lr * weight_decay of a weight), or one's own: make(groups, lr=…, **options),
     # a torch Optimizer. Schedule, weight decay by groups and clipping are the same for all.
-    optimizer: OptimizerName = added("sgd")
+    optimizer: OptimizerName = rare("sgd")
     # Options of adamw (betas, eps, amsgrad) or of one's own.
-    optimizer_options: dict[str, Any] = added({})
+    optimizer_options: dict[str, Any] = rare({}, validate_default=True)
 
     @model_validator(mode="after")
     def _warmup_ends_before_training(self) -> "TrainOptions":
@@ -86,16 +86,23 @@ class TrainOptions(Options):
             raise ValueError(f"final_lr ({self.final_lr:g}) must be at most the peak rate ({self.peak_lr:g})")
         return self
 
+    @field_validator("optimizer_options")
+    @classmethod
+    def _optimizer_takes_them(cls, options: dict[str, Any], earlier: ValidationInfo) -> dict[str, Any]:
+        if (optimizer := earlier.data.get("optimizer")) is None:  # it is wrong itself
+            return options
+        if is_name(optimizer):
+            check_options(optimizer, options, MAKER)
+            return options
+        known = OPTIMIZER_OPTIONS[optimizer]
+        for option in options:
+            if option not in known:
+                hint = did_you_mean(option, known) or f"; it takes {', '.join(known) or 'none'}"
+                raise InputError(f"unexpected option {option} of {optimizer}{hint}")
+        return options
+
     @model_validator(mode="after")
-    def _optimizer_takes_its_options(self) -> "TrainOptions":
-        if is_name(self.optimizer):
-            check_options(self.optimizer, self.optimizer_options, MAKER)
-        else:
-            known = OPTIMIZER_OPTIONS[self.optimizer]
-            for option in self.optimizer_options:
-                if option not in known:
-                    hint = did_you_mean(option, known) or f"; it takes {', '.join(known) or 'none'}"
-                    raise InputError(f"optimizer_options: unexpected option {option} of {self.optimizer}{hint}")
+    def _momentum_is_of_sgd(self) -> "TrainOptions":
         if self.optimizer != "sgd" and self.momentum != MOMENTUM:
             raise InputError(f"momentum: is of sgd, not of {self.optimizer}: leave it out, or use optimizer_options")
         return self

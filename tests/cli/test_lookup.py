@@ -173,3 +173,16 @@ def test_wrong_settings_name_the_nearest() -> None:
 @pytest.mark.parametrize("text", ["torchvision:resnet18", "timm:resnet18", "torchvision.models:resnet18"])
 def test_settings_are_for_our_networks_only(text: str) -> None:
     assert network_refused(text, width=0.5) == f"{text}: model options can be set for networks of nfrepro only"
+
+
+def test_a_network_by_classes_and_options(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_looked_up.py").write_text(
+        "from torch import nn\n"
+        "def make(num_classes, width=4, in_channels=3):\n"
+        "    return nn.Sequential(nn.Conv2d(in_channels, width, 1), nn.Flatten(), nn.LazyLinear(num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    model = find_network("own_looked_up:make", {"width": 5}, in_channels=2).make()
+    assert model(torch.zeros(3, 2, 4, 4)).shape == (3, 1000)
+    assert model[0].out_channels == 5  # type: ignore[index]
+    assert "did you mean width?" in network_refused("own_looked_up:make", widht=5)

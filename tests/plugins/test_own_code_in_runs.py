@@ -60,8 +60,8 @@ def test_the_id_is_of_the_code_too(experiment: Path) -> None:
 
 def test_runs_without_own_code_have_none_of_it(experiment: Path) -> None:
     run = run_of(experiment, "activation=relu")
-    assert (run.config["source"], run.code_folders) == (None, ())
-    assert "source" not in run.id_config
+    assert (run.outside_id, run.code_folders) == ((), ())
+    assert "source" not in run.config  # nor a column in anybody's tables
 
 
 def test_it_runs_from_any_folder_and_changed_code_never_does(experiment: Path, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_it_runs_from_any_folder_and_changed_code_never_does(experiment: Path, t
     [
         ("activation: own_shapes:sqare", ":5: activation: own_shapes:sqare: .* has no sqare, did you mean square?"),
         ("activation: own_shape:square", ":5: activation: own_shape:square: no module own_shape in "),
-        ("activation: 'own_shapes:'", ":5: activation: 'own_shapes:' is not of the form package.module:name"),
+        ("activation: 'own_shapes:'", ":5: activation: own_shapes:: is not of the form package.module:name"),
         ("source: abc", ":5: source: is filled in by the program"),
     ],
 )

@@ -62,7 +62,7 @@ def test_its_numbers_are_stored(experiment: Path, tmp_path: Path) -> None:
         (
             "scale: 3",
             "scael: 3",
-            r"study\.yaml:\d+: own_study\.tasks:run: unexpected option scael, did you mean scale\?",
+            r"study\.yaml:5: options: own_study\.tasks:run: unexpected option scael, did you mean scale\?",
         ),
         ("model: {name: nf_resnet", "model: {name: nf_resnt", r"study\.yaml:6: model\.name: expected one of"),
     ],

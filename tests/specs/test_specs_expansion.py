@@ -37,7 +37,6 @@ def test_a_run_carries_its_complete_config(runs, schemas):
     assert (run.experiment, run.scale, run.task) == ("x", "full", "train")
     assert run.config == {
         "seed": 0,
-        "source": None,
         "model": {
             "name": "nf_resnet",
             "depth": 50,
