@@ -127,10 +127,12 @@ def execute_here(
     """Lines, no bars: a debugger needs the terminal."""
     from nfrepro.cli.progress import Lines
     from nfrepro.launch.machine import divide_machine
-    from nfrepro.launch.this_process import execute_in_turn
+    from nfrepro.launch.this_process import become_like_a_worker, execute_in_turn
 
+    resources = divide_machine(len(runs), None, threads)  # as many threads as a run has in the local queue
+    become_like_a_worker(resources)
     with Lines(len(sweep), len(sweep) - len(runs), varied_options(sweep)) as display:
-        execute_in_turn(runs, results, divide_machine(1, 1, threads), checkpoint_seconds, display.observe)
+        execute_in_turn(runs, results, resources, checkpoint_seconds, display.observe)
 
 
 def exit_by_state(runs: Sequence[Run], results: Path) -> None:

@@ -148,9 +148,17 @@ def worker_environment(threads: int) -> dict[str, str]:
     """The environment of a process of this package with `threads` threads."""
     package_parent = str(Path(nfrepro.__file__).parents[1])
     path = os.pathsep.join(part for part in (package_parent, os.environ.get("PYTHONPATH")) if part)
-    # Threads that wait spinning slow each other down more than tenfold as soon as anything else wants a core.
-    patience = {"OMP_WAIT_POLICY": "PASSIVE"} if threads > 1 else {}
-    return {**patience, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
+    return {**os.environ, **thread_variables(threads), "PYTHONPATH": path}
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """The variables of a process with `threads` threads; OpenMP reads them once, when torch is loaded.
+
+    Threads that wait spinning slow each other down more than tenfold as soon as anything else wants a core. A value of
+    OMP_WAIT_POLICY that is set already is kept.
+    """
+    patience = {} if threads == 1 else {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    return {"OMP_NUM_THREADS": str(threads), **patience}
 
 
 def _environment(resources: Resources, rank: int, port: int) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Executor `debug`: the runs of a sweep one after the other in this very process, where breakpoints work."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -7,8 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nfrepro import atomic
+from nfrepro.allocation import keep_freed_memory
 from nfrepro.launch.execute import Ended, Placement, execute
 from nfrepro.launch.local_queue import Event
+from nfrepro.launch.local_workers import thread_variables
 from nfrepro.launch.machine import Resources
 from nfrepro.runs import redo, store
 from nfrepro.specs import Run
@@ -27,6 +30,12 @@ def execute_in_turn(
     """
     place = Placement(results, resources.devices[0], resources.threads, checkpoint_seconds)
     return {run.id: _execute(run, place, observe) for run in runs}
+
+
+def become_like_a_worker(resources: Resources) -> None:
+    """Give this process the threads and the memory rules of a worker; to be called before torch is loaded."""
+    os.environ.update(thread_variables(resources.threads))
+    keep_freed_memory()
 
 
 def _execute(run: Run, place: Placement, observe: Callable[[Event], None]) -> Ended:

@@ -27,7 +27,7 @@ PANELS = {
 
 
 def bands(rows: pd.DataFrame, ruler: str) -> pd.DataFrame:
-    """Bands of one arm, geometric means over seeds: `low` and `high` over the points, and `line`, of each quantity and step.
+    """Bands of one arm, geometric means over seeds, by quantity and step: `low`, `high` over the points, and `line`.
 
     The line is the loss at the weights themselves, and the largest of the others. `rows`: smoothness.csv of all runs of
     the arm, with their seed. What is not finite in one seed is left out.

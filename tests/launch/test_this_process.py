@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -36,6 +37,33 @@ def test_debug_and_the_local_queue_find_the_same(nfrepro: Call, experiments: Pat
         found.append(digests(tmp_path / executor))
     assert len(found[0]) == 4
     assert found[0] == found[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runs", [1, 4])
+def test_debug_gives_a_run_the_threads_of_a_worker(
+    experiments: Path, nfrepro: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int
+) -> None:
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "TRUE")  # OpenMP says how it was told to wait, as it is loaded
+    (experiments / "tiny.yaml").write_text(
+        TINY if runs == 4 else TINY.replace("[0, 1]", "[0]").replace("[0.2, 1.0]", "[1.0]")
+    )
+    threads, waits = [], []
+    for executor in ("debug", "local"):
+        swept = nfrepro(
+            "sweep", "tiny", "--scale", "smoke", "--executor", executor, "--results", str(tmp_path / executor)
+        )
+        assert swept.returncode == 0, swept.stderr
+        said = swept.stdout + swept.stderr
+        waits.append(set(re.findall(r"OMP_WAIT_POLICY = '(\w+)'", said)))
+        records = [json.loads(path.read_text()) for path in (tmp_path / executor).glob("runs/*/run.json")]
+        assert len(records) == runs
+        threads.append({record["provenance"]["threads"] for record in records})
+    assert threads[0] == threads[1]
+    assert len(waits[0]) == 1
+    assert waits[0] == waits[1]
 
 
 def test_runs_execute_one_after_the_other_in_this_process(
