@@ -27,7 +27,7 @@ SCALED   = --scale $(call quoted,$(SCALE))
 OPTIONS  = $(SCALED) $(foreach pair,$(SET),--set $(call quoted,$(pair)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-numeric test-slurm soak lint sweep plan dry-run status watch logs cancel figures claims settle report bench gpu-check slurm-up slurm-down clean
+.PHONY: help setup test test-all test-numeric test-slurm soak soak-local lint sweep plan dry-run status watch logs cancel figures claims settle report bench gpu-check slurm-up slurm-down clean
 
 # The cluster of `make slurm-up`, if it is there and this machine has no other.
 NFREPRO_SLURM ?= /tmp/nfrepro-slurm-$(shell id -un)
@@ -124,6 +124,9 @@ test-slurm: $(TEST_TOOLS)  ## the tests on a real SLURM, which they bring up and
 
 soak: $(TEST_TOOLS)  ## 200 runs on a real SLURM through kills, requeues, lost nodes …; writes docs/soak.md (up to 15 minutes)
 	@PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(VENV)/bin/python tests/slurm/soak.py
+
+soak-local: $(TEST_TOOLS)  ## 200 runs by the local queue, each struck one to four times; writes docs/soak_local.md (up to 30 minutes)
+	@PYTHONPATH=tests:tests/slurm$${PYTHONPATH:+:$$PYTHONPATH} $(VENV)/bin/python tests/launch/local_soak.py
 
 lint: $(TEST_TOOLS)  ## ruff and mypy
 	@$(VENV)/bin/ruff check .
