@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nfrepro.signal.torch_functions import CONVOLUTIONS, LINEAR
+from nfrepro.signal.torch_functions import CONVOLUTIONS, LINEAR, RECURRENT
 
 # Linear functions that are layers, so that features are last in what they return; a product may be of any two things.
-_LAYERS = {"linear", "bilinear", "embedding"}
+_LAYERS = {"linear", "bilinear", "embedding", *RECURRENT}
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from nfrepro.signal.torch_functions import (
     FUSED_ADDITIONS,
     HIDDEN_ADDITIONS,
     INTERPOLATIONS,
+    LIKE,
     LINEAR,
     PRODUCTS,
     QUOTIENTS,
@@ -154,13 +155,14 @@ class ResidualAdditions(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         values = (*args, *kwargs.values())
-        sources = [(lineage, tensor) for tensor in tensors_in(values) if (lineage := self.lineage(tensor)) is not None]
+        name = getattr(func, "__name__", "").split(".")[0]  # of an aten operator: add.Tensor
+        made_from = [] if name in LIKE else tensors_in(values)
+        sources = [(lineage, tensor) for tensor in made_from if (lineage := self.lineage(tensor)) is not None]
         if not sources:
             result = func(*args, **kwargs)
-            self.strangers.meet(tensors_in((result,)), tensors_in(values))
+            self.strangers.meet(tensors_in((result,)), made_from)
             return result
         # All questions about operands come before the call: it may work in place.
-        name = getattr(func, "__name__", "").split(".")[0]  # of an aten operator: add.Tensor
         lineage, source = max(sources, key=lambda pair: pair[0].depth)
         layout = Layout.of(source)
         before = self._count
@@ -218,18 +220,19 @@ class ResidualAdditions(TorchFunctionMode):
         if one.shape != other.shape or not (one.is_floating_point() and other.is_floating_point()):
             return None
         if one.ndim not in RANKS:
-            self._leave_out(one.ndim)
+            self._leave_out(one)
             return None
         if left.depth > right.depth and name in SUBTRACTIONS | REVERSED_SUBTRACTIONS:
             return None  # branch - shortcut, as in a token mixer pool(x) - x: the stream does not go on in it
         branch, branch_lineage, shortcut = (one, left, right) if left.depth > right.depth else (other, right, left)
         # A branch that mixes tokens ends with another view of its channels: the shortcut knows where they are.
         dim = shortcut.channel_dim
+        factor = branch_lineage.factor * (_scalar_of_second(name, values) if branch is other else 1.0)
         if branch_lineage.is_part and shortcut.is_part:
             self.unjoined += 1
             part = channel_moments(branch, dim).divided_by(branch_lineage.scale)
-            return _Operands(part.average(), branch_lineage.factor, shortcut, part)
-        return _Operands(branch_lineage.branch_var(branch, dim), branch_lineage.factor, shortcut, None)
+            return _Operands(part.average(), factor, shortcut, part)
+        return _Operands(branch_lineage.branch_var(branch, dim), factor, shortcut, None)
 
     def _summands(self, name: str, values: tuple[Any, ...]) -> tuple[_Summand, _Summand] | None:
         """The two activations that a function adds, in its order; None for any other function."""
@@ -263,8 +266,10 @@ class ResidualAdditions(TorchFunctionMode):
     def _look_for_hidden(self, name: str, values: tuple[Any, ...]) -> None:
         """Note an addition within a function whose summands are not seen."""
         tensors = tensors_in(values)
-        lineages = [self.lineage(tensor) for tensor in tensors]
-        if name in HIDDEN_ADDITIONS and any(have_a_layer_between(lineages[0], other) for other in lineages[1:]):
+        first, *others = map(self.lineage, tensors)
+        # The others have passed more layers than a shortcut; what experts return, added one after the other, has not.
+        deeper = [other for other in others if first and other and other.weighted > first.weighted]
+        if name in HIDDEN_ADDITIONS and any(have_a_layer_between(first, other) for other in deeper):
             self.unmeasured[self._numbered()] = f"made by {name}()"
         stack = self._joined.stack_among(tensors)
         if stack is None:
@@ -273,12 +278,12 @@ class ResidualAdditions(TorchFunctionMode):
         if name in LINEAR or (sums_up and (stack.weighed or (name == "mean" and len(stack.lineages) > 2))):
             self.unmeasured[self._numbered()] = f"a weighed sum over a stack, made by {name}()"
 
-    def _leave_out(self, ndim: int) -> None:
-        """Note a residual addition of activations whose statistics are not taken."""
-        if ndim == 2:
+    def _leave_out(self, activation: Tensor) -> None:
+        """Note a residual addition of activations whose statistics are not taken; one vector an image is no block."""
+        if activation.ndim == 2 and len(activation) == self._images:
             self.of_vectors += 1
         else:
-            self.unmeasured[self._numbered()] = f"of {ndim}-D activations"
+            self.unmeasured[self._numbered()] = f"of {activation.ndim}-D activations"
 
     def _numbered(self) -> int:
         self._count += 1
@@ -386,3 +391,10 @@ class ResidualAdditions(TorchFunctionMode):
 
 def _united(sets: Iterable[frozenset[int]]) -> frozenset[int]:
     return frozenset().union(*sets)
+
+
+def _scalar_of_second(name: str, values: tuple[Any, ...]) -> float:
+    """The scalar that a function multiplies its second summand with: alpha of an addition, the weight of `lerp`."""
+    if name not in ADDITIONS | SUBTRACTIONS | INTERPOLATIONS:
+        return 1.0
+    return next((float(value) for value in values[2:] if isinstance(value, int | float)), 1.0)

@@ -42,7 +42,9 @@ CONVOLUTIONS = {
     "conv_transpose3d",
     "convolution",
 }
+RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 LINEAR = {
+    *RECURRENT,
     "linear",
     "bilinear",
     "addmm",
@@ -56,6 +58,9 @@ LINEAR = {
     "scaled_dot_product_attention",
     "multi_head_attention_forward",
 }
+# Take the shape of an activation, and none of its numbers.
+LIKE = {"zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"}
+LIKE |= {"new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"}
 # Dimensions of the activations whose statistics a plot shows: sequences [N, T, C] and maps [N, C, H, W].
 RANKS = (3, 4)
 RESAMPLING = {"avg_pool2d", "max_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "lp_pool2d", "interpolate"}

@@ -1,5 +1,8 @@
 """Signal propagation in transformers: attention, class tokens, positions, outputs of any form."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -173,3 +176,47 @@ def test_transformer_layers_that_return_tuples(kind: str) -> None:
     table = propagation(model, x)
     check(table, expected)
     assert table.attrs["modules"] == ["layers.0", "layers.1"]
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.f = nn.Linear(5, 8), nn.GRU(8, 8, batch_first=True)
+
+    def branch(self, x: Tensor) -> Tensor:
+        return self.f(x)[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        return x + self.branch(x)
+
+
+class Experts(nn.Module):
+    """Each expert sees some of the tokens; what they return is put together by additions that are no blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.experts = nn.Linear(5, 8), nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+
+    def branch(self, x: Tensor) -> Tensor:
+        tokens = x.reshape(-1, 8)
+        out = torch.zeros_like(tokens)
+        for number, expert in enumerate(self.experts):
+            chosen = torch.arange(number, len(tokens), 3)
+            out.index_add_(0, chosen, expert(tokens[chosen]))
+        return out.view_as(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        return x + self.branch(x)
+
+
+@pytest.mark.parametrize("make", [Recurrent, Experts])
+def test_recurrent_layers_and_experts(make: Callable[[], Any]) -> None:
+    torch.manual_seed(0)
+    model, x = make(), torch.randn(3, 7, 5)
+    with torch.no_grad():
+        h = model.embed(x)
+        f = model.branch(h)
+    as_map = [t.transpose(1, 2)[..., None] for t in (h + f, f)]
+    check(propagation(model, x), [(*moments(as_map[0]), moments(as_map[1])[1])], rel=1e-5)

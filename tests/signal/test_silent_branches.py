@@ -1,5 +1,7 @@
 """Branches whose last gain starts near zero: named, and measured with gains of 1."""
 
+from collections.abc import Callable
+
 import pandas as pd
 import pytest
 import torch
@@ -51,3 +53,14 @@ def test_silent_branches_of_declared_blocks() -> None:
         if name.endswith("skip_gain"):
             parameter.data.fill_(1.0)
     pd.testing.assert_frame_equal(heard, propagation(at_start, images(64)))
+
+
+@pytest.mark.parametrize(("scalar", "is_silent"), [(1e-5, True), (0.5, False)])
+@pytest.mark.parametrize(
+    "add", [lambda x, f, a: torch.add(x, f, alpha=a), lambda x, f, a: x.sub(f, alpha=a), torch.lerp]
+)
+def test_the_scalar_of_the_addition_itself_may_silence_a_branch(
+    add: Callable[[Tensor, Tensor, float], Tensor], scalar: float, is_silent: bool
+) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Block(lambda x, f: add(x, f, scalar)))
+    assert propagation(model, images()).attrs["silent"] == (["1"] if is_silent else [])

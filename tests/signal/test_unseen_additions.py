@@ -54,6 +54,14 @@ HIDDEN: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
     "a scripted function": (SCRIPTED_SUM, "perhaps made at the end of 2 by a function that cannot be seen"),
     "vmap": (torch.vmap(torch.add), "perhaps made at the end of 2 by a function that cannot be seen"),
     "a scripted function, then another": (lambda x, f: SCRIPTED_SUM(x, f).relu(), "perhaps made at the end of 2"),
+    "index_add": (
+        lambda x, f: x.index_add(0, torch.arange(2), f),
+        r"made by index_add\(\)",
+    ),
+    "positions flattened": (
+        lambda x, f: (x.movedim(1, 3).reshape(-1, 8) + f.movedim(1, 3).reshape(-1, 8)).view(2, 16, 16, 8).movedim(3, 1),
+        "of 2-D activations",
+    ),
     "five dimensions": (lambda x, f: (x.unsqueeze(1) + f.unsqueeze(1)).squeeze(1), "of 5-D activations"),
 }
 
