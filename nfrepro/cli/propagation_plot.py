@@ -133,7 +133,7 @@ def _measure(network: NamedNetwork, x: Tensor, blocks: str | None, unit_gains: b
         model = model.to(memory_format=torch.channels_last)
         return propagation(model, x, blocks=blocks, with_unit_gains=unit_gains)
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
+        reason = (str(error).splitlines() or [""])[0].replace("blocks=", "--blocks ").strip()
         name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         raise InputError(f"{network.name}, images {list(x.shape)}: {name}{reason}") from None
 

@@ -210,7 +210,7 @@ def cli_seed() -> int:
         (["nf_resnet26", "--out", "nowhere/x"], "nowhere is no folder"),
         (["nf_resnet26", "--blocks", "("], "no regular expression"),
         (["nf_resnet26", "--blocks", "nothing"], "matches the whole name of no module"),
-        (["torchvision:alexnet", "--pixels", "64"], "no residual blocks"),
+        (["torchvision:alexnet", "--pixels", "64"], "name the modules to measure with --blocks"),
         (["nf_resnet26", "--pixels", "4"], "too small"),
         (["nf_resnet26", "--pixels", "0"], "--pixels"),
         (["nf_resnet26", "--seeds", "0"], "--seeds"),
