@@ -12,7 +12,7 @@ MIXING = {"mixup": "MixUp", "cutmix": "CutMix", "mixup_cutmix": "MixUp + CutMix"
 
 
 def augmentation(row: pd.Series) -> str:
-    """The augmentation in addition to crop and flip."""
+    """The name of the augmentation on top of crop and flip."""
     parts = [MIXING[row["data.mixing"]]] if row["data.mixing"] in MIXING else []
     if row["data.randaugment_layers"] > 0:
         parts.append(f"RandAugment {row['data.randaugment_layers']:g}/{row['data.randaugment_magnitude']:g}")
@@ -42,7 +42,7 @@ WITH_CONTROL = Factor("clipping", ("model.name", "train.clip_factor"), clipping,
 
 
 def comparison(table: pd.DataFrame) -> Comparison:
-    """The comparison; networks with BatchNorm are next to the others, where there are any."""
+    """The comparison, with a line for networks with BatchNorm where there are any."""
     several = table["model.name"].nunique() > 1
     return replace(COMPARISON, title=BESIDE_BN, line=WITH_CONTROL) if several else COMPARISON
 

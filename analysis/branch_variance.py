@@ -139,7 +139,7 @@ def draw(ratios: Mapping[Network, pd.DataFrame], title: str, note: str) -> Figur
 
 
 def _rows(ratios: Mapping[Network, pd.DataFrame], name: str, blocks: int | None) -> pd.DataFrame:
-    """Rows of the networks of that name, with `blocks` blocks or with any number, which is then a column `blocks`."""
+    """The rows of the networks with a name, of one number of blocks or of all; column `blocks` has the number."""
     chosen = [of for of in ratios if of.name == name and blocks in (None, of.blocks)]
     return pd.concat([ratios[of].assign(blocks=of.blocks) for of in chosen])
 

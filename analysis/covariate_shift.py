@@ -1,4 +1,4 @@
-"""How far the inputs of layers move while networks train, and accuracy: BN, BN with noise, NF, unnormalized."""
+"""The shift of layers' inputs while networks train, and accuracy: BN, BN with noise, NF, unnormalized."""
 
 from collections.abc import Sequence
 from pathlib import Path

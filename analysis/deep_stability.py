@@ -29,7 +29,7 @@ COLORS = colormaps["cividis"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one run ended."""
+    """The end of one run."""
 
     rate: float  # the peak learning rate
     seed: int
@@ -74,7 +74,7 @@ COLLAPSED = f"Collapsed: diverged (loss not finite), or a final top-1 of at most
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """One table and one figure for NF-ResNets, and for another network to compare them with."""
+    """One table and one figure for NF-ResNets, and for any other network."""
     written: list[Path] = []
     for name, runs in analysis.table.groupby("model.name", sort=False):
         suffix = "" if name == "nf_resnet" else f"_{str(name).removesuffix('_resnet')}"
@@ -133,7 +133,7 @@ def by_rate(outcomes: Sequence[Outcome]) -> dict[float, list[Outcome]]:
 def draw_stability(
     outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int, int]], title: str, note: str
 ) -> Figure:
-    """The map of all runs; next to it the share that collapsed, against the learning rate."""
+    """The map of all runs, and the share that collapsed against the learning rate."""
     rates = list(by_rate(outcomes))
     seeds = sorted({outcome.seed for outcome in outcomes})
     figure = new_figure(1.6 + max(1.6, 0.36 * len(seeds)))
@@ -210,13 +210,13 @@ def _draw_shares(axes: Axes, outcomes: Sequence[Outcome], paper: Mapping[float, 
 
 
 def _draw_intervals(
-    axes: Axes, shares: Mapping[float, Interval], beside: float, **style: str | tuple[float, ...]
+    axes: Axes, shares: Mapping[float, Interval], shift: float, **style: str | tuple[float, ...]
 ) -> None:
-    """Draw intervals, with the rates times a factor, so that two kinds do not hide each other."""
+    """Draw shares with their intervals; `shift`, a factor on the rates, keeps two kinds from hiding each other."""
     means = [share.mean for share in shares.values()]
     below = [share.mean - share.low for share in shares.values()]
     above = [share.high - share.mean for share in shares.values()]
-    axes.errorbar([beside * rate for rate in shares], means, [below, above], capsize=3, **style)  # type: ignore[arg-type]
+    axes.errorbar([shift * rate for rate in shares], means, [below, above], capsize=3, **style)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

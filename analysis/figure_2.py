@@ -1,4 +1,4 @@
-"""Figure 2 of the paper: signal propagation without normalization, and of ReLU-BN-Conv."""
+"""Figure 2 of the paper: signal propagation without normalization, and in ReLU-BN-Conv."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ def label(row: pd.Series) -> str:
 
 
 def method(table: pd.DataFrame, curves: Mapping[str, pd.DataFrame]) -> str:
-    """Note on the measurements: what, and how often."""
+    """The input, and the number of initialisations."""
     first = table.iloc[0]
     return (
         f"N(0, 1) input, {first['pixels']} px, batch {first['batch']}, {first['precision']}; "

@@ -1,4 +1,4 @@
-"""Figure 3 of the paper: top-1 of NF-RegNets, BN-RegNets and EfficientNets against multiply-adds."""
+"""Figure 3 of the paper: top-1 of NF-RegNets against multiply-adds, with BN-RegNets and EfficientNets."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -88,7 +88,7 @@ def by_cost(costs: dict[str, int]) -> Comparison:
 
 
 def multiply_adds(row: pd.Series, table: Path) -> int:
-    """Multiply-adds of one test image of the run in a row of runs.csv."""
+    """The multiply-adds for one test image of the run in a row of runs.csv."""
     given = {name.removeprefix("model."): row[name] for name in row.index if name.startswith("model.")}
     known = {key: value for key, value in given.items() if not pd.isna(value)}
     # Not strict: a table has whole numbers as 8.0 where other rows are blank.
@@ -98,7 +98,7 @@ def multiply_adds(row: pd.Series, table: Path) -> int:
 
 @cache
 def count_multiply_adds(options: Options, channels: int, pixels: int, classes: int) -> int:
-    """By counting what torch would execute; nothing is computed."""
+    """The multiply-adds that torch would execute, counted without computing anything."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         build(options, classes, channels).eval()(torch.empty(1, channels, pixels, pixels))
     return int(counter.get_total_flops() // 2)

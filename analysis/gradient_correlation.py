@@ -55,13 +55,13 @@ class Kind:
 
     @property
     def line(self) -> dict[str, Any]:
-        """The style of the line, for matplotlib."""
+        """The style of its line, for matplotlib."""
         style = {"marker": MARKERS[self.style], "linestyle": LINE_STYLES[self.style], "markersize": 4}
         return {"color": PALETTE[self.color], **style}
 
 
 TABLE = "autocorrelation.csv"
-NOISE = 0.01  # a correlation of at most so much is noise, and fits end before it
+NOISE = 0.01  # a correlation up to this is noise, and fits end before it
 
 # Connection, normalization, alpha -> name.
 FULLY_CONNECTED = {
@@ -112,14 +112,14 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
         title = "Shattered gradients: autocorrelation of the gradient along the circle, fully connected networks"
         curves = [distances(kind, analysis.runs) for kind in fully_connected]
         figure = draw_distances(fully_connected, curves, noises(table), title, note)
-        written += save_figure(figure, beside(output, "distances"))
+        written += save_figure(figure, named_with(output, "distances"))
     if any(kind.done["model.depth"].nunique() > 1 for kind in resnets):
         title = "Shattered gradients: correlation of the gradients at orthogonal inputs, ResNets"
-        written += save_figure(draw_decay(resnets, title, note, "layers", NOISE, {}), beside(output, "resnets"))
+        written += save_figure(draw_decay(resnets, title, note, "layers", NOISE, {}), named_with(output, "resnets"))
     return written
 
 
-def beside(output: Path, name: str) -> Path:
+def named_with(output: Path, name: str) -> Path:
     return output.with_name(f"{output.name}_{name}")
 
 
@@ -293,7 +293,7 @@ def _draw_kind(axes: Axes, kind: Kind) -> None:
 
 
 def _apart(depths: Numbers) -> list[float]:
-    """Those whose labels have room on a logarithmic axis."""
+    """The depths whose labels have room on a logarithmic axis."""
     apart: list[float] = []
     for depth in np.unique(depths):
         if not apart or depth >= 1.5 * apart[-1]:

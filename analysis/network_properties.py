@@ -1,4 +1,4 @@
-"""Properties of a network without normalization: independence of images, folding, identity blocks, cost."""
+"""Properties of networks without normalization: independence of images, folding, identity blocks, cost."""
 
 from collections.abc import Sequence
 from pathlib import Path

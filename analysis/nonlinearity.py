@@ -19,7 +19,7 @@ FILE = "activation_use.csv"
 ORDERS = {"bn_relu_conv": "BN before ReLU", "relu_bn_conv": "BN after ReLU"}
 NAMES = {"nf_resnet": "NF (Scaled WS)", "unnormalized_resnet": "unnormalized"}
 SHARES = {"active": "active units", "always_on": "always-on units", "dead": "dead units"}
-LABELLED = 3  # one of this many measurements has a label
+LABELLED = 3  # every third measurement has a label
 
 
 def network(row: pd.Series) -> str:

@@ -1,4 +1,4 @@
-"""How smooth the loss is along its gradient in training, and its surface on a random plane (claims W11 to W15)."""
+"""The smoothness of the loss along its gradient in training, and its surface on a random plane (claims W11 to W15)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,7 +92,7 @@ def rows(table: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def interval(done: pd.DataFrame, column: str, digits: int) -> str:
-    """The interval over the runs that have this number; says how many have not."""
+    """The interval over runs that have this number, with a count of those that do not."""
     values = done[column].dropna().tolist()
     missing = len(done) - len(values)
     return mean_interval(values).text(digits) + (f" ({missing} not finite)" if missing else "")

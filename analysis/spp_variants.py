@@ -39,7 +39,7 @@ class Group:
 
 
 def differs(row: pd.Series, *allowed: str) -> bool:
-    """Whether an NF-ResNet of three-channel noise has another switch set than those `allowed`."""
+    """True if an NF-ResNet of three-channel noise has another switch set than those `allowed`."""
     if row["model.name"] != "nf_resnet" or row["data.name"] != "gaussian" or row["data.channels"] != 3:
         return True
     return any(row[key] != value for key, value in USUAL.items() if key not in allowed)

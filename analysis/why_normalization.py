@@ -80,7 +80,7 @@ def numbers(completed: pd.DataFrame) -> dict[str, str]:
 
 
 def smoothness_note(curves: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> str:
-    """Note on lines and bands of the smoothness: unlike others, they are over points along the gradient."""
+    """The note on lines and bands of the smoothness, which are over points along the gradient."""
     return (
         "Steps downhill of multiples of the peak learning rate above, of shares of the norm of all weights below. "
         "Band: from the smallest to the largest over these steps; line: of the loss that at the weights themselves, of "

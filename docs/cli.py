@@ -26,7 +26,7 @@ def verbs() -> str:
 
 
 def page() -> str:
-    """The page with its verbs written again."""
+    """The page with the verbs as they are now."""
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     return before + BEGIN + verbs() + END + rest.split(END, 1)[1]
 

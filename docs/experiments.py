@@ -49,7 +49,7 @@ def record_path(run_id: str) -> Path:
 
 
 def page() -> str:
-    """The page with its table written again."""
+    """The page with its table as the files and results are now."""
     before, rest = PAGE.read_text().split(BEGIN)
     experiments = [load_experiment(path.stem, ROOT / "experiments") for path in find_experiments(ROOT / "experiments")]
     return before + BEGIN + table(experiments) + END + rest.split(END)[1]

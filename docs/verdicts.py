@@ -33,7 +33,7 @@ def said() -> dict[str, Any]:
 
 
 def verdicts() -> str:
-    """How many claims have each verdict, the findings in sentences, and the picture of all claims."""
+    """The counts of verdicts, the findings in sentences, and the picture of all claims."""
     content = said()
     tally = Counter(claim["verdict"] for claim in content["claims"])
     words = [f"{tally[verdict]} {verdict_text(verdict)}" for verdict in SYMBOLS if tally[verdict]]

@@ -57,7 +57,7 @@ def number(
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison in one table and one figure: top-1 against `axis`, by `line`, and in a panel for each `panel`."""
+    """The subject of a table and a figure: top-1 against `axis`, a line for each `line`, a panel for each `panel`."""
 
     title: str
     axis: Factor
@@ -123,7 +123,9 @@ def check_comparable(comparison: Comparison, table: pd.DataFrame, where: str) ->
         needed.append("top1")
     for column in needed:
         if column not in table:
-            raise InputError(f"{where}: column {column} is missing: sweep the experiment again, which collects anew")
+            raise InputError(
+                f"{where}: column {column} is missing: sweep the experiment again, which collects it again"
+            )
     for name in map(str, table):
         if name in comparison.chosen or not name.startswith(("data.", "model.", "train.")):
             continue
@@ -166,7 +168,7 @@ def _arm(comparison: Comparison, key: tuple[Level, ...], runs: pd.DataFrame, whe
 
 
 def setting(comparison: Comparison, table: pd.DataFrame, scale: str) -> str:
-    """The setting of the numbers, as far as it is the same in all runs and not compared."""
+    """The setting of all runs in words: everything that is the same in all of them and not compared."""
     common: dict[str, Any] = {
         name: table[name].dropna().iloc[0]
         for name in map(str, table)

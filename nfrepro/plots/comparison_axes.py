@@ -22,7 +22,7 @@ MARGIN = 0.06  # of the height, above and below all that is drawn
 
 @dataclass(frozen=True)
 class Plan:
-    """Places and styles, the same in all panels of a figure."""
+    """The places and styles of all arms, which are the same in all panels of a figure."""
 
     comparison: Comparison
     places: dict[Level, float]  # level of the axis -> its place
@@ -36,7 +36,7 @@ class Plan:
         return "" if self.comparison.line is None else key[-1]
 
     def place(self, key: Sequence[Level], further: float = 0.0) -> float:
-        """The place of an arm, next to the other lines; `further` to the right, in the distances between lines."""
+        """The place of an arm next to the other lines; `further` to the right, in the distances between lines."""
         scale, place = self.comparison.axis.scale, self.places[self.level(key)]
         count = len(self.lines)
         share = SPREAD[scale] * (self.lines.index(self.line(key)) - (count - 1) / 2 + further) / max(count, 2)
@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def least_distance(self) -> float:
-        """Between two neighbours on the axis; of logarithms where it is logarithmic."""
+        """The least distance between neighbours on the axis, in logarithms where the axis is logarithmic."""
         places = list(self.places.values())
         if self.comparison.axis.scale == "logarithmic":
             places = [math.log(place) for place in places]
@@ -176,7 +176,7 @@ def write_counts(axes: Axes, plan: Plan, arms: Sequence[Arm], rows: Sequence[Cou
 
 
 def tick_label(name: str) -> str:
-    """In lines of few letters."""
+    """A name in short lines, as a tick's label."""
     return fill(name, 13, break_long_words=False, break_on_hyphens=False)
 
 
@@ -239,7 +239,7 @@ def mark_bars_that_go_on(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
 
 
 def percent_range(arms: Sequence[Arm]) -> tuple[float, float]:
-    """From the least to the largest percentage drawn; NaN where there is none."""
+    """The least and the largest percentage drawn; NaN where there is none."""
     drawn = [value for arm in arms for value in arm.values]
     drawn += [end for found in filter(None, map(bar, arms)) for end in (found.low, found.high)]
     return (min(drawn), max(drawn)) if drawn else (math.nan, math.nan)

@@ -67,7 +67,7 @@ def draw_comparison(comparison: Comparison, arms: Sequence[Arm], about: str) -> 
 
 
 def _panel_width(layout: Plan) -> float:
-    """In inches: categories need room for their names."""
+    """The width of a panel in inches: categories need room for their names."""
     axis = layout.comparison.axis
     if axis.scale != "category":
         return 2.2
@@ -88,7 +88,7 @@ def _by_panel(comparison: Comparison, arms: Sequence[Arm]) -> dict[str, list[Arm
 
 
 def _note(layout: Plan, arms: Sequence[Arm], about: str) -> str:
-    """Note below a figure: what is drawn, and of what."""
+    """The note below the figure: what is drawn, and from which runs."""
     if any(arm.top1.n > 1 for arm in arms):
         drawn = f"Marker and bar: mean and {arms[0].top1.method}, {counts(arms)}; cross: a seed."
     else:

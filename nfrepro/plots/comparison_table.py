@@ -1,4 +1,4 @@
-"""The table of a comparison: a row an arm, none dropped, the papers' numbers next to ours."""
+"""The table of a comparison: a row an arm, none dropped, with the papers' numbers next to ours."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def table_rows(comparison: Comparison, arms: Sequence[Arm]) -> list[dict[str, st
 
 
 def table_note(comparison: Comparison, arms: Sequence[Arm], setting: str) -> str:
-    """Note below a table: what was measured, by which method, and where the papers' numbers come from."""
+    """The note below a table: what was measured, by which method, and the sources of the papers' numbers."""
     known = [_about(comparison, arms, reference) for reference in comparison.references]
     ours = f"Ours: {setting}. Mean ± half width of the {arms[0].top1.method}; last epoch; n counts completed runs."
     return "\n\n".join([f"{ours} {comparison.remark}".strip(), *(known or [comparison.without_references])])
@@ -35,7 +35,7 @@ def counts(arms: Sequence[Arm]) -> str:
 
 
 def _about(comparison: Comparison, arms: Sequence[Arm], reference: Reference) -> str:
-    """Where the numbers of a column come from, and those of arms that are not ours."""
+    """The source of a paper's column, and its numbers for arms that are not ours."""
     ours = {arm.key for arm in arms}
     others = [
         ", ".join(factor.text(level) for factor, level in zip(comparison.factors, key, strict=True)) + f": {value}"

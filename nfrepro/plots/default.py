@@ -67,7 +67,7 @@ def find_factors(table: pd.DataFrame, final: Container[str]) -> tuple[list[Facto
 
 
 def _varies(texts: pd.DataFrame, name: str) -> bool:
-    """Whether runs differ in an option; families of networks have options of their own, which are blank elsewhere."""
+    """True if runs differ in an option; families of networks have options of their own, which are blank elsewhere."""
     if not name.startswith("model."):
         return bool(texts[name].nunique() > 1)
     known = texts.loc[texts[name] != BLANK, name].nunique() > 1

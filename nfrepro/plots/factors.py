@@ -1,4 +1,4 @@
-"""Factors in which the arms of several training experiments differ."""
+"""The factors that several training experiments vary."""
 
 import pandas as pd
 

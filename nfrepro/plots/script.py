@@ -1,4 +1,4 @@
-"""Front of every script in analysis/: its call, its table, where its output goes, and how it ends."""
+"""The frame of every script in analysis/: its call, its table, the place of its output, and its exit status."""
 
 import argparse
 import sys
@@ -21,7 +21,7 @@ from nfrepro.runs.table import overrides_suffix, read_table, table_path
 
 @dataclass(frozen=True)
 class Analysis:
-    """The input of a script."""
+    """The input of a script: an experiment's table, and the place of what is drawn from it."""
 
     experiment: str
     scale: str
@@ -31,7 +31,7 @@ class Analysis:
 
     @property
     def table_path(self) -> Path:
-        """Where the table comes from."""
+        """The path of the table."""
         return self.output.with_name(f"runs{self.output.name.removeprefix(self.experiment)}.csv")
 
 
@@ -50,7 +50,7 @@ def script_parser(description: str) -> argparse.ArgumentParser:
 
 
 def draw(experiment: str, call: argparse.Namespace, analyse: Callable[[Analysis], Sequence[Path]]) -> None:
-    """Do as `run_script` does, with the options as they were parsed."""
+    """Do what `run_script` does, with options that are parsed already."""
     try:
         for path in analyse(read_analysis(call.results, experiment, call.scale, call.overrides)):
             print(path)
@@ -70,10 +70,10 @@ def read_analysis(results: Path, experiment: str, scale: str, overrides: Sequenc
 def compared(
     of: Comparison | Callable[[pd.DataFrame], Comparison], learning_curves: bool = False
 ) -> Callable[[Analysis], list[Path]]:
-    """An analysis for `run_script`, for an experiment of training: it writes and prints the table, draws the figure.
+    """The analysis of a training experiment, for `run_script`: write and print the table, draw the figure.
 
-    `of`: the comparison, or what makes it of the table, where scales differ in their arms. With `learning_curves`
-    another figure, of the epochs, where runs were evaluated more than once.
+    `of`: the comparison, or a function that makes it from the table where scales differ in their arms. With
+    `learning_curves` there is another figure, over epochs, if runs were evaluated more than once.
     """
 
     def analyse(analysis: Analysis) -> list[Path]:

@@ -23,8 +23,7 @@ def line_style(number: int) -> dict[str, Any]:
 
 
 def draw_over_seeds(axes: Axes, curves: Mapping[str, pd.DataFrame], along: str, statistic: str) -> None:
-    """Draw per network the mean of `statistic` by `along` over the rows of a seed: a line for the mean over seeds, a
-    band for their range."""
+    """Draw each network's mean of `statistic` by `along`: a line for the mean over seeds, a band for their range."""
     for number, rows in enumerate(curves.values()):
         if rows.empty:
             continue

@@ -1,5 +1,5 @@
-"""How smooth the loss is, against training steps: bands over the points along the gradient, one arm next to the other
-(after figure 4 of arXiv 1805.11604)."""
+"""The smoothness of the loss against training steps: for each arm a band over the points along the gradient (after
+figure 4 of arXiv 1805.11604)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ PANELS = {
 
 
 def bands(rows: pd.DataFrame, ruler: str) -> pd.DataFrame:
-    """Bands of one arm, geometric means over seeds, by quantity and step: `low`, `high` over the points, and `line`.
+    """The bands of one arm: `low`, `high` and `line` of each quantity at each step, geometric means over seeds.
 
     The line is the loss at the weights themselves, and the largest of the others. `rows`: smoothness.csv of all runs of
     the arm, with their seed. What is not finite in one seed is left out.

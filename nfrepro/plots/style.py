@@ -81,7 +81,7 @@ def note_lines(figure: Figure, note: str) -> str:
 
 
 def darker(color: Color) -> Color:
-    """The same hue in a darker shade: for a prediction of what was measured."""
+    """The same hue in a darker shade: a prediction next to its measurement."""
     red, green, blue = to_rgb(color)
     return 0.55 * red, 0.55 * green, 0.55 * blue
 

@@ -15,7 +15,7 @@ from nfrepro.runs.propagation_curves import check_some, read_curves, seeds_drawn
 
 @dataclass(frozen=True)
 class WatchedTraining:
-    """By name of the network, in the order of its comparison; without rows where nothing is known of one."""
+    """Measurements and accuracies by network, in the order of the comparison; no rows where nothing is known."""
 
     comparison: Comparison
     arms: list[Arm]

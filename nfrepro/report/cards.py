@@ -16,7 +16,7 @@ from nfrepro.report.sections import Section, section_of
 from nfrepro.report.words import KNOWN_FROM, number
 from nfrepro.stats.samples import Missing
 
-# The others are those of "- others'" in the name of a quantity.
+# "others" as in "- others'", the end of some names of quantities.
 _ARMS = {"where": "these", "against": "others"}
 
 
@@ -34,7 +34,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Finding:
-    """The finding on one test."""
+    """The answer of the runs to one test."""
 
     verdict: Verdict
     experiment: str
@@ -54,7 +54,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Reading:
-    """The reading of one scale's runs for a claim. The finding that decides it comes first."""
+    """The answer of one scale to a claim. The finding that stands for it comes first."""
 
     scale: str
     verdict: Verdict
@@ -72,12 +72,12 @@ class Reading:
 
     @property
     def needs_a_reason(self) -> bool:
-        """Whether a person has to say what is behind the verdict."""
+        """True if a person has to say what is behind the verdict."""
         return self.verdict in ("contradicted", "inconclusive") and bool(self.findings) and not self.is_open
 
     @property
     def remarks(self) -> Iterator[tuple[str, str]]:
-        """Remarks in addition to the findings, each under its heading."""
+        """Remarks on the findings, each under its heading."""
         if self.controls:
             yield "Controls", " ".join(self.controls)
         if methods := dict.fromkeys(finding.method for finding in self.findings if finding.estimate):
@@ -138,7 +138,7 @@ def card(best: ClaimVerdict, others: Sequence[ClaimVerdict], scales: Sequence[st
 
 
 def finding(found: ClaimVerdict) -> str:
-    """The claim's number in a sentence; empty if it has none, or no words for it."""
+    """The claim's number in a sentence; empty where it has none or nobody has said what it means."""
     of_test = found.decisive.test.form.finding if found.decisive else None
     meaning, decision = of_test or found.claim.form.finding, found.decision
     if meaning is None or decision.interval is None or found.verdict in ("not testable", "not run"):

@@ -1,4 +1,4 @@
-"""claims.json: all that the verdicts rest on, for programs."""
+"""claims.json, for programs: the evidence and the numbers of every verdict."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from typing import Any
 from nfrepro.report.reading import Report
 
 SCHEMA_VERSION = 2
-# Processors differ in the last bits of a sum; these are the digits they share.
+# Processors differ in the last bits of a sum; this many digits they share.
 DIGITS = 10
 
 
@@ -36,5 +36,5 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
     if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)  # of numpy's too
+        return int(value)  # numpy's integers, too
     return value

@@ -1,4 +1,4 @@
-"""Cost of the stored runs."""
+"""The cost of stored runs."""
 
 from collections.abc import Iterable
 from datetime import datetime

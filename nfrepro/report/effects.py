@@ -1,4 +1,4 @@
-"""How far a claim's number lies from the bound of its rule, on a scale that all claims share."""
+"""The distance of a claim's number from the bound of its rule, on a scale that all claims share."""
 
 import math
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Effect:
 
     @property
     def marks(self) -> tuple[float, float, float]:
-        """Where low, estimate and high lie on the strip, in pixels from its left edge."""
+        """The places of low, estimate and high on the strip, in pixels from its left edge."""
         return strip_place(self.low), strip_place(self.estimate), strip_place(self.high)
 
     @property
@@ -55,6 +55,6 @@ def effect(interval: Interval, bounds: Bounds) -> Effect | None:
 
 
 def strip_place(distance: float) -> float:
-    """Where a distance from the bound lies on the strip: near the bound linear, farther out logarithmic (asinh)."""
+    """The place on the strip of a distance from the bound: linear near the bound, logarithmic farther out (asinh)."""
     share = math.asinh(min(max(distance, -FARTHEST), FARTHEST)) / math.asinh(FARTHEST)
     return round(STRIP_WIDTH / 2 + share * (STRIP_WIDTH / 2 - _MARGIN), 1)

@@ -1,4 +1,4 @@
-"""The stored figures and tables of experiments, as they are: nothing is drawn here."""
+"""The stored figures and tables of experiments: nothing is drawn here."""
 
 import base64
 import struct
@@ -45,7 +45,7 @@ class Figures:
 
     @property
     def key(self) -> str:
-        """Its anchor: what a forge makes of a heading of two names, which are letters, digits, `_` and `-`."""
+        """The anchor of the figures: letters, digits, `_` and `-`."""
         return f"{self.experiment}-{self.scale}".lower()
 
 

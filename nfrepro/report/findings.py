@@ -1,4 +1,4 @@
-"""Findings in sentences: each is a text of ours with a number that claims.json has."""
+"""The findings in sentences: each is a text of ours with a number from claims.json."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A test as a small picture: the estimate with its interval on a line, and what the rule allows."""
+"""A small picture of a test: the estimate with its interval on a line, and the values that the rule allows."""
 
 import math
 import sys
@@ -8,7 +8,7 @@ from typing import Literal
 from nfrepro.stats.bounds import Bounds
 from nfrepro.stats.intervals import Interval
 
-# Of the drawing, in units of about a pixel.
+# The size of the drawing, in units of about a pixel.
 WIDTH, HEIGHT = 320.0, 46.0
 _MARGIN = 0.16  # of the range, on either side: room for a label
 _LABEL = 56.0  # labels of two bounds that are nearer than this stand on their outer sides
@@ -27,7 +27,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class IntervalPicture:
-    """Where everything lies from left to right."""
+    """The places of all parts, from left to right."""
 
     low: float
     estimate: float

@@ -1,4 +1,4 @@
-"""REPORT.md: the report as a forge shows it, with links to the figures in results/."""
+"""REPORT.md, the report for a forge, with links to the figures in results/."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ from nfrepro.report.figures import Figures
 from nfrepro.report.reading import Part, Report
 from nfrepro.report.words import ERROR_RATE, EXPLANATION, SYMBOLS, TITLE, VERDICTS, counted, verdict_text
 
-# What Markdown would take for markup: anywhere, and at the start of a line.
+# Characters that Markdown takes for markup: anywhere, and at the start of a line.
 _MARKS = re.compile(r"([\\`*\[\]|~$]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_]))")
 _AT_THE_START = re.compile(r"^((?=[#>+=-])|\d+(?=[.)](\s|$)))")
 
@@ -21,7 +21,7 @@ def markdown(report: Report) -> str:
 
 
 def escaped(text: str) -> str:
-    """In one line, as text: nothing in it is markup."""
+    """The same text in one line, with nothing in it that Markdown takes for markup."""
     line = _MARKS.sub(r"\\\1", " ".join(text.replace("&", "&amp;").split()))
     return _AT_THE_START.sub(r"\1\\", line)
 

@@ -1,4 +1,4 @@
-"""report.html: the report as one page that needs nothing else, neither network nor scripts."""
+"""report.html, the report in one page that needs nothing else, neither network nor scripts."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from nfrepro.report.words import ERROR_RATE, EXPLANATION, SYMBOLS, TITLE, counte
 
 
 def page(report: Report) -> str:
-    """The whole page. Whatever claims and results say is text in it, never markup."""
+    """The whole page. The words of claims and results are text in it, never markup."""
     return (
         environment()
         .get_template("page.html")

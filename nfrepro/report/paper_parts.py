@@ -1,4 +1,4 @@
-"""Parts of the paper, and the experiment that makes ours of each."""
+"""The paper's figures, tables and sections, each with the experiment that repeats it."""
 
 from dataclasses import dataclass
 

@@ -29,7 +29,7 @@ class Group:
 
     @property
     def key(self) -> str:
-        """Its anchor: a section may stand in several series, whose claims begin with other letters."""
+        """The anchor of the group: a section may stand in several series, whose ids begin with other letters."""
         return f"{self.section.key}-{self.cards[0].id[0]}".lower()
 
 
@@ -45,7 +45,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Report:
-    """The verdicts of the list, those of each scale that has results, and what formats show of them."""
+    """The verdicts of the list, those of each scale that has results, and their text and figures for all formats."""
 
     judgement: Judgement
     cards: tuple[Card, ...]
@@ -54,7 +54,7 @@ class Report:
 
     @property
     def scales(self) -> tuple[str, ...]:
-        """Those with results, smaller ones first."""
+        """The scales with results, smaller ones first."""
         return tuple(self.judgement.by_scale)
 
     @property
@@ -89,18 +89,18 @@ class Report:
         return list({figures.experiment: figures for figures in [*drawn][::-1]}.values())[::-1]
 
     def tally(self, scale: str | None = None) -> dict[Verdict, int]:
-        """How many claims of the list have which verdict; at one scale or at any."""
+        """The number of claims with each verdict, at one scale or at any."""
         found = [verdict for verdict in self.judgement.best if scale in (None, verdict.scale)]
         return Counter(verdict.verdict for verdict in found)
 
     @property
     def tally_by_series(self) -> list[tuple[str, dict[Verdict, int]]]:
-        """How many claims of each series have which verdict."""
+        """The number of claims with each verdict, series by series."""
         return [(name, Counter(card.best.verdict for card in cards)) for name, cards in self.series]
 
     @property
     def exact(self) -> dict[Verdict, int]:
-        """How many of them are exact."""
+        """The number of exact claims with each verdict."""
         return Counter(verdict.verdict for verdict in self.judgement.best if verdict.exact)
 
     @property
@@ -109,12 +109,12 @@ class Report:
         return [(found.claim.id, text) for found in self.judgement.best if (text := finding(found))]
 
     def figures_of(self, reading: Reading) -> list[Figures]:
-        """Those of the experiments that the claim is tested by."""
+        """The figures of the experiments that test the claim."""
         wanted = {(experiment, reading.scale) for experiment in reading.experiments}
         return [figures for figures in self.figures if (figures.experiment, figures.scale) in wanted]
 
     def unexplained(self) -> list[str]:
-        """Contradicted and inconclusive claims of which nobody has said a likely reason, each with its scale."""
+        """Contradicted and inconclusive claims for which nobody has given a likely reason, each with its scale."""
         best = ((card, card.readings[0]) for card in self.cards)
         return [f"{card.id} ({of.scale})" for card, of in best if of.needs_a_reason and not of.likely_reason]
 
@@ -131,7 +131,7 @@ def verdicts_at(
 
 
 def read_report(experiments: Path, results: Path, schemas: Schemas) -> Report:
-    """Raises `InputError` for claims or results that cannot be read, or do not fit each other."""
+    """The report on stored results. Raises `InputError` for claims or results that cannot be read or do not fit."""
     claims = load_claims(experiments, schemas)
     scales = known_scales(claims, experiments)
     judgement = _judged(claims, scales, experiments, results, schemas)

@@ -1,4 +1,4 @@
-"""Why a verdict is not clearer and what would settle it, as far as that can be reckoned."""
+"""The reasons why a verdict is not clearer, and what would settle it, as far as both can be computed."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from nfrepro.stats.bounds import Bounds
 
 
 def why_open(decision: Decision, bounds: Bounds) -> str:
-    """Where the interval of an inconclusive test lies, or which level its p-value missed; empty for other verdicts."""
+    """The place of an inconclusive test's interval, or the level that its p-value missed; empty for other verdicts."""
     interval = decision.interval
     if decision.verdict != "inconclusive" or interval is None:
         return ""
@@ -24,7 +24,10 @@ def why_open(decision: Decision, bounds: Bounds) -> str:
 
 
 def settled_by(found: ClaimVerdict, scales: Sequence[str]) -> Iterator[str]:
-    """Ways to settle a claim that is not supported: by the person who explained it, and by calculation."""
+    """The steps that would settle a claim: those of the person who explained it, and those that follow from its runs.
+
+    None for a claim that is supported or a fact.
+    """
     if found.verdict in ("supported", "fact"):
         return
     if found.explanation is not None and found.explanation.settled_by:

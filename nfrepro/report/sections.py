@@ -1,4 +1,4 @@
-"""Where a claim is made: the parts of the paper and of other work, by which the report groups claims."""
+"""The parts of the paper and of other work that make claims, by which the report groups them."""
 
 import re
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _PATTERNS = (
     (r"^(appendix|the authors' code)", Section("authors-code", "The appendix and the authors' code")),
     (r"", _ELSEWHERE),
 )
-# In the order of the paper, then of the years.
+# The paper's order, then by year.
 _ORDER = (
     "section-3",
     "section-4",
@@ -52,5 +52,5 @@ def section_of(source: str) -> Section:
 
 
 def place(section: Section) -> int:
-    """Its place among all sections."""
+    """The place of a section among all of them."""
     return _ORDER.index(section.key)

@@ -46,6 +46,6 @@ def number(value: float) -> str:
 
 
 def counted(tally: Mapping[Verdict, int]) -> str:
-    """How many claims have each verdict, in a phrase: `32 supported, 5 contradicted and 15 inconclusive`."""
+    """The counts of verdicts in a phrase: `32 supported, 5 contradicted and 15 inconclusive`."""
     parts = [f"{tally[verdict]} {verdict}" for verdict in SYMBOLS if tally.get(verdict)]
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))) if parts else "none"

@@ -1,4 +1,4 @@
-"""The files of the report, among the results."""
+"""The report's files, written into the folder of the results."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ CLAIMS, MARKDOWN, PAGE = "claims.json", "REPORT.md", "report.html"
 
 
 def write_claims(report: Report, results: Path) -> Path:
-    """Writes claims.json and returns its path."""
+    """Write claims.json and return its path."""
     return _write(results / CLAIMS, claims_json(report))
 
 
 def write_report(report: Report, results: Path) -> list[Path]:
-    """Writes all four, after all four could be made, and returns their paths."""
+    """Write all four files, once all four could be made, and return their paths."""
     texts = {
         CLAIMS: claims_json(report),
         MARKDOWN: markdown(report),

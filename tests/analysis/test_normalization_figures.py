@@ -22,7 +22,7 @@ STEPS, LAYERS = (0, 10, 20), (1, 2, 3)
 
 
 def made_up(name: str, results: Path) -> pd.DataFrame:
-    """What a sweep would leave: run n has numbers near n; in training one run diverged, and all of one network."""
+    """The files that a sweep would leave: run n has numbers near n; in training one run and one network diverged."""
     runs = expand(load_experiment(name, ROOT / "experiments"), "laptop", SCHEMAS)
     table = collect(results, name, "laptop", runs)
     table["state"] = "completed"
@@ -76,7 +76,7 @@ def propagation(row: pd.Series) -> pd.DataFrame:
 
 
 def analyse(name: str, results: Path, table: pd.DataFrame) -> dict[str, bytes]:
-    """Its files by name."""
+    """The files of the script by name."""
     paths = script(name).analyse(Analysis(name, "laptop", table, results / name / "laptop" / name, results / "runs"))
     return {path.name: path.read_bytes() for path in paths}
 

@@ -45,7 +45,7 @@ def surface(roughness: float) -> pd.DataFrame:
 
 @pytest.fixture
 def table(results: Path) -> pd.DataFrame:
-    """What `collect` would write of the laptop scale, and the files of its runs."""
+    """The table that `collect` would write of scale laptop, and the files of its runs."""
     runs = expand(load_experiment("smoothness", ROOT / "experiments"), "laptop", SCHEMAS)
     content = collect(results, "smoothness", "laptop", runs).assign(state="completed")
     numbers = [*script("smoothness").LOGARITHMS, "landscape_rise", "top1"]

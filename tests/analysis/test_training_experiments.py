@@ -40,7 +40,7 @@ COMPARISONS = {"deep_stability": "RATES", "figure_3": "TABLE"}
 
 
 def made_up(name: str, scale: str, results: Path) -> pd.DataFrame:
-    """What `collect` would write of the experiment: one run diverged, one failed, one is missing."""
+    """The table that `collect` would write: one run diverged, one failed, one is missing."""
     runs = expand(load_experiment(name, ROOT / "experiments"), scale, SCHEMAS)
     table = collect(results, name, scale, runs)
     table["top1"] = np.linspace(60, 80, len(table)).round(2)
@@ -87,7 +87,7 @@ def test_files_counts_and_bytes(name: str, results: Path, capsys: pytest.Capture
 @pytest.mark.parametrize("scale", ["smoke", "overnight", "gpu", "paper"])
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_scale_of_the_experiment_can_be_compared(name: str, scale: str, results: Path) -> None:
-    """Its file changes nothing beside what the script says that it compares."""
+    """An experiment varies nothing but what its script compares."""
     if scale not in load_experiment(name, ROOT / "experiments").scales:
         pytest.skip(f"{name} has no scale {scale}")
     module, table = script(name), made_up(name, scale, results)

@@ -18,7 +18,7 @@ FINAL = {"top1": 70.0, "train_seconds": 3.0}
 
 
 def drawn(table: pd.DataFrame, results: Path, final: dict[str, float] = FINAL) -> str:
-    """The text of the table that is written, beside a figure in both formats."""
+    """The text of the table that is written with a figure in both formats."""
     configs = {name: {"name": name} for name in table["id"]}
     table = table.assign(id=[f"{name}-{identity('gain', configs[name])}" for name in table["id"]])
     for name in table.loc[table["state"] == "completed", "id"]:

@@ -75,7 +75,7 @@ def cut_off(figure: Figure) -> list[str]:
 
 
 def overlaps(figure: Figure) -> bool:
-    """Whether the legend, the note, the title or a picture hide one another."""
+    """True if the legend, the note, the title or a picture hide one another."""
     figure.canvas.draw()
     parts = [axes.get_tightbbox() for axes in figure.axes]
     parts += [legend.get_window_extent() for legend in figure.legends]

@@ -79,7 +79,7 @@ NOISE = {(0.2, 0): 1.0, (0.2, 1): 3.0, (0.2, 2): 2.0, (1.0, 0): 2.0, (1.0, 1): 3
 
 @dataclass(frozen=True)
 class Study:
-    """Its folders."""
+    """The folders of the study."""
 
     experiments: Path
     results: Path

@@ -1,4 +1,4 @@
-"""What runs have cost, against sums done by hand."""
+"""The cost of runs, against sums done by hand."""
 
 import json
 from pathlib import Path

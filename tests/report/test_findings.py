@@ -1,4 +1,4 @@
-"""The findings in sentences: their numbers are those of the stored runs, reckoned here from the runs alone."""
+"""The findings in sentences: their numbers are those of the stored runs, computed here from the runs alone."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the report says of a small study: verdicts, numbers, gaps, and that the same results give the same bytes."""
+"""The report on a small study: verdicts, numbers, gaps, and that the same results give the same bytes."""
 
 import json
 import os
