@@ -1,6 +1,6 @@
 """The figure of a comparison: panels of means, intervals and seeds, and below them the runs without a result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -29,13 +29,13 @@ def draw_comparison(comparison: Comparison, arms: Sequence[Arm], about: str) -> 
     `about` says what the numbers are numbers of.
     """
     layout = plan(comparison, arms)
-    panels = _by_panel(comparison, arms)
+    panels, empty = _with_results(_by_panel(comparison, arms))
     references = {
         reference.panel: (plan_of_reference(layout, reference), reference)
         for reference in comparison.references
         if reference.panel
     }
-    counted = count_rows(layout, arms)
+    counted = count_rows(layout, [arm for own in panels.values() for arm in own])
     labels = 0.5 + 0.05 * max((len(row.label) for row in counted), default=0)
     wanted = labels + (len(panels) + len(references)) * _panel_width(layout)
     strip = 0.16 * len(counted)
@@ -62,7 +62,7 @@ def draw_comparison(comparison: Comparison, arms: Sequence[Arm], about: str) -> 
     grid[0][0].set_ylabel("test top-1 accuracy (%)")
     entitle(figure, comparison.title)
     columns = 3 if figure.get_figwidth() < PAGE else 5
-    legend_with_note(figure, _legend(layout), _note(layout, arms, about), columns)
+    legend_with_note(figure, _legend(layout), _note(layout, arms, about) + _not_drawn(empty), columns)
     return figure
 
 
@@ -85,6 +85,16 @@ def _by_panel(comparison: Comparison, arms: Sequence[Arm]) -> dict[str, list[Arm
         name = factor.text(arm.key[0])
         panels.setdefault(name if factor.scale == "category" else f"{factor.name} {name}", []).append(arm)
     return panels
+
+
+def _with_results(panels: Mapping[str, list[Arm]]) -> tuple[dict[str, list[Arm]], list[str]]:
+    """The panels with a run that ended, and the names of the others; all panels where there is no such run at all."""
+    drawn = {name: arms for name, arms in panels.items() if any(arm.ended for arm in arms)}
+    return (drawn, [name for name in panels if name not in drawn]) if drawn else (dict(panels), [])
+
+
+def _not_drawn(panels: Sequence[str]) -> str:
+    return f" Not drawn, since no run has ended: {', '.join(panels)}." if panels else ""
 
 
 def _note(layout: Plan, arms: Sequence[Arm], about: str) -> str:

@@ -35,7 +35,10 @@ def draw_learning_curves(comparison: Comparison, arms: Sequence[Arm], curves: pd
     """A column of pictures for each level of panel and axis; a line is the mean over seeds, thin ones are the seeds."""
     layout = plan(comparison, arms)
     cells: dict[tuple[Level, ...], list[Arm]] = {}
+    begun = set(curves["id"])
     for arm in arms:
+        if begun and begun.isdisjoint(arm.ids):
+            continue  # an empty picture says nothing
         cells.setdefault(arm.key if comparison.line is None else arm.key[:-1], []).append(arm)
     figure = new_figure(3.9, COLUMN if len(cells) < 3 else PAGE)
     grid = figure.subplots(len(ROWS), len(cells), sharex=True, sharey="row", squeeze=False)

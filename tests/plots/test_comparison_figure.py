@@ -97,6 +97,16 @@ def test_a_reference_has_a_panel_of_its_own() -> None:
     assert not cut_off(figure)
 
 
+def test_a_panel_without_a_run_that_ended_is_named_instead_of_drawn() -> None:
+    comparison = Comparison("", BATCH.axis, None, panel=BATCH.line)
+    table = training_table()
+    table.loc[table["model.name"] == "bn_resnet", ["state", "top1"]] = ["missing", None]
+    figure = drawn(table, comparison)
+    assert [axes.get_title() for axes in figure.axes] == ["NF"]
+    note = " ".join(figure.legends[0].get_title().get_text().split())
+    assert "Not drawn, since no run has ended: BN." in note
+
+
 def test_a_panel_for_each_level_with_the_same_limits() -> None:
     comparison = Comparison("", BATCH.axis, None, panel=BATCH.line)
     figure = drawn(training_table(), comparison)
