@@ -1,5 +1,6 @@
 """The signal propagation plot: what is on it, that nothing is cut off, that equal numbers make equal files."""
 
+import io
 import re
 import warnings
 from pathlib import Path
@@ -221,6 +222,16 @@ def test_equal_numbers_make_equal_files(tmp_path: Path) -> None:
     with Image.open(tmp_path / "c.png") as image:
         assert image.width == 7 * 200
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 20
+
+
+def test_a_png_keeps_colours_that_few_pixels_have(tmp_path: Path) -> None:
+    figure = draw_propagation({name: curve(slope=k) for k, name in enumerate("abcdefg")}, "t", "n")
+    true = io.BytesIO()
+    figure.savefig(true, format="png")
+    (path,) = save_figure(figure, tmp_path / "a", [".png"])
+    drawn, stored = (np.asarray(Image.open(of).convert("RGB")).astype(int) for of in (true, path))
+    assert drawn.shape == stored.shape
+    assert np.abs(drawn - stored).max() < 40  # of 255
 
 
 def runs(folder: Path) -> pd.DataFrame:
