@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nfrepro.errors import InputError
+from nfrepro.models.own_options import OwnNetworkOptions
 from nfrepro.models.registry import build
 from nfrepro.options import Options
 
@@ -90,9 +92,27 @@ def _with_blocks(options: Options, blocks: tuple[int, ...]) -> Options:
 
 @lru_cache(maxsize=256)  # networks that differ only in depth share them
 def _count(options: Options, classes: int, channels: int, pixels: int) -> NetworkCost:
-    with torch.device("meta"):
+    if not isinstance(options, OwnNetworkOptions):
+        return _count_on("meta", options, classes, channels, pixels)
+    try:
+        return _count_on("meta", options, classes, channels, pixels)
+    except Exception:  # it may look at its numbers, or use NumPy: then it gets some
+        try:
+            return _count_on("cpu", options, classes, channels, pixels)
+        except InputError:
+            raise
+        except Exception as error:
+            lines = str(error).splitlines() or [""]
+            raise InputError(
+                f"{options.name}: its cost is not known: "
+                f"with images [{BATCH}, {channels}, {pixels}, {pixels}] it raises {type(error).__name__}: {lines[0]}"
+            ) from None
+
+
+def _count_on(device: str, options: Options, classes: int, channels: int, pixels: int) -> NetworkCost:
+    with torch.device(device):
         model = build(options, classes, channels).train()
-        x = torch.empty(BATCH, channels, pixels, pixels)
+        x = torch.zeros(BATCH, channels, pixels, pixels)
     kept = _Kept(model)
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(kept.see, _unchanged):
         model(x)

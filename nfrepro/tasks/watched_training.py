@@ -14,6 +14,7 @@ from torch import nn
 
 from nfrepro.data.sources import Dataset
 from nfrepro.errors import InputError
+from nfrepro.models.own_options import OwnNetworkOptions
 from nfrepro.models.registry import build
 from nfrepro.signal import layer_inputs
 from nfrepro.tasks import covariate_shift, nonlinearity, smoothness
@@ -65,7 +66,8 @@ def run(task: TrainTask, ctx: RunContext) -> Outcome:
 
 def check_processes(task: TrainTask, count: int) -> None:
     """Raise `InputError` if a run cannot be divided among `count` processes."""
-    with torch.device("meta"):
+    # Own code may not be made without data.
+    with torch.device("cpu" if isinstance(task.model, OwnNetworkOptions) else "meta"):
         model = build(task.model, num_classes=2, in_channels=3)
     check_division(model, task.train, count)
     if task.noise:

@@ -8,6 +8,9 @@ import pytest
 
 from nfrepro.errors import InputError
 from nfrepro.launch.execute import Placement, execute
+from nfrepro.launch.cluster import Cluster
+from nfrepro.launch.submission import divide, keep, read
+from nfrepro.plugins.names import search_in
 from nfrepro.specs import Run, load_experiment
 from nfrepro.specs.expansion import expand
 from nfrepro.tasks.registry import SCHEMAS
@@ -105,11 +108,15 @@ def test_a_file_with_a_mistake_is_named_before_anything_starts(experiment: Path)
         run_of(experiment)
 
 
-def test_a_run_knows_its_folders_wherever_it_is_written_down(experiment: Path) -> None:
-    run = run_of(experiment)
-    assert run.code_folders[0] == str(experiment.parent)
-    assert Run(**json.loads(json.dumps(run.__dict__))) == run
-    assert Run(**json.loads(json.dumps(run.__dict__))).code_folders == run.code_folders
+def test_a_job_on_a_cluster_looks_in_the_same_folders(experiment: Path, tmp_path: Path) -> None:
+    (run,) = (run_of(experiment),)
+    kept = divide([run], tmp_path / "results", Cluster(timeout_min=60), 60.0)
+    keep(kept)
+    search_in([])  # a node knows nothing but what is in the submission
+    (read_again,) = read(kept.folder).runs
+    assert read_again == run
+    assert read_again.code_folders[0] == str(experiment.parent)
+    assert executed(read_again, tmp_path / "results")[0] == "completed"
 
 
 def test_the_command_line_sweeps_it_in_workers_and_in_this_process(experiment: Path, tmp_path: Path) -> None:

@@ -116,3 +116,21 @@ def test_its_cost_is_counted(project: Write) -> None:
     cost = count_cost(OwnNetworkOptions(name="own_roles:Net", options={"width": 4}), 5, 1, 8)
     assert cost.multiply_adds == 36 * 9 * 4 + 4 * 5
     assert cost.parameters == (9 * 4 + 4) + 8 + 2 * 4 * 36 + 4 + 4 + (4 * 5 + 5)
+
+
+def test_a_network_that_looks_at_its_numbers_is_counted_too(project: Write) -> None:
+    project(
+        "own_looks.py",
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.linear = torch.nn.Linear(48, num_classes)\n"
+        "    def forward(self, x):\n"
+        "        assert x.abs().max().item() < 9\n"
+        "        return self.linear(x.flatten(1))\n",
+    )
+    options = OwnNetworkOptions(name="own_looks:Net")
+    assert count_cost(options, 5, 3, 4).multiply_adds == 48 * 5
+    with pytest.raises(InputError, match=r"own_looks:Net: its cost is not known: with images \[3, 3, 8, 8\] it raises"):
+        count_cost(options, 5, 3, 8)
