@@ -53,7 +53,7 @@ class Description:
     options: dict[str, Any]  # all of them, so that no default has a say
     num_classes: int
     in_channels: int
-    source_naming: Naming
+    source_naming: Naming | Literal["own"]
     source_sha256: str
     format_version: int = FORMAT_VERSION
 
@@ -93,6 +93,21 @@ def read_weights(path: Path) -> Weights:
     require_regular_file(path)
     with _one_line_errors(path):
         return reader(path, _sha256(path))
+
+
+def read_state_dict(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a .safetensors, .pt or .pth file by any names, and its SHA-256. Raises InputError as above."""
+    if path.suffix not in (".safetensors", ".pt", ".pth"):
+        raise InputError(f"{path}: unknown kind {path.suffix!r}: a state dict is read from .safetensors, .pt or .pth")
+    _require_regular_file(path)
+    with _one_line_errors(path):
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path), _sha256(path)
+        _require_bounded_archive(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or not all(_is_plain_entry(*entry) for entry in content.items()):
+        raise InputError(f"{path}: not a state dict of names and plain tensors: save that alone")
+    return content, _sha256(path)
 
 
 def build_network(

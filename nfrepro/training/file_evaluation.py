@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from nfrepro.data.evaluation_images import Crop, FractionCrop, PaddedCrop, TestImages, list_test_images, read_batches
 from nfrepro.errors import InputError, did_you_mean
-from nfrepro.models.resolution import test_pixels
+from nfrepro.models.own_weights import load_own_network
+from nfrepro.models.resolution import DEFAULT_PIXELS, test_pixels
 from nfrepro.models.weights import Description, build_network, read_weights
+from nfrepro.plugins.names import is_name, search_folders, search_in
 from nfrepro.training.evaluation import Evaluation, evaluate
 from nfrepro.training.precision import Precision, autocast, prepare_device
 
@@ -75,6 +77,8 @@ def chosen_precision(name: str) -> str:
 def prepare(weights: Path, data: Path, name: str | None, options: Mapping[str, Any], protocol: Protocol) -> Subject:
     """Reads the network and lists the images. Raises InputError for bad files, and where the two do not fit."""
     images = list_test_images(data)
+    if name is not None and is_name(name):
+        return _prepare_own(weights, images, name, options, protocol)
     content = read_weights(weights)
     model, description = build_network(content, name, options)
     if description.num_classes != len(images.classes):
@@ -86,6 +90,17 @@ def prepare(weights: Path, data: Path, name: str | None, options: Mapping[str, A
         raise InputError(f"{weights}: for images of {description.in_channels} channels, but files are read as RGB")
     pixels = protocol.pixels or test_pixels(description.model, description.options)
     return Subject(model, description, content.sha256, images, pixels, protocol)
+
+
+def _prepare_own(
+    weights: Path, images: TestImages, name: str, options: Mapping[str, Any], protocol: Protocol
+) -> Subject:
+    """A network from elsewhere: nothing but the folders tells the number of classes."""
+    search_in([*search_folders(), Path.cwd()])
+    classes = len(images.classes)
+    model, sha256 = load_own_network(weights, name, options, classes, 3)
+    description = Description(name, dict(options), classes, 3, "own", sha256)
+    return Subject(model, description, sha256, images, protocol.pixels or DEFAULT_PIXELS, protocol)
 
 
 def evaluate_subject(subject: Subject, advance: Callable[[int], None] = lambda count: None) -> Evaluation:
