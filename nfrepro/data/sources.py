@@ -20,6 +20,7 @@ from nfrepro.data.image_files import ImageFiles
 from nfrepro.data.location import find
 from nfrepro.data.options import DataOptions, ImageNetOptions
 from nfrepro.errors import InputError
+from nfrepro.plugins.sources import own_names, source_of
 from nfrepro.seeding import stream_seed
 
 # Images counted at a time: bounds the memory the pixel statistics need.
@@ -110,11 +111,12 @@ class Dataset:
 
 def load_once(options: DataOptions, seed: int = 0) -> Dataset:
     """Load as `load` does, but only once in a worker that executes several runs on the same data."""
-    return _load_once(options, seed if _is_drawn_by_seed(options) else 0)
+    return _load_once(options, seed if _is_drawn_by_seed(options) else 0, source_of(own_names(options)))
 
 
 @lru_cache(maxsize=1)
-def _load_once(options: DataOptions, seed: int) -> Dataset:
+def _load_once(options: DataOptions, seed: int, source: str | None) -> Dataset:
+    """`source` tells one state of own code from the next."""
     return load(options, seed)
 
 

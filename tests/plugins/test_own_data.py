@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sizes import image_sizes
-from nfrepro.data.sources import load
+from nfrepro.data.sources import load, load_once
 from nfrepro.errors import InputError
 from tests.plugins.conftest import Write
 
@@ -73,9 +73,10 @@ def test_torch_datasets_are_the_same_images(project: Write, kind: str) -> None:
 
 def test_changed_code_gives_changed_images(project: Write) -> None:
     project("own_arrays.py", ARRAYS)
-    before = load(options("own_arrays:load"))
+    before = load_once(options("own_arrays:load"))
+    assert load_once(options("own_arrays:load")) is before
     project("own_arrays.py", ARRAYS.replace("np.array([2, 0])", "np.array([1, 1])"))
-    assert load(options("own_arrays:load")).test.labels.tolist() == [1, 1]
+    assert load_once(options("own_arrays:load")).test.labels.tolist() == [1, 1]
     assert before.test.labels.tolist() == [2, 0]
 
 
