@@ -3,7 +3,7 @@
 import queue
 import subprocess
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -22,6 +22,8 @@ SECONDS_TO_STOP = 60.0
 SECONDS_TO_HEAR = 10.0
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_LOOKS_AT_OTHERS = 1.0
+# Workers that may die before they begin a run until it counts as interrupted: a port was taken, say.
+MOST_FALSE_STARTS = 2
 ELSEWHERE = "executed by another sweep"
 
 
@@ -42,6 +44,7 @@ class Sweep:
     waits_for: Callable[[Run], bool]
     elsewhere: list[Run] = field(default_factory=list)  # another sweep is executing these, and this one waits for it
     ended: dict[str, Ended] = field(default_factory=dict)
+    false_starts: Counter[str] = field(default_factory=Counter)  # by run
 
 
 def execute_all(
@@ -58,7 +61,8 @@ def execute_all(
 ) -> dict[str, Ended]:
     """Executes `runs`; returns how each ended, by id.
 
-    A worker that dies costs the run it was at, nothing else; so does one of several processes of a worker. Runs that
+    A worker that dies costs the run it was at, nothing else; so does one of several processes of a worker. One that
+    dies before it began its run costs nothing: another one begins it, `MOST_FALSE_STARTS` times at most. Runs that
     another sweep executes are waited for, where `waits_for` says so. Once `should_stop` says so, all workers save and
     stop; runs that had not begun are missing from what is returned. On KeyboardInterrupt `on_stop` is called, all
     workers save and stop, and the exception goes on; a second one kills them.
@@ -103,9 +107,14 @@ def _receive(inbox: Inbox, sweep: Sweep, observe: Callable[[Event], None]) -> Wo
     if message is None or message["kind"] == "ended":
         ended = worker.hear(rank, message)
         if run is not None and ended is not None:
-            _end_or_wait(sweep, run, ended, observe)
+            if worker.has_begun or sweep.false_starts[run.id] >= MOST_FALSE_STARTS:
+                _end_or_wait(sweep, run, ended, observe)
+            else:
+                sweep.false_starts[run.id] += 1
+                sweep.waiting.appendleft(run)
         return worker if worker.is_gone else None
     # Between two runs a worker only complains. Of several processes the first one tells how a run goes.
+    worker.has_begun = worker.has_begun or message["kind"] == "started"
     if run is not None and (rank == 0 or message["kind"] == "complaint"):
         observe(Event(run, message["kind"], message))
     return None

@@ -34,6 +34,7 @@ class Worker:
     ) -> None:
         self.number = number
         self.run: Run | None = None
+        self.has_begun = False  # whether the processes have found each other, and began the run
         port = _free_port() if resources.processes > 1 else 0
         self.processes = []
         for rank, device in enumerate(resources.devices_of(number)):
@@ -59,7 +60,7 @@ class Worker:
 
     def give(self, run: Run) -> None:
         """Has all processes execute `run`."""
-        self.run, self._ended, self._fault = run, None, None
+        self.run, self.has_begun, self._ended, self._fault = run, False, None, None
         self._busy = set(range(len(self.processes)))
         for process in self.processes:
             assert process.stdin is not None
@@ -73,6 +74,8 @@ class Worker:
             self._gone.add(rank)
             if rank in self._busy:
                 self._fault = self._fault or self._how_it_died(rank)
+                if not self.has_begun:  # the others wait for this one, and have nothing to save
+                    self.kill()
             self.ask_to_stop()
         elif rank == 0:
             self._ended = Ended(message["ending"], message["text"])

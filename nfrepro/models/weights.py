@@ -99,11 +99,11 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], str]:
     """The tensors of a .safetensors, .pt or .pth file by any names, and its SHA-256. Raises InputError as above."""
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise InputError(f"{path}: unknown kind {path.suffix!r}: a state dict is read from .safetensors, .pt or .pth")
-    _require_regular_file(path)
+    require_regular_file(path)
     with _one_line_errors(path):
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path), _sha256(path)
-        _require_bounded_archive(path)
+        require_bounded_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict) or not all(_is_plain_entry(*entry) for entry in content.items()):
         raise InputError(f"{path}: not a state dict of names and plain tensors: save that alone")

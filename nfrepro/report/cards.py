@@ -54,7 +54,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Reading:
-    """The answer of one scale to a claim. The finding that stands for it comes first."""
+    """The answer of one scale to a claim. The finding that decides it comes first."""
 
     scale: str
     verdict: Verdict

@@ -63,10 +63,9 @@ def test_what_a_killed_process_has_half_written_is_removed(run: Run, results: Pa
     called = subprocess.run([sys.executable, "-c", killed, str(folder)], check=False)
     assert called.returncode == -signal.SIGKILL
     assert [path.stat().st_size for path in folder.iterdir()] == [1000]
-    somebody_elses = folder / ".claim.0123.tmp"
-    somebody_elses.touch()
+    (folder / ".claim.0123.tmp").touch()  # of one that was killed as it took the claim
     assert execute_here(run, results).ending == "completed"
-    assert {path.name for path in folder.iterdir()} == {"run.json", "metrics.jsonl", ".gitignore", somebody_elses.name}
+    assert {path.name for path in folder.iterdir()} == {"run.json", "metrics.jsonl", ".gitignore"}
 
 
 def test_a_cancelled_run_is_not_begun(run: Run, results: Path) -> None:
@@ -135,7 +134,7 @@ def test_a_task_that_lost_its_claim_ends_at_its_next_step_without_saving(
 
     def wait_to_be_stopped(task: Task, options: Any, ctx: RunContext) -> Outcome:
         (ctx.folder / "claim").unlink()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             ctx.should_stop()
         raise AssertionError("was never stopped")

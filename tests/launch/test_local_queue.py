@@ -52,7 +52,7 @@ def start(experiments: Path, results: Path, *arguments: str) -> "subprocess.Pope
     )
 
 
-def wait_until(condition: Any, seconds: float = 60.0) -> None:
+def wait_until(condition: Any, seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"

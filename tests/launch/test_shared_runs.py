@@ -29,7 +29,7 @@ def sweep(experiments: Path, results: Path, name: str, *more: str) -> "subproces
     )
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"

@@ -105,7 +105,7 @@ def test_ctrl_c_shows_where_it_was(experiments: Path, results: Path) -> None:
     (experiments / "tiny.yaml").write_text(TINY.replace("epochs: 2", "epochs: 5000"))
     line, environment = command(experiments, results, ["sweep", "tiny", "--scale", "smoke", "--executor", "debug"])
     sweep = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(results.glob("runs/*/metrics.jsonl")):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nfrepro.errors import InputError
-from nfrepro.launch.execute import Placement, execute
 from nfrepro.launch.cluster import Cluster
+from nfrepro.launch.execute import Placement, execute
 from nfrepro.launch.submission import divide, keep, read
 from nfrepro.plugins.names import search_in
 from nfrepro.specs import Run, load_experiment

@@ -7,7 +7,6 @@ import pytest
 import timm
 import timm.optim
 import torch
-from nfrepro.training.clipping import clipped_parameters
 from torch import nn
 
 from nfrepro.errors import InputError
@@ -15,6 +14,7 @@ from nfrepro.models import create
 from nfrepro.models.cost import count_cost
 from nfrepro.models.own_options import OwnNetworkOptions
 from nfrepro.models.registry import parse_options
+from nfrepro.training.agc import clipped_parameters
 from nfrepro.training.optim import parameter_groups
 from tests.plugins.conftest import Write
 
