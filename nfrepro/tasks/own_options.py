@@ -13,11 +13,11 @@ from nfrepro.plugins.names import Call, check_name, check_options, label
 from nfrepro.training.options import TrainOptions
 
 # The arguments of a task, other than its options: the config (an `OwnTask`) and where it runs (`RunContext`).
-CALL = Call(positional=("task", "around"))
+CALL = Call(positional=("task", "ctx"))
 
 
 class OwnTask(TaskOptions):
-    """A task by the name of its function: run(task, around, **options) returns its numbers, or an `Outcome`."""
+    """A task by the name of its function: run(task, ctx, **options) returns its numbers, or an `Outcome`."""
 
     function: ClassVar[str]
 

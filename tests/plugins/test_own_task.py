@@ -25,9 +25,9 @@ scales: {smoke: {}}
 TASK = """\
 from nfrepro.models.registry import build
 
-def run(task, around, scale, offset=0.5):
+def run(task, ctx, scale, offset=0.5):
     model = build(task.model, 3, 1)
-    (around.folder / "own.txt").write_text("written")
+    (ctx.folder / "own.txt").write_text("written")
     return {"number": scale * task.seed + offset, "parameters": sum(p.numel() for p in model.parameters())}
 """
 
