@@ -41,11 +41,13 @@ class Layout:
 
     shape: torch.Size
     strides: tuple[int, ...]
-    storage: int
+    storage: int  # 0 where there is no dense memory: a sparse tensor, or one of another library
 
     @classmethod
     def of(cls, activation: Tensor) -> "Layout":
-        """The layout of a strided `activation`."""
+        """The layout of `activation` as it is now."""
+        if activation.layout is not torch.strided or activation.is_nested:
+            return cls(activation.shape, (), 0)
         return cls(activation.shape, activation.stride(), activation.untyped_storage().data_ptr())
 
 
@@ -69,10 +71,11 @@ def axis_behind(name: str, before: ChannelAxis, source: Layout, output: Tensor) 
 
 def _in_view(dim: int, source: Layout, output: Tensor) -> int | None:
     """The only dimension of a view that has size and stride of `dim` of its source; None where there is not one."""
-    if dim >= len(source.shape) or output.untyped_storage().data_ptr() != source.storage or source.storage == 0:
+    view = Layout.of(output)
+    if dim >= len(source.strides) or view.storage != source.storage or source.storage == 0:
         return None
     wanted = source.shape[dim], source.strides[dim]
-    found = [place for place, pair in enumerate(zip(output.shape, output.stride(), strict=True)) if pair == wanted]
+    found = [place for place, pair in enumerate(zip(view.shape, view.strides, strict=True)) if pair == wanted]
     return found[0] if len(found) == 1 else None
 
 

@@ -45,6 +45,8 @@ ADDITIONS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
     "stack, unbind": (lambda x, f: sum(torch.stack([f, x], 1).unbind(1)), 1.0),
     "cat, view, sum": (lambda x, f: torch.cat([x, f], 1).unflatten(1, (2, -1)).sum(1), 1.0),
     "hstack, chunk": (lambda x, f: sum(torch.hstack([f, x]).chunk(2, 1)), 1.0),
+    "a branch by way of a sparse tensor": (lambda x, f: x + f.to_sparse().to_dense(), 1.0),
+    "a branch by way of another library": (lambda x, f: x + f.to_mkldnn().to_dense(), 1.0),
     "half a batch at a time": (
         lambda x, f: torch.cat([a + b for a, b in zip(x.chunk(2), f.chunk(2), strict=True)]),
         1.0,
