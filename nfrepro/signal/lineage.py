@@ -22,6 +22,7 @@ class Lineage:
     factor: float = 1.0  # the product of all of them, whatever `scale` holds
     is_part: bool = False  # of the batch
     strangers: frozenset[int] = frozenset()  # numbers of the strangers that have gone into it
+    is_product: bool = False  # of matrices, with no layer since: it may be of attention weights
     additions: frozenset[int] = frozenset()  # numbers of the residual additions behind which there has been no layer
 
     @property

@@ -30,6 +30,7 @@ from nfrepro.signal.torch_functions import (
     INTERPOLATIONS,
     LIKE,
     LINEAR,
+    MATRIX_PRODUCTS,
     PRODUCTS,
     QUOTIENTS,
     RANKS,
@@ -41,6 +42,7 @@ from nfrepro.signal.torch_functions import (
     SUBTRACTIONS,
     SUMS,
     reduced_dims,
+    scalar_of_second,
     tensors_in,
 )
 
@@ -179,10 +181,12 @@ class ResidualAdditions(TorchFunctionMode):
         strangers = self.strangers.among(tensors_in(values)) | _united(found.strangers for found, _ in sources)
         if operands is not None:
             operands = replace(operands, number=self._numbered())
-        lineage = self._next(name, replace(scaled, strangers=strangers, additions=additions))
+        is_product = any(found.is_product and not found.additions & self._of_stream for found, _ in sources)
+        scaled = replace(scaled, strangers=strangers, additions=additions, is_product=is_product)
+        lineage = self._next(name, scaled)
         if operands is not None:
             lineage = replace(lineage, channels=operands.shortcut.channels)
-        new = frozenset(range(before + 1, self._count + 1))
+        new = frozenset(range(before + 1, self._count + 1)) if is_product else frozenset()
         self._latest = lineage = replace(lineage, additions=lineage.additions | new)
         parts = self._joined.taken_apart(name, values, outputs)
         for tensor in outputs:
@@ -198,7 +202,8 @@ class ResidualAdditions(TorchFunctionMode):
     def _open_additions(self, name: str, sources: Sequence[Lineage]) -> frozenset[int]:
         """The additions that the `sources` come from without a layer, but for those that are known to be of the stream.
 
-        An addition is of the stream when a layer reads it, and of attention weights when softmax does so first.
+        An addition of a product of matrices is of the stream when a layer reads it, and of attention weights when
+        softmax does so first.
         """
         found = _united(source.additions for source in sources) - self._of_stream
         if name in SOFTMAX:
@@ -227,7 +232,7 @@ class ResidualAdditions(TorchFunctionMode):
         branch, branch_lineage, shortcut = (one, left, right) if left.depth > right.depth else (other, right, left)
         # A branch that mixes tokens ends with another view of its channels: the shortcut knows where they are.
         dim = shortcut.channel_dim
-        factor = branch_lineage.factor * (_scalar_of_second(name, values) if branch is other else 1.0)
+        factor = branch_lineage.factor * (scalar_of_second(name, values) if branch is other else 1.0)
         if branch_lineage.is_part and shortcut.is_part:
             self.unjoined += 1
             part = channel_moments(branch, dim).divided_by(branch_lineage.scale)
@@ -386,15 +391,8 @@ class ResidualAdditions(TorchFunctionMode):
         if not (weighted or name in RESAMPLING):
             return behind
         self.layers += 1
-        return replace(behind, layer=self.layers, additions=frozenset())
+        return replace(behind, layer=self.layers, additions=frozenset(), is_product=name in MATRIX_PRODUCTS)
 
 
 def _united(sets: Iterable[frozenset[int]]) -> frozenset[int]:
     return frozenset().union(*sets)
-
-
-def _scalar_of_second(name: str, values: tuple[Any, ...]) -> float:
-    """The scalar that a function multiplies its second summand with: alpha of an addition, the weight of `lerp`."""
-    if name not in ADDITIONS | SUBTRACTIONS | INTERPOLATIONS:
-        return 1.0
-    return next((float(value) for value in values[2:] if isinstance(value, int | float)), 1.0)

@@ -43,17 +43,13 @@ CONVOLUTIONS = {
     "convolution",
 }
 RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
+MATRIX_PRODUCTS = {"matmul", "__matmul__", "mm", "bmm", "baddbmm", "einsum", "tensordot"}
 LINEAR = {
     *RECURRENT,
+    *MATRIX_PRODUCTS,
     "linear",
     "bilinear",
     "addmm",
-    "matmul",
-    "__matmul__",
-    "mm",
-    "bmm",
-    "einsum",
-    "tensordot",
     "embedding",
     "scaled_dot_product_attention",
     "multi_head_attention_forward",
@@ -84,3 +80,10 @@ def reduced_dims(values: tuple[Any, ...], ndim: int) -> list[int]:
     given = next((value for value in values[1:] if isinstance(value, int | list | tuple)), tuple(range(ndim)))
     dims = [given] if isinstance(given, int) else list(given)
     return [dim % ndim for dim in dims if isinstance(dim, int) and not isinstance(dim, bool)]
+
+
+def scalar_of_second(name: str, values: tuple[Any, ...]) -> float:
+    """The scalar that a function multiplies its second summand with: alpha of an addition, the weight of `lerp`."""
+    if name not in ADDITIONS | SUBTRACTIONS | INTERPOLATIONS:
+        return 1.0
+    return next((float(value) for value in values[2:] if isinstance(value, int | float)), 1.0)

@@ -220,3 +220,34 @@ def test_recurrent_layers_and_experts(make: Callable[[], Any]) -> None:
         f = model.branch(h)
     as_map = [t.transpose(1, 2)[..., None] for t in (h + f, f)]
     check(propagation(model, x), [(*moments(as_map[0]), moments(as_map[1])[1])], rel=1e-5)
+
+
+class WithoutProjection(nn.Module):
+    """Attention whose product of matrices is added as it is, and a softmax of the stream that a layer has read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.g = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def attention(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return (q @ k.mT).softmax(-1) @ v
+
+    def gated(self, x: Tensor) -> Tensor:
+        return self.g(x) * x.softmax(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(x)
+        return (x + self.gated(x)).softmax(-1)
+
+
+def test_a_softmax_of_the_stream_takes_no_block_away() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(5, 8), WithoutProjection()), torch.randn(3, 7, 5)
+    with torch.no_grad():
+        h = model[0](x)
+        first = model[1].attention(h)
+        second = model[1].gated(h + first)
+    sums = [(h + first, first), (h + first + second, second)]
+    expected = [(*moments(total.mT[..., None]), moments(f.mT[..., None])[1]) for total, f in sums]
+    check(propagation(model, x), expected, rel=1e-5)
