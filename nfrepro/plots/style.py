@@ -22,7 +22,7 @@ from nfrepro import atomic
 # Told apart by people with any colour vision; markers tell arms apart in grey.
 PALETTE = sns.color_palette("colorblind")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-COLORS = 128  # in a PNG, where covering the cube of colours leaves no error above a tenth
+COLORS = 256  # in a PNG
 COLUMN, PAGE = 3.4, 7.0  # widths in inches
 NOTE_SIZE = 6.5
 # A prediction, in a darker shade of the colour of what was measured.
@@ -96,11 +96,12 @@ def save_figure(figure: Figure, path: Path, endings: Sequence[str] = (".png", ".
 
 
 def _png(figure: Figure) -> bytes:
-    """The figure with a palette that covers its colours, rare ones too: a quarter of the bytes of true colour."""
+    """The figure with a palette that covers its colours, rare ones too, and is near those of large areas."""
     drawn, reduced = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
     image = Image.open(drawn).convert("RGB")
-    image.quantize(COLORS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(reduced, "PNG", optimize=True)
+    palette = image.quantize(COLORS, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    palette.save(reduced, "PNG", optimize=True)
     return reduced.getvalue()
 
 
