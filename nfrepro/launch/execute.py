@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from nfrepro.errors import InputError
 from nfrepro.launch import run_record
 from nfrepro.launch.device_errors import free_device_memory, is_of_device
@@ -213,8 +215,14 @@ def _execute_locked(run: Run, held: RunLock, place: Placement, messages: KVStore
 
 def _check_own_code(run: Run) -> None:
     """Raises `InputError` where the code that a run names is not what it was when the run got its id."""
-    if run.config.get("source") is not None:
-        check_source(own_names(TASKS[run.task].options.model_validate(run.config), run.task), run.config["source"])
+    if run.config.get("source") is None:
+        return
+    try:
+        options = TASKS[run.task].options.model_validate(run.config)
+    except ValidationError as error:  # it was right when the run was planned
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"{reason} (it was there when this run was planned: start the sweep again)") from None
+    check_source(own_names(options, run.task), run.config["source"])
 
 
 def _run_task(run: Run, place: Placement, ctx: RunContext) -> Outcome:

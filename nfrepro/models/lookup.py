@@ -33,12 +33,13 @@ def find_activation(text: str) -> NamedActivation:
 
     Raises `InputError` for anything else.
     """
+    _search_here()
     if text in ACTIVATIONS:
         return NamedActivation(text, ACTIVATIONS[text].function, ACTIVATIONS[text].published_gain)
     if text.lstrip().startswith("lambda"):
         return NamedActivation(text, _evaluate_lambda(text), None)
     if ":" in text:
-        return NamedActivation(text, _import(text), None)
+        return NamedActivation(text, load_attribute(text), None)
     hint = did_you_mean(text, ACTIVATIONS)
     raise InputError(
         f"unknown activation {text!r}{hint or ';'} give a name of {', '.join(ACTIVATIONS)}, "
@@ -73,11 +74,12 @@ def find_network(text: str, settings: Mapping[str, Any], in_channels: int = 3) -
     `settings` are options of our families, and of a callable with a parameter `num_classes`, as docs/plugins.md has it;
     another is called without arguments. Raises `InputError` for what cannot be found.
     """
+    _search_here()
     if not is_name(text):
         options = parse_options(text, dict(settings))
         return NamedNetwork(text, lambda: build(options, 1000, in_channels), options)
     if text.partition(":")[0] not in LIBRARIES:
-        found = _import(text)
+        found = load_attribute(text)
         if not takes(found, "num_classes"):
             _refuse(text, settings)
             return NamedNetwork(text, found, None)
@@ -94,7 +96,6 @@ def _refuse(text: str, settings: Mapping[str, Any]) -> None:
         raise InputError(f"{text}: model options can be set for networks of nfrepro only")
 
 
-def _import(text: str) -> Callable[..., Any]:
-    """`package.module:callable`; a file in the folder of the person who asks is the usual case."""
+def _search_here() -> None:
+    """A file in the folder of the person who asks is the usual case."""
     search_in([*search_folders(), Path.cwd()])
-    return load_attribute(text)

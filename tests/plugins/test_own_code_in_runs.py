@@ -87,6 +87,15 @@ def test_it_runs_from_any_folder_and_changed_code_never_does(experiment: Path, t
     assert record["final"]["gamma"] == pytest.approx(15**-0.5, rel=1e-9)  # the new code, not what was imported before
 
 
+def test_code_that_is_gone_is_one_line(experiment: Path, tmp_path: Path) -> None:
+    run = run_of(experiment)
+    (experiment.parent / "own_shapes.py").write_text("")
+    ending, text = executed(run, tmp_path / "results")
+    assert ending == "failed"
+    assert "has no square" in text
+    assert "\n" not in text
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
