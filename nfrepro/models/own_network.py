@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from nfrepro.errors import InputError, did_you_mean
@@ -28,6 +29,18 @@ def make_own_network(options: OwnNetworkOptions, num_classes: int, in_channels: 
     if not isinstance(network, nn.Module):
         raise InputError(f"{options.name}: returned {type(network).__name__}, not an nn.Module")
     return network
+
+
+def try_maker(options: OwnNetworkOptions) -> None:
+    """Raises `InputError` where the network cannot be made.
+
+    Networks of libraries are made, without data: their makers' signatures do not tell their options.
+    """
+    if options.name.partition(":")[0] not in LIBRARIES:
+        maker_of(options)
+        return
+    with torch.device("meta"):
+        make_own_network(options, 2, 3)
 
 
 def maker_of(options: OwnNetworkOptions) -> Callable[..., Any]:

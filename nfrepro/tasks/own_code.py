@@ -21,9 +21,9 @@ def import_own_code(options: TaskOptions) -> None:
 
 def _import(part: Options) -> None:
     if isinstance(part, OwnNetworkOptions):
-        from nfrepro.models.own_network import maker_of  # not at the top: it brings torch
+        from nfrepro.models.own_network import try_maker  # not at the top: it brings torch
 
-        maker_of(part)
+        try_maker(part)
     elif isinstance(part, OwnDataOptions):
         load(part.name, part.options, LOADER)
     elif isinstance(part, OwnTask):

@@ -141,3 +141,29 @@ def test_the_command_line_sweeps_it_in_workers_and_in_this_process(experiment: P
     assert re.fullmatch(
         r"[^\n]*--set activation=own_shapes:sqare: activation: [^\n]*did you mean square\?\n", wrong.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("{name: 'timm:resnet10x'}", "model: timm:resnet10x: timm has no network resnet10x, did you mean resnet10"),
+        ("{name: 'timm:resnet10t', options: {no_such: 1}}", "model: timm:resnet10t: .* argument 'no_such'"),
+        ("{name: 'own_made:make', options: {no_such: 1}}", "model: own_made:make: unexpected option no_such"),
+    ],
+)
+def test_what_only_execution_tells_is_said_before_anything_starts(experiment: Path, model: str, says: str) -> None:
+    (experiment.parent / "own_made.py").write_text(
+        "from functools import partial\nfrom torch import nn\n"
+        "def _make(num_classes, width):\n    return nn.Linear(width, num_classes)\n"
+        "make = partial(_make, width=3)\n"
+    )
+    experiment.write_text(
+        "title: x\nclaims: []\ntask: train\nset:\n  data: {name: synthetic}\n"
+        f"  model: {model}\nscales: {{smoke: {{}}}}\n"
+    )
+    results = experiment.parent / "results"
+    ended = nfrepro_here("sweep", str(experiment), "--scale", "smoke", "--results", str(results))
+    assert ended.returncode == 2
+    assert re.search(says, ended.stderr)
+    assert ended.stderr.count("\n") == 1
+    assert not list(results.glob("runs/*/run.json"))
