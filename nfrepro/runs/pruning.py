@@ -21,9 +21,11 @@ class Unused:
 
 
 def find(results: Path, ids: Collection[str]) -> list[Unused]:
-    """The runs of the store that are not among `ids`."""
+    """The runs of the store that are not among `ids`. Raises `InputError` for a link in place of a run's folder."""
     store_folder = store.runs_folder(results)
     folders = sorted(path for path in store_folder.glob("*") if path.is_dir() and not path.name.startswith("."))
+    for folder in folders:
+        store.refuse_link(folder)  # before anything in what it leads to is looked at, or locked
     listed = tables_by_run(results)
     return [
         Unused(folder, _size(folder), tuple(listed.get(folder.name, ())), is_locked(folder))

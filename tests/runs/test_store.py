@@ -9,7 +9,7 @@ import pytest
 
 from nfrepro.errors import InputError
 from nfrepro.launch.execute import Placement, execute
-from nfrepro.runs import store
+from nfrepro.runs import pruning, store
 from nfrepro.runs.lock import hold_lock
 from nfrepro.specs import Run, expand, identity, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
@@ -134,3 +134,16 @@ def test_a_results_folder_may_be_a_link(results: Path, run: Run) -> None:
     elsewhere = results.rename(results.parent / "elsewhere")
     results.symlink_to(elsewhere)
     assert store.read(store.run_folder(results, run)).state == "completed"
+
+
+def test_a_link_in_place_of_a_run_is_neither_listed_nor_followed_by_prune(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("x")
+    (tmp_path / "results" / "runs").mkdir(parents=True)
+    link = tmp_path / "results" / "runs" / "run-0123456789ab"
+    link.symlink_to(elsewhere)
+    with pytest.raises(InputError, match="a link to") as refused:
+        pruning.find(tmp_path / "results", ids=[])
+    assert str(link) in str(refused.value)
+    assert [path.name for path in elsewhere.iterdir()] == ["precious"]
