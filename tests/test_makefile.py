@@ -78,14 +78,20 @@ def test_odd_values_stay_one_word(project: Path, text: str) -> None:
     assert calls(project, "help", *given) == []
 
 
-def test_a_local_sweep_draws_with_the_script_of_its_experiment(project: Path) -> None:
+def test_a_sweep_is_one_call_and_figures_are_one_for_each_table(project: Path) -> None:
     scale = ["--scale", "laptop"]
+    (sweep,) = calls(project, "sweep", "EXP=elsewhere/my figure.yaml", "SET=a=1 b='2'")
+    options = [*scale, "--set", "a=1", "--set", "b='2'", "--executor", "local"]
+    assert sweep == ["nfrepro", "sweep", "elsewhere/my figure.yaml", *options]
     (project / "analysis").mkdir()
-    (project / "analysis" / "my figure.py").touch()
-    sweep, drawn = calls(project, "sweep", "EXP=elsewhere/my figure.yaml")
-    assert sweep == ["nfrepro", "sweep", "elsewhere/my figure.yaml", *scale, "--executor", "local"]
-    assert drawn == ["python", "analysis/my figure.py", *scale]
-    _, drawn = calls(project, "sweep", "EXP=it's", "SET=a=1 b='2'")
-    assert drawn == ["python", "-m", "nfrepro.plots.default", "it's", *scale, "--set", "a=1", "--set", "b='2'"]
+    (project / "analysis" / "mine.py").touch()
+    for name in ("mine", "own"):
+        folder = project / "results" / name / "laptop"
+        folder.mkdir(parents=True)
+        (folder / "runs.csv").write_text("id,state,seed\nrun,completed,0\n")
+    assert calls(project, "figures") == [
+        ["python", "analysis/mine.py", *scale],
+        ["python", "-m", "nfrepro.plots.default", "own", *scale],
+    ]
     (settle,) = calls(project, "settle")
     assert settle == ["nfrepro", "settle", "--scale", "overnight", "--executor", "local"]

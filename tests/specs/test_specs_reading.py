@@ -240,7 +240,7 @@ def test_find_experiments_lists_top_level_files_only(write):
         write("task: train", name)
     Path("experiments/c.yaml").mkdir()
     assert find_experiments(Path("experiments")) == [Path("experiments/a.yaml"), Path("experiments/b.yaml")]
-    with pytest.raises(InputError, match=r"^nowhere: no such folder$"):
+    with pytest.raises(InputError, match=r"^nowhere: no such folder of experiments: name it by --experiments or "):
         find_experiments(Path("nowhere"))
 
 
