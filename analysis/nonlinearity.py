@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from nfrepro.plots.comparison import Comparison, Factor
 from nfrepro.plots.script import Analysis, run_script
 from nfrepro.plots.seed_lines import draw_over_seeds, surround
-from nfrepro.plots.style import NOTE_SIZE, entitle, new_figure, note_lines, save_figure
+from nfrepro.plots.style import NOTE_SIZE, entitle, fill_note, new_figure, save_figure
 from nfrepro.plots.watched_training import WatchedTraining, read_watched
 from nfrepro.stats.intervals import mean_interval
 
@@ -98,7 +98,7 @@ def draw_layers(watched: WatchedTraining) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel("step (not to scale)")
     entitle(figure, "Use of the nonlinearity, layer by layer")
-    figure.supxlabel(note_lines(figure, f"{watched.about}. Mean over seeds."), fontsize=NOTE_SIZE)
+    figure.supxlabel(fill_note(f"{watched.about}. Mean over seeds."), fontsize=NOTE_SIZE)
     return figure
 
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from nfrepro.errors import InputError
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.smoothness_figure import draw_smoothness
-from nfrepro.plots.style import NOTE_SIZE, entitle, new_figure, note_lines, save_figure
+from nfrepro.plots.style import NOTE_SIZE, entitle, fill_note, new_figure, save_figure
 from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
 from nfrepro.stats.intervals import mean_interval
 
@@ -147,7 +147,7 @@ def draw_landscapes(surfaces: Mapping[str, pd.DataFrame], title: str, note: str)
     bar.set_ticks(_within(TICKS, norm), labels=[f"{tick:g}" for tick in _within(TICKS, norm)])
     bar.minorticks_off()
     entitle(figure, title)
-    figure.supxlabel(note_lines(figure, note), fontsize=NOTE_SIZE)
+    figure.supxlabel(fill_note(note), fontsize=NOTE_SIZE)
     return figure
 
 

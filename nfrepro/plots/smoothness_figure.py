@@ -2,6 +2,7 @@
 figure 4 of arXiv 1805.11604)."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
-from nfrepro.plots.style import LINE_STYLES, MARKERS, NOTE_SIZE, PALETTE, entitle, new_figure, note_lines
+from nfrepro.plots.style import LINE_STYLES, MARKERS, NOTE_SIZE, PALETTE, entitle, fill_note, new_figure
 
 # Ruler -> heading of its row of panels.
 RULERS = {
@@ -52,8 +53,11 @@ def bands(rows: pd.DataFrame, ruler: str) -> pd.DataFrame:
 
 def draw_smoothness(curves: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
     """A row of panels for each ruler, a panel for each quantity; `curves`: label -> rows of smoothness.csv."""
-    figure = new_figure(height=5.4)
-    heights = [1.0] * len(RULERS) + [0.3]
+    columns = min(len(curves), 4)
+    # Inches of the rows of panels, then of the note and the legend below them.
+    below_panels = 0.13 * len(fill_note(note).splitlines()) + 0.16 * ceil(len(curves) / columns) + 0.15
+    heights = [2.35] * len(RULERS) + [below_panels]
+    figure = new_figure(height=sum(heights))
     *rows_of_panels, below = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for number, (row, (ruler, heading)) in enumerate(zip(rows_of_panels, RULERS.items(), strict=True)):
         panels = row.subplots(1, len(PANELS))
@@ -68,9 +72,9 @@ def draw_smoothness(curves: Mapping[str, pd.DataFrame], title: str, note: str) -
     below.legend(
         handles=[Line2D([], [], label=label, **_style(arm)) for arm, label in enumerate(curves)],
         loc="center",
-        ncols=min(len(curves), 4),
+        ncols=columns,
         frameon=False,
-        title=note_lines(figure, note),
+        title=fill_note(note),
         title_fontsize=NOTE_SIZE,
     )
     return figure

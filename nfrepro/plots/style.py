@@ -70,14 +70,14 @@ def legend_with_note(figure: Figure, handles: Sequence[Artist], note: str, colum
         loc="outside lower center",
         ncols=columns,
         frameon=False,
-        title=note_lines(figure, note),
+        title=fill_note(note, figure.get_figwidth()),
         title_fontsize=NOTE_SIZE,
     )
 
 
-def note_lines(figure: Figure, note: str) -> str:
-    """`note` in lines that are as long as the figure is wide, at the size of a note."""
-    return fill(note, int(19 * figure.get_figwidth()))
+def fill_note(note: str, width: float = PAGE) -> str:
+    """`note` in lines that fit into a figure of that width in inches, at the size of a note."""
+    return fill(note, int(19 * width))
 
 
 def darker(color: Color) -> Color:

@@ -119,7 +119,7 @@ def test_reading_stops_at_the_largest_size(bare_machine, put_tiny, monkeypatch):
 
     monkeypatch.setattr(checksums, "MAX_BYTES", 5000)
     monkeypatch.setattr(checksums, "CHUNK_BYTES", 1000)
-    monkeypatch.setattr(gzip, "open", lambda path: Endless())
+    monkeypatch.setattr(gzip, "GzipFile", lambda fileobj: Endless())
     with pytest.raises(InputError, match="truncated or altered"):
         locate(OPTIONS)
     assert folder.exists()
