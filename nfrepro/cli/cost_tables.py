@@ -1,6 +1,7 @@
 """Output of `plan` and `dry-run`: plain tables."""
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 
 from nfrepro.cost.measurements import Measurement
 from nfrepro.cost.plan import CostPlan, Jobs, ShapeCost
@@ -22,25 +23,43 @@ def plan_lines(plan: CostPlan) -> Iterator[str]:
     yield f"on {machine.type}{f' ({machine.name})' if machine.name else ''}{threads}, up to {machine.at_once} at once"
     yield from plan.listings
     if plan.shapes:
-        yield ""
-        yield from aligned([PLAN_HEADER, *map(_plan_row, plan.shapes)])
-        yield ""
-        yield from _legend(plan.shapes)
+        yield from _shape_tables(plan.shapes)
     elif plan.stored is not None:
         yield f"{plan.stored.seconds_per_run:.0f} s a run: the mean of {count(plan.stored.runs, 'stored run')}"
     yield from _totals(plan)
 
 
-PLAN_HEADER = (
-    *("shape", "runs", "left", "parameters", "multiply-adds train / test", "steps", "batch", "precision"),
-    *("peak memory", "images/s", "loader", "h a run", "h left", "images/s from"),
-)
+# Two tables, since a terminal has about 100 columns.
+SIZE_HEADER = ("shape", "runs", "left", "parameters", "MACs train / test", "steps", "batch", "precision", "memory")
+TIME_HEADER = ("shape", "images/s", "loader", "h a run", "h left", "images/s from")
+# CPU-hours from which a plan points to GPUs.
+MANY_CPU_HOURS = 1000
 
 
-def _plan_row(shape: ShapeCost) -> tuple[str, ...]:
+# The longest label with which the tables keep to `COLUMNS`; longer ones are listed, and the tables have their numbers.
+LONGEST_LABEL, COLUMNS = 18, 100
+
+
+def _shape_tables(shapes: Sequence[ShapeCost]) -> Iterator[str]:
+    """The sizes of the shapes, their times, and what words in the tables mean."""
+    labels = [shape.label for shape in shapes]
+    if max(map(len, labels)) > LONGEST_LABEL:
+        yield ""
+        for number, label in enumerate(labels, start=1):
+            yield from wrap(label, COLUMNS, initial_indent=f"{number:<4}", subsequent_indent="    ")
+        labels = [str(number) for number in range(1, len(labels) + 1)]
+    yield ""
+    yield from aligned([SIZE_HEADER, *map(_size_row, labels, shapes)])
+    yield ""
+    yield from aligned([TIME_HEADER, *map(_time_row, labels, shapes)])
+    yield ""
+    yield from _legend(shapes)
+
+
+def _size_row(label: str, shape: ShapeCost) -> tuple[str, ...]:
     fewest, most = shape.steps
     return (
-        shape.label,
+        label,
         f"{shape.runs:,}",
         f"{shape.left:,}",
         _short(shape.parameters),
@@ -49,6 +68,12 @@ def _plan_row(shape: ShapeCost) -> tuple[str, ...]:
         f"{shape.batch_size:,}",
         shape.precision,
         f"{'~' if shape.peak_from == 'estimate' else ''}{_short(shape.peak_bytes)}B",
+    )
+
+
+def _time_row(label: str, shape: ShapeCost) -> tuple[str, ...]:
+    return (
+        label,
         _rate(shape.images_per_second),
         _rate(shape.loader_images_per_second),
         _number(shape.hours_per_run),
@@ -58,10 +83,11 @@ def _plan_row(shape: ShapeCost) -> tuple[str, ...]:
 
 
 def _legend(shapes: Sequence[ShapeCost]) -> Iterator[str]:
+    yield "MACs: multiply-adds of an image, forward; memory: peak of a step"
     if any("assumes" in shape.rate_from for shape in shapes):
-        yield "assumes: a training step is 3 forward passes, a multiply-add 2 operations; measure with nfrepro dry-run"
+        yield "assumes: a step is 3 forward passes, a multiply-add 2 operations; measure with nfrepro dry-run"
     if any(shape.peak_from == "estimate" for shape in shapes):
-        yield "~ estimate: weights, gradients, momentum, average, what is kept for backward; no workspace, no data set"
+        yield "~ estimate: weights, gradients, momentum, average, kept activations; no workspace, no data set"
     if any(shape.loader_images_per_second is None for shape in shapes):
         yield f"loader {UNKNOWN}: not measured; it has to deliver the images/s"
 
@@ -73,6 +99,9 @@ def _totals(plan: CostPlan) -> Iterator[str]:
     else:
         wall = f"about {_number(plan.hours_left / machine.at_once)} h with {count(machine.at_once, 'run')} at once"
         yield f"left: {_number(plan.device_hours_left)} {UNITS[machine.type]}; {wall}"
+        if machine.type == "cpu" and plan.device_hours_left >= MANY_CPU_HOURS:
+            yield "that is work for GPUs; how many GPU-hours, with a profile of experiments/clusters or your own:"
+            yield f"    nfrepro plan {plan.experiment} --scale {plan.scale} --cluster gpu_partition"
     together = min((shape.runs_on_a_gpu for shape in plan.shapes), default=1)
     if together > 1:
         yield f"short steps leave a GPU idle: {together} runs on each fit, and take less time together (--jobs, JOBS)"

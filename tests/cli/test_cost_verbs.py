@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from in_this_process import nfrepro_here
 from tiny_experiment import TINY, Call, command
 
 PLAN = Path(__file__).parent / "plan.txt"
@@ -26,6 +27,18 @@ def test_the_plan_of_a_cluster_is_this_text(nfrepro: Call, results: Path, profil
     assert (called.returncode, called.stderr) == (0, "")
     assert called.stdout == PLAN.read_text()
     assert not results.exists()
+
+
+@pytest.mark.parametrize("name", ["augmentation", "table_1", "why_normalization"])
+def test_a_plan_fits_a_terminal_and_points_to_gpus_where_there_is_work_for_them(name: str) -> None:
+    called = nfrepro_here("plan", name, "--scale", "gpu", "--tflops", "1e-5")
+    assert called.returncode == 0, called.stderr
+    assert max(map(len, called.stdout.splitlines())) <= 100
+    if "CPU-hours" in called.stdout:
+        assert f"nfrepro plan {name} --scale gpu --cluster gpu_partition" in called.stdout
+    (profile,) = (Path(__file__).parents[2] / "experiments" / "clusters").glob("gpu_partition.yaml")
+    planned = nfrepro_here("plan", name, "--scale", "gpu", "--cluster", str(profile))
+    assert "GPU-hours" in planned.stdout
 
 
 def test_the_plan_as_json(nfrepro: Call, profile: str) -> None:
