@@ -69,8 +69,8 @@ def train(
     processes: Any, options: Any, folder: Path, stop_at: int | None = None, device: str = "cpu"
 ) -> dict[str, Any] | None:
     """Trains in `folder`; the second process is asked to stop at its look `stop_at`. None: stopped."""
-    from nfrepro.tasks.base import Interrupted, RunContext
     from nfrepro.tasks.watched_training import run
+    from nfrepro.training.context import Interrupted, RunContext
 
     looks = 0
 
