@@ -110,6 +110,7 @@ class Settler:
         """Collects the tables, looks, says what was found, and returns the looks that are due next."""
         from nfrepro.claims.judge import judge_at
         from nfrepro.claims.looks import due_looks, record_looks
+        from nfrepro.cli.settling import is_done
         from nfrepro.report.reading import stored_scales
 
         tests = [test for claim in self.claims for test in claim.tests_at(self.scale)]
@@ -117,7 +118,7 @@ class Settler:
         for experiment in dict.fromkeys(test.form.experiment for test in tests):
             runs = self.expansions.runs(experiment)
             # A table without any result would only be in the way of drawing the others.
-            if record and any(_is_done(run, self.results) for run in runs):
+            if record and any(is_done(run, self.results) for run in runs):
                 collect_table(runs, self.results)
         stored = stored_scales(self.claims, self.scales, self.results)
         verdicts = judge_at(self.claims, self.results, stored, self.scale)
@@ -135,12 +136,6 @@ class Settler:
 def _experiments(claim: "Claim", scale: str) -> set[str]:
     """Those that the claim is tested on at a scale."""
     return {test.form.experiment for test in claim.tests_at(scale)}
-
-
-def _is_done(run: Run, results: Path) -> bool:
-    from nfrepro.runs import store
-
-    return store.read(store.run_folder(results, run), run).state in store.DONE
 
 
 def _execute_until(

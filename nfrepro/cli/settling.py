@@ -49,9 +49,14 @@ def in_blocks(looks: Sequence[DueLook], blocks: Mapping[str, Sequence[str]], sca
     return [Block(names[at], tuple(found[at])) for at in sorted(found)]
 
 
+def is_done(run: Run, results: Path) -> bool:
+    """Whether the result of a run is stored."""
+    return store.read(store.run_folder(results, run), run).state in store.DONE
+
+
 def left_of(runs: Sequence[Run], results: Path) -> list[Run]:
     """The runs that are not done."""
-    return [run for run in runs if store.read(store.run_folder(results, run), run).state not in store.DONE]
+    return [run for run in runs if not is_done(run, results)]
 
 
 def block_lines(block: Block, results: Path, hours: Mapping[str, float]) -> Iterator[str]:

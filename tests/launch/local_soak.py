@@ -5,12 +5,9 @@
 Exit status 1 if anything is wrong; its files then stay.
 """
 
-import argparse
 import json
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -21,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from local_faults import KINDS, Strike, Victim, is_alive, schedule, strike, worker_of
+from soak_call import BEGAN, call, conclude, parse_options, say
 from soak_verdict import differences, not_completed
 from submitted_sweep import records, what_was_found
 from tiny_experiment import TINY, command
@@ -32,7 +30,6 @@ CHECKPOINT_SECONDS = 0.05
 SECONDS_BETWEEN_LOOKS = 0.001
 SECONDS_BETWEEN_LINES = 15.0
 STOPPED, SOME_LEFT = 0, 1  # exit statuses of a sweep that was not killed
-BEGAN = time.monotonic()
 
 INTRODUCTION = """\
 # A soak of sweeps by the local queue
@@ -136,7 +133,9 @@ class Soak:
 
 def main() -> int:
     """The exit status."""
-    options = parse_options()
+    options = parse_options(
+        "Sweeps by the local queue, disturbed until all is done.", minutes=30, report="docs/soak_local.md"
+    )
     folder = Path(tempfile.mkdtemp(prefix="nfrepro-soak-"))
     seeds = -(-options.runs // 4)
     experiments = folder / "experiments"
@@ -157,22 +156,7 @@ def main() -> int:
         *not_completed(states(experiments, soak.results)),
     ]
     text = report(soak, options.seed, seconds_undisturbed, time.monotonic() - began, wrong)
-    print(text)
-    options.report.write_text(text)
-    if wrong:
-        say(f"failed; all files are in {folder}")
-        return 1
-    shutil.rmtree(folder)
-    return 0
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Sweeps by the local queue, disturbed until all is done.")
-    parser.add_argument("--seed", type=int, default=0, help="of the faults and their moments")
-    parser.add_argument("--runs", type=int, default=200, help="how many, at least")
-    parser.add_argument("--minutes", type=float, default=30, help="after which it gives up")
-    parser.add_argument("--report", type=Path, default=Path("docs/soak_local.md"), help="file that it is written to")
-    return parser.parse_args()
+    return conclude(text, wrong, options.report, folder)
 
 
 def sweep_undisturbed(experiments: Path, results: Path) -> float:
@@ -221,12 +205,5 @@ def report(soak: Soak, seed: int, seconds_undisturbed: float, seconds: float, wr
     return "\n".join(lines)
 
 
-def say(text: str) -> None:
-    print(f"{time.monotonic() - BEGAN:4.0f} s  {text}", file=sys.stderr, flush=True)
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    call(main)

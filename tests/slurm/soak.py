@@ -5,13 +5,10 @@
 It brings up a SLURM of its own and ends it, also after Ctrl-C. Exit status 1 if anything is wrong; its files then stay.
 """
 
-import argparse
 import os
 import platform
-import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter, deque
@@ -20,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from own_cluster import own_cluster
+from soak_call import BEGAN, call, conclude, parse_options, say
 from soak_faults import KINDS, Fault, schedule, strike
 from soak_sweeps import PROFILES, Sweeps, describe, found
 from soak_verdict import (
@@ -39,12 +37,11 @@ from nfrepro.launch.scheduler import ask
 ROUNDS = 3  # of faults, each with every kind
 SECONDS_BETWEEN_LOOKS = 0.3
 SECONDS_BETWEEN_LINES = 15.0
-BEGAN = time.monotonic()
 
 
 def main() -> int:
     """The exit status."""
-    options = parse_options()
+    options = parse_options("Sweeps on a real SLURM, disturbed until all is done.", minutes=15, report="docs/soak.md")
     signal.signal(signal.SIGTERM, end)
     folder = Path(tempfile.mkdtemp(prefix="nfrepro-soak-"))
     runs = describe(folder / "experiments", options.runs)
@@ -72,22 +69,7 @@ def main() -> int:
         wrong=wrong,
     )
     text = report(account)
-    print(text)
-    options.report.write_text(text)
-    if wrong:
-        say(f"failed; all files are in {folder}")
-        return 1
-    shutil.rmtree(folder)
-    return 0
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Sweeps on a real SLURM, disturbed until all is done.")
-    parser.add_argument("--seed", type=int, default=0, help="of the faults and their moments")
-    parser.add_argument("--runs", type=int, default=200, help="how many, at least")
-    parser.add_argument("--minutes", type=float, default=15, help="after which it gives up")
-    parser.add_argument("--report", type=Path, default=Path("docs/soak.md"), help="file that it is written to")
-    return parser.parse_args()
+    return conclude(text, wrong, options.report, folder)
 
 
 def sweep_undisturbed(experiments: Path, results: Path) -> float:
@@ -154,17 +136,10 @@ def describe_machine() -> str:
     )
 
 
-def say(text: str) -> None:
-    print(f"{time.monotonic() - BEGAN:4.0f} s  {text}", file=sys.stderr, flush=True)
-
-
 def end(number: int, frame: FrameType | None) -> None:
     """On SIGTERM: as on Ctrl-C."""
     raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    call(main)
