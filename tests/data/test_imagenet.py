@@ -217,12 +217,18 @@ def test_no_folder_at_all(bare_machine: Path) -> None:
     both_refuse("ImageNet folder imagenet: not found in data/imagenet: put train/<class>/ and val/<class>/")
 
 
+def children() -> set[multiprocessing.process.BaseProcess]:
+    """Those of this process that are alive; other tests may have left some that nothing has collected yet."""
+    return set(multiprocessing.active_children())
+
+
 def test_a_signal_to_all_processes_costs_no_batch(folder: Path) -> None:
     """As a scheduler sends it before a time limit: the main process stops between two steps, and saves."""
     whole = taken()
+    before = children()
     batches = train_batches(load(OPTIONS), OPTIONS, 8, 1, 0, workers=2)
     found = [next(batches)]
-    workers = multiprocessing.active_children()
+    workers = children() - before
     assert len(workers) == 2
     for worker in workers:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
@@ -231,8 +237,10 @@ def test_a_signal_to_all_processes_costs_no_batch(folder: Path) -> None:
 
 
 def test_workers_end_with_the_batches(folder: Path) -> None:
+    before = children()
     batches = train_batches(load(OPTIONS), OPTIONS, 8, 1, 0, workers=2)
     next(batches)
-    assert len(multiprocessing.active_children()) == 2
+    workers = children() - before
+    assert len(workers) == 2
     batches.close()
-    assert not multiprocessing.active_children()
+    assert not workers & children()
