@@ -153,17 +153,24 @@ def gradients(model: nn.Module, x: Tensor, dtype: torch.dtype | None) -> list[Te
 
 
 def compare_kernels(options: dict[str, Any]) -> None:
-    """To be run where Triton interprets its kernels on the CPU: compares them with float64."""
+    """Compare the kernels, interpreted on the CPU, with float64: as close as autograd's float32 is, within a factor.
+
+    Some gradients nearly cancel, and ReLU turns rounding into jumps: float32 itself is then far from float64, by
+    how much depends on the processor. Hence the smooth activation and the second measure.
+    """
     from nfrepro.models import triton_support
 
     triton_support.runs_on = lambda device: True
-    model = shaken("nf_resnet", **options)
-    exact = copy.deepcopy(model).double()
+    torch.manual_seed(0)
+    model = shaken("nf_resnet", activation="silu", **options)
+    plain, exact = copy.deepcopy(model), copy.deepcopy(model).double()
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    found, expected = gradients(model, x, torch.float32), gradients(exact, x.double(), None)
-    assert len(found) == len(expected) > 20
-    for ours, theirs in zip(found, expected, strict=True):
-        assert (ours.double() - theirs).norm() <= 2e-4 * theirs.norm() + 1e-9
+    found = gradients(model, x, torch.float32)
+    rounded, expected = gradients(plain, x, None), gradients(exact, x.double(), None)
+    assert len(found) == len(expected) == len(rounded) > 20
+    for ours, autograd, theirs in zip(found, rounded, expected, strict=True):
+        error, rounding = (ours.double() - theirs).norm(), (autograd.double() - theirs).norm()
+        assert error <= 10 * rounding + 2e-5 * theirs.norm() + 1e-9
     assert all(parameter.grad.stride() == parameter.stride() for parameter in model.parameters())
 
 
