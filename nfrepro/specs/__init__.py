@@ -14,21 +14,18 @@ An experiment is a YAML file. It names a task, whose schema says which keys a co
     zip:                                # axes that move together; a list of mappings for several independent zips
       train.batch_size: [128, 256]
       train.lr_per_256: [0.1, 0.2]
-    exclude: [{model.alpha: 0.2, seed: 2}]       # drops the runs of the axes that match all keys
-    include: [{model.alpha: 2.0, seed: [0, 1]}]  # adds runs: everything under set, and these keys
-    arms:                               # several blocks, each with its own set, grid, zip, exclude, include, scales
+    arms:                               # several blocks, each with its own set, grid, zip and scales
       bn: {set: {model.name: bn_resnet}}
       extra: {set: {model.alpha: 3.0}, only: [smoke]}   # an arm of these scales alone
     scales:                             # blocks for how large the experiment is run
       smoke: {set: {train.epochs: 1}, grid: {seed: [0]}}
 
-In grid, zip, include and exclude a list is always a list of values; a value that is itself a list, say of
+In grid and zip a list is always a list of values; a value that is itself a list, say of
 `model.blocks`, goes into a second pair of brackets. Without axes the product is one run.
 
 Layers, later ones winning: extended files in order, the file itself, the arm, the scale (of extended files first), the
 arm's scale, the axes, `--set`. `set` merges key by key; an axis given again replaces the axis, `zip` replaces all zips
-below it, `exclude` and `include` add to those below. A key that is an axis is narrowed under grid, not under set.
-`--set key=value` pins an axis of grid or include, or narrows it with a list; any other key it sets.
+below it. A key that is an axis is narrowed under grid, not under set. `--set key=value` pins an axis of grid, or narrows it with a list; any other key it sets.
 """
 
 from nfrepro.specs.expansion import Run, expand

@@ -11,7 +11,7 @@ from nfrepro.errors import did_you_mean
 from nfrepro.specs.origins import KeyPath, Origin, described, dotted, problem
 from nfrepro.specs.reader import MAX_DEPTH, Node, plain, read_file
 
-_BLOCK_KEYS = ("set", "grid", "zip", "exclude", "include")
+_BLOCK_KEYS = ("set", "grid", "zip")
 _COMMON_KEYS = (*_BLOCK_KEYS, "scales")
 _ARM_KEYS = (*_COMMON_KEYS, "only")
 _DOCUMENT_KEYS = ("title", "claims", "extends", "task", *_COMMON_KEYS, "arms")
@@ -29,31 +29,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Keys that take their values together: one key under `grid` or `include`, all keys of a `zip`."""
+    """Keys that take their values together: one key under `grid`, all keys of a `zip`."""
 
     keys: dict[KeyPath, Origin]
     points: tuple[tuple[Entry, ...], ...]
     section: str
-
-
-@dataclass(frozen=True, slots=True)
-class Include:
-    """Runs added to those of the axes: the product of its own."""
-
-    axes: tuple[Axis, ...]
-    origin: Origin
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A key of an `exclude` and the values it matches."""
-
-    path: KeyPath
-    values: tuple[Any, ...]
-    origin: Origin
-
-
-Exclude = tuple[Condition, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +43,6 @@ class Block:
     set: tuple[Entry, ...]
     grid: tuple[Axis, ...]
     zip: tuple[Axis, ...] | None  # None where not given: what is given replaces the zips below it
-    exclude: tuple[Exclude, ...]
-    include: tuple[Include, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +147,10 @@ def _arm(sections: dict[str, Node], where: str, origin: Origin) -> Arm:
 
 
 def _block(sections: dict[str, Node], where: str) -> Block:
-    def items(section: str) -> list[Node]:
-        return _list(sections[section], f"{where}{section}") if section in sections else []
-
     return Block(
         set=_set(sections["set"], f"{where}set") if "set" in sections else (),
         grid=_grid(sections["grid"], f"{where}grid") if "grid" in sections else (),
         zip=_zips(sections["zip"], f"{where}zip") if "zip" in sections else None,
-        exclude=tuple(_exclude(item, f"{where}exclude") for item in items("exclude")),
-        include=tuple(_include(item, f"{where}include") for item in items("include")),
     )
 
 
@@ -216,26 +189,6 @@ def _zip(node: Node, where: str) -> tuple[Axis, ...]:
     return (Axis(keys, points, "zip"),)
 
 
-def _value_lists(node: Node, where: str) -> list[tuple[KeyPath, Node]]:
-    """The keys of an `exclude` or `include` item, each with a list of values: a single one counts as a list of one."""
-    _mapping(node, where)
-    settings = [(path, leaf) for path, leaf in leaves(node) if leaf.value != {}]
-    refuse_overlaps((path, leaf.origin) for path, leaf in settings)
-    return [(path, leaf if isinstance(leaf.value, list) else Node([leaf], leaf.origin)) for path, leaf in settings]
-
-
-def _include(node: Node, where: str) -> Include:
-    axes = (list_axis(path, values, f"{where}.{dotted(path)}", "include") for path, values in _value_lists(node, where))
-    return Include(tuple(axes), node.origin)
-
-
-def _exclude(node: Node, where: str) -> Exclude:
-    conditions = tuple(Condition(path, tuple(plain(v)), v.origin) for path, v in _value_lists(node, where))
-    if not conditions:
-        raise problem(node.origin, f"{where}: names no key and would drop every run")
-    return conditions
-
-
 def _extends(node: Node | None) -> tuple[tuple[str, Origin], ...]:
     if node is None:
         return ()
@@ -264,6 +217,7 @@ def _sections(node: Node, where: str, known: tuple[str, ...]) -> dict[str, Node]
     for key, child in sections.items():
         if key not in known:
             hint = did_you_mean(key, known) or f"; known are {', '.join(known)}"
+            hint = "; list such runs as arms of their own, under arms" if key in ("include", "exclude") else hint
             raise problem(child.origin, f"{prefix}{key}: unknown key{hint}")
     return sections
 

@@ -12,17 +12,15 @@ from pydantic import ValidationError
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.options import TaskOptions, old_paths
 from nfrepro.plugins.names import is_name, search_folders, search_in
-from nfrepro.specs.documents import Arm, Axis, Entry, Exclude
+from nfrepro.specs.documents import Arm, Axis, Entry
 from nfrepro.specs.experiments import Experiment
 from nfrepro.specs.identity import Resolved, id_config, resolve
 from nfrepro.specs.layers import Layered, Override, assign, override_axes, read_override, record, stack
 from nfrepro.specs.new_names import under_new_names
 from nfrepro.specs.origins import KeyPath, Origin, display_path, dotted, problem, written
-from nfrepro.specs.validation import config_keys, explain, has_key, unknown_key
+from nfrepro.specs.validation import config_keys, explain
 
 MAX_RUNS = 100_000
-
-_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -55,15 +53,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Runs that differ in their axes only: those of an arm's axes, or of one of its includes."""
+    """The runs of an arm, which differ in its axes only."""
 
     base: dict[str, Any]
     origins: dict[KeyPath, Origin]
     origin: Origin
     axes: tuple[Axis, ...]
     overrides: tuple[Entry, ...]
-    excludes: tuple[Exclude, ...]
-    may_repeat: bool  # overrides may make an include equal to a run of the axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +88,10 @@ class _Point:
 def expand(
     experiment: Experiment, scale: str, schemas: Mapping[str, type[TaskOptions]], overrides: Sequence[str] = ()
 ) -> list[Run]:
-    """The runs of the experiment at that scale, in the order of the file, the last axis fastest, includes last.
+    """The runs of the experiment at that scale, in the order of the file, the last axis fastest.
 
-    `grid` axes come before `zip` axes; `exclude` drops runs of the axes, never those of an `include`.
-    InputError, with the place that set the key, for a config that the task's schema refuses, for a scale that the
-    experiment lacks, for runs given twice, for none at all and for more than 100,000.
+    `grid` axes come before `zip` axes. InputError, with the place that set the key, for a config that the task's schema
+    refuses, for a scale that the experiment lacks, for runs given twice, for none at all and for more than 100,000.
     """
     search_in((experiment.path.parent, Path.cwd()))
     schema = _schema(experiment, schemas)
@@ -104,18 +99,14 @@ def expand(
     names = old_paths(schema)
     pins = [(names.get(path, path), node) for path, node in map(read_override, overrides)]
     _check_only(experiment)
-    groups = [group for layered in _arms(under_new_names(experiment, names), scale) for group in _groups(layered, pins)]
+    groups = [_group(layered, pins) for layered in _arms(under_new_names(experiment, names), scale)]
     count = sum(prod(len(axis.points) for axis in group.axes) for group in groups)
     if count > MAX_RUNS:
         raise problem(display_path(experiment.path), f"{count} runs at scale {scale}; the limit is {MAX_RUNS}")
     keys = config_keys(schema)
-    _check_excludes(groups, keys)
     runs = list(_runs(experiment, scale, schema, groups, keys))
     if not runs:
-        first = next((exclude[0].origin for group in groups for exclude in group.excludes), None)
-        if first is None:
-            raise problem(display_path(experiment.path), f"no arm at scale {scale}: see `only`")
-        raise problem(first, "exclude: no run is left")
+        raise problem(display_path(experiment.path), f"no arm at scale {scale}: see `only`")
     return runs
 
 
@@ -150,13 +141,7 @@ def _check_only(experiment: Experiment) -> None:
                     raise problem(arm.origin, f"arms.{name}.only: no scale {scale}{hint}")
 
 
-def _check_excludes(groups: Sequence[_Group], keys: frozenset[str]) -> None:
-    for condition in (c for group in groups for exclude in group.excludes for c in exclude):
-        if not has_key(keys, condition.path):
-            raise problem(condition.origin, f"exclude.{unknown_key(condition.path, keys)}")
-
-
-def _arms(experiment: Experiment, scale: str) -> Iterator[tuple[Layered, Origin]]:
+def _arms(experiment: Experiment, scale: str) -> Iterator[Layered]:
     """The layers of each arm, in order: documents, the arm in them, the scale in them, the arm's scale in them."""
     documents = [document.common for document in experiment.documents]
     named: dict[str, list[Arm]] = {}
@@ -170,17 +155,12 @@ def _arms(experiment: Experiment, scale: str) -> Iterator[tuple[Layered, Origin]
             *(arm.block for arm in (*documents, *arms)),
             *(arm.scales[scale] for arm in (*documents, *arms) if scale in arm.scales),
         ]
-        origin = (arms or documents)[-1].origin
-        yield stack(blocks, origin), origin
+        yield stack(blocks, (arms or documents)[-1].origin)
 
 
-def _groups(arm: tuple[Layered, Origin], pins: Sequence[Override]) -> Iterator[_Group]:
-    layered, origin = arm
+def _group(layered: Layered, pins: Sequence[Override]) -> _Group:
     axes, rest = override_axes(layered.axes, pins)
-    yield _Group(layered.base, layered.origins, origin, axes, rest, layered.excludes, may_repeat=False)
-    for include in layered.includes:
-        axes, rest = override_axes(include.axes, pins)
-        yield _Group(layered.base, layered.origins, include.origin, axes, rest, (), may_repeat=bool(pins))
+    return _Group(layered.base, layered.origins, layered.origin, axes, rest)
 
 
 def _runs(
@@ -193,9 +173,6 @@ def _runs(
     seen: dict[str, _Point] = {}
     for point in chain.from_iterable(map(_points, groups)):
         config = point.config()
-        # Before validation too, since a schema may refuse the very runs that are excluded.
-        if _excluded(config, point.group.excludes):
-            continue
         try:
             options = schema.model_validate(config)
         except ValidationError as error:
@@ -203,15 +180,12 @@ def _runs(
         if options.source is not None:
             raise problem(point.origins()[("source",)], "source: is filled in by the program: leave it out")
         resolved = _resolved(options, experiment, point)
-        if _excluded(resolved.config, point.group.excludes):
-            continue
-        if resolved.id not in seen:
-            seen[resolved.id] = point
-            where = (experiment.name, scale, experiment.task)
-            folders = search_folders() if resolved.config.get("source") else ()
-            yield Run(resolved.id, *where, resolved.config, resolved.outside_id, resolved.old_names, folders)
-        elif not point.group.may_repeat:
+        if resolved.id in seen:
             raise _duplicate(seen[resolved.id], point)
+        seen[resolved.id] = point
+        where = (experiment.name, scale, experiment.task)
+        folders = search_folders() if resolved.config.get("source") else ()
+        yield Run(resolved.id, *where, resolved.config, resolved.outside_id, resolved.old_names, folders)
 
 
 def _resolved(options: TaskOptions, experiment: Experiment, point: _Point) -> Resolved:
@@ -234,31 +208,8 @@ def _duplicate(first: _Point, second: _Point) -> InputError:
         line, earlier = next((b.origin, a.origin) for a, b in pairs if a is not b)
     else:
         line, earlier = second.group.origin, first.group.origin
-        if first.values and first.group.base is second.group.base:  # an include of the same arm
-            earlier = first.values[-1].origin
     values = f" ({second})" if second.values else ""
     return problem(line, f"duplicate run{values}: the same config as at {earlier}")
-
-
-def _excluded(config: dict[str, Any], excludes: Sequence[Exclude]) -> bool:
-    return any(
-        all(any(_same(_value(config, c.path), value) for value in c.values) for c in conditions)
-        for conditions in excludes
-    )
-
-
-def _value(config: dict[str, Any], path: KeyPath) -> Any:
-    value: Any = config
-    for key in path:
-        if not isinstance(value, dict) or key not in value:
-            return _ABSENT
-        value = value[key]
-    return value
-
-
-def _same(value: Any, other: Any) -> bool:
-    # In Python True equals 1; in a config it does not.
-    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
 def _copy(config: dict[str, Any]) -> dict[str, Any]:

@@ -5,18 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from nfrepro.specs.documents import (
-    Axis,
-    Block,
-    Entry,
-    Exclude,
-    Include,
-    entries,
-    key_path,
-    leaves,
-    list_axis,
-    refuse_overlaps,
-)
+from nfrepro.specs.documents import Axis, Block, Entry, entries, key_path, leaves, list_axis, refuse_overlaps
 from nfrepro.specs.origins import KeyPath, Origin, dotted, problem
 from nfrepro.specs.reader import Node, read_value
 
@@ -29,9 +18,8 @@ class Layered:
 
     base: dict[str, Any]
     origins: dict[KeyPath, Origin]
+    origin: Origin
     axes: tuple[Axis, ...]
-    excludes: tuple[Exclude, ...]
-    includes: tuple[Include, ...]
 
 
 def stack(blocks: Sequence[Block], origin: Origin) -> Layered:
@@ -42,13 +30,7 @@ def stack(blocks: Sequence[Block], origin: Origin) -> Layered:
     for entry in chain.from_iterable(block.set for block in blocks):
         assign(base, entry)
         record(origins, entry)
-    return Layered(
-        base=base,
-        origins=origins,
-        axes=axes,
-        excludes=tuple(exclude for block in blocks for exclude in block.exclude),
-        includes=tuple(include for block in blocks for include in block.include),
-    )
+    return Layered(base, origins, origin, axes)
 
 
 def assign(config: dict[str, Any], entry: Entry) -> None:

@@ -36,9 +36,7 @@ def _keys(document: Document) -> Iterator[tuple[KeyPath, Origin]]:
     arms = [document.common, *document.arms.values()]
     for block in chain.from_iterable((arm.block, *arm.scales.values()) for arm in arms):
         yield from ((entry.path, entry.origin) for entry in block.set)
-        axes = (*block.grid, *(block.zip or ()), *(axis for include in block.include for axis in include.axes))
-        yield from chain.from_iterable(axis.keys.items() for axis in axes)
-        yield from ((condition.path, condition.origin) for exclude in block.exclude for condition in exclude)
+        yield from chain.from_iterable(axis.keys.items() for axis in (*block.grid, *(block.zip or ())))
 
 
 def _document(document: Document, names: Names) -> Document:
@@ -59,11 +57,6 @@ def _block(block: Block, names: Names) -> Block:
         set=settings,
         grid=_axes(block.grid, names),
         zip=None if block.zip is None else _axes(block.zip, names),
-        exclude=tuple(
-            tuple(replace(condition, path=names.get(condition.path, condition.path)) for condition in exclude)
-            for exclude in block.exclude
-        ),
-        include=tuple(replace(include, axes=_axes(include.axes, names)) for include in block.include),
     )
 
 

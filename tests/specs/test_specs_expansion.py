@@ -95,36 +95,12 @@ def test_a_mapping_below_replaces_null_and_null_replaces_a_mapping(runs):
     assert values(runs(text, scale="off"), "train.clipping") == [(None,)]
 
 
-def test_exclude_drops_runs_of_the_axes_and_include_adds_runs_last(runs):
-    expanded = runs(
-        HEAD
-        + """grid: {model.alpha: [0.1, 0.2], seed: [0, 1, 2]}
-exclude: [{model.alpha: 0.2, seed: [1, 2]}, {seed: 0, model.alpha: 0.1}, {train.batch_size: 7}]
-include: [{model: {alpha: 2}, seed: [0, 1]}, {model.alpha: 0.2, seed: 2}]
-"""
-    )
-    assert values(expanded, "model.alpha", "seed") == [(0.1, 1), (0.1, 2), (0.2, 0), (2, 0), (2, 1), (0.2, 2)]
-
-
-def test_exclude_matches_defaults_and_runs_that_the_schema_would_refuse(runs):
-    assert values(runs(HEAD + "grid: {seed: [0, 1]}\nexclude: [{seed: 1, model.depth: 50}]"), "seed") == [(0,)]
-    assert values(runs(HEAD + "grid: {model.alpha: [13, 1]}\nexclude: [{model.alpha: 13}]"), "model.alpha") == [(1,)]
-    # A key of the other variant, and of a free mapping, is a key of the config.
-    assert len(runs(HEAD + "exclude: [{model.momentum: 0.1}, {extra.any: 3}, {train.nesterov: 0}]")) == 1
-
-
-def test_includes_stand_on_the_base_of_the_axes(runs):
-    expanded = runs(HEAD + "grid: {seed: [5]}\ninclude: [{model.alpha: 1}]")
-    assert values(expanded, "seed", "model.alpha") == [(5, 0.2), (0, 1)]
-
-
 def test_arms_follow_each_other_each_with_its_own_layers(runs):
     expanded = runs(
         """
         task: train
         set: {train.epochs: 3, model.depth: 26}
         grid: {seed: [0, 1]}
-        exclude: [{model.name: bn_resnet, seed: 1}]
         arms:
           bn:
             set: {model: {name: bn_resnet}}
@@ -132,7 +108,7 @@ def test_arms_follow_each_other_each_with_its_own_layers(runs):
           nf:
             set: {model.name: nf_resnet}
             scales:
-              full: {set: {train.epochs: 9}, grid: {seed: [7]}, include: [{seed: 8}]}
+              full: {set: {train.epochs: 9}, grid: {seed: [7]}}
         scales:
           full: {set: {train.epochs: 5}}
         """
@@ -140,8 +116,9 @@ def test_arms_follow_each_other_each_with_its_own_layers(runs):
     assert values(expanded, "model.name", "model.depth", "seed", "train.epochs", "train.lr") == [
         ("bn_resnet", 26, 0, 5, 0.3),
         ("bn_resnet", 26, 0, 5, 0.4),
+        ("bn_resnet", 26, 1, 5, 0.3),
+        ("bn_resnet", 26, 1, 5, 0.4),
         ("nf_resnet", 26, 7, 9, 0.1),
-        ("nf_resnet", 26, 8, 9, 0.1),
     ]
 
 
@@ -157,30 +134,26 @@ def test_an_arm_may_be_one_of_some_scales_only(runs, message):
     assert "only: unknown key" in message("only: [smoke]\n" + HEAD)
 
 
-def test_a_scale_replaces_axes_and_zips_and_adds_to_excludes_and_includes(runs):
+def test_a_scale_replaces_axes_and_zips(runs):
     text = """
         task: train
         set: {model.name: nf_resnet, train.epochs: 3}
         grid: {seed: [0, 1, 2], model.depth: [1, 2]}
         zip: {train.lr: [1, 2], train.batch_size: [1, 2]}
-        exclude: [{seed: 0, model.depth: 1}]
-        include: [{seed: 9}]
         scales:
           full:
           narrow:
             set: {train.batch_size: 64}
             zip: {train.lr: [3]}
             grid: {seed: [0, 1], model.alpha: [0.5]}
-            exclude: [{seed: 1, model.depth: 2}]
-            include: [{seed: 10}]
         """
-    assert len(runs(text)) == 5 * 2 + 1
+    assert len(runs(text)) == 6 * 2
     keys = ("seed", "model.depth", "model.alpha", "train.lr", "train.batch_size")
     assert values(runs(text, scale="narrow"), *keys) == [
+        (0, 1, 0.5, 3, 64),
         (0, 2, 0.5, 3, 64),
         (1, 1, 0.5, 3, 64),
-        (9, 50, 0.2, 0.1, 64),
-        (10, 50, 0.2, 0.1, 64),
+        (1, 2, 0.5, 3, 64),
     ]
 
 
@@ -193,16 +166,15 @@ def test_extended_files_lie_below_in_order_depth_first(write, runs):
         "extends: recipes/a.yaml\nset: {train: {epochs: 2, batch_size: 2}}\ngrid: {model.alpha: [1, 2]}",
         "recipes/b.yaml",
     )
-    write("task: train\nextends: [recipes/a.yaml]\nset: {train.lr: 3}\nexclude: [{model.alpha: 2}]", "recipes/c.yaml")
+    write("task: train\nextends: [recipes/a.yaml]\nset: {train.lr: 3}", "recipes/c.yaml")
     text = """
         extends: [recipes/b.yaml, recipes/c.yaml]
         set: {model.name: nf_resnet, train.epochs: 4}
-        include: [{model.alpha: 7}]
         scales: {full: {set: {model.depth: 4}}}
         """
     keys = ("train.epochs", "train.batch_size", "train.lr", "model.depth", "model.alpha", "seed")
     # a counts once, below b; else it would undo b's batch size.
-    assert values(runs(text), *keys) == [(4, 2, 3, 4, 1, 1), (4, 2, 3, 4, 7, 1)]
+    assert values(runs(text), *keys) == [(4, 2, 3, 4, 1, 1), (4, 2, 3, 4, 2, 1)]
 
 
 def test_a_scale_of_the_file_itself_lies_above_that_of_an_extended_file(write, runs):
@@ -242,15 +214,14 @@ def test_axis_wins_over_set_of_the_same_layer_and_below(runs):
 
 
 def test_overrides_are_on_top(runs):
-    text = HEAD + "grid: {seed: [0, 1, 2], model.alpha: [1, 2]}\ninclude: [{seed: [1, 5], model.depth: 9}]\n"
+    text = HEAD + "grid: {seed: [0, 1, 2], model.alpha: [1, 2]}\n"
     keys = ("seed", "model.alpha", "model.depth")
     assert values(runs(text, "seed=7", "train.lr=1e-3"), *keys, "train.lr") == [
         (7, 1, 50, 0.001),
         (7, 2, 50, 0.001),
-        (7, 0.2, 9, 0.001),
     ]
     assert values(runs(text, "seed=[2, 1]", "model.alpha=2", "model.depth=8"), *keys) == [(2, 2, 8), (1, 2, 8)]
-    assert values(runs(text, "model={depth: 3, alpha: 1}"), *keys) == [(0, 1, 3), (1, 1, 3), (2, 1, 3), (5, 1, 3)]
+    assert values(runs(text, "model={depth: 3, alpha: 1}"), *keys) == [(0, 1, 3), (1, 1, 3), (2, 1, 3)]
     assert values(
         runs(HEAD, "train.clipping={threshold: 3}", "seed=1", "seed=2"), "train.clipping.threshold", "seed"
     ) == [(3, 2)]
@@ -297,13 +268,6 @@ def test_schemas_that_contain_themselves_and_models_in_lists(write, runs):
         assert str(caught.value) == f"experiments/x.yaml:4: {line}"
 
 
-def test_an_included_run_that_an_override_makes_equal_to_another_is_dropped(runs):
-    text = HEAD + "grid: {seed: [0, 1]}\ninclude: [{seed: 5}]\n"
-    assert values(runs(text, "seed=1"), "seed") == [(1,)]
-    text = HEAD + "grid: {seed: [0, 1], model.alpha: [1, 2]}\ninclude: [{seed: 1}]\n"
-    assert values(runs(text, "model.alpha=1"), "seed", "model.alpha") == [(0, 1), (1, 1)]
-
-
 def test_a_list_override_for_every_group_narrows_rather_than_sets(runs, message):
     assert values(runs(HEAD, "model.blocks=[1, 2]"), "model.blocks") == [([1, 2],)]
     assert message(HEAD, "seed=[1, 2]") == "--set seed=[1, 2]: seed: expected an integer, found a list [1, 2]"
@@ -346,13 +310,9 @@ CONFIG_ERRORS = [
     ("grid:\n  seed: [0,\n    x,\n    1]", "10: seed: expected an integer, found text 'x'"),
     ("grid:\n  seed:\n  - 0\n  - 1\n  - {a: 1}", "12: seed: expected an integer, found a mapping"),
     ("grid:\n  model.alhpa:\n  - 0\n", "10: model.alhpa: unknown key, did you mean model.alpha?"),
-    ("include:\n- seed: 1\n  sead: 2", "10: sead: unknown key, did you mean seed?"),
-    ("exclude:\n- traim.xyz: 2", "9: exclude.traim.xyz: unknown key, did you mean train.decay?"),
-    ("exclude:\n- seed: 1\n  model.dept: 2", "10: exclude.model.dept: unknown key, did you mean model.depth?"),
     ("grid: {seed: []}", "8: grid.seed: empty axis"),
     ("grid: {seed: 3}", "8: grid.seed: expected a list, found 3"),
     ("grid: {model: {depth: [3]}}", "8: grid.model: expected a list, found a mapping"),
-    ("include: [{seed: []}]", "8: include.seed: empty axis"),
     (
         "zip:\n  seed: [0, 1]\n  train.lr: [1.0]",
         "10: zip.train.lr: 1 values, but seed has 2 (experiments/x.yaml:9)",
@@ -363,14 +323,9 @@ CONFIG_ERRORS = [
         "grid:\n  model: [{depth: 1}]\n  model.alpha: [1]",
         "10: model.alpha: a value for all of model is given at experiments/x.yaml:9",
     ),
-    ("grid: {seed: [0, 1]}\nexclude:\n- seed: [0, 1]", "10: exclude: no run is left"),
     (
         "grid:\n  model.alpha: [0.1]\n  seed: [0,\n    1,\n    0]",
         "12: duplicate run (model.alpha: 0.1, seed: 0): the same config as at experiments/x.yaml:10",
-    ),
-    (
-        "grid:\n  model.alpha: [0.1, 0.3]\ninclude:\n- model.alpha: 0.3\n  seed: 0",
-        "11: duplicate run (model.alpha: 0.3, seed: 0): the same config as at experiments/x.yaml:9",
     ),
     (
         "grid: {seed: [0]}\narms:\n  one:\n  two:",

@@ -82,8 +82,7 @@ REFUSED = [
     ("true: b\n", "experiments/x.yaml:1: key true is not text; quote it"),
     (
         "'<<': 1\n",
-        "experiments/x.yaml:1: <<: unknown key; known are title, claims, extends, task, set, grid, zip, "
-        "exclude, include, scales, arms",
+        "experiments/x.yaml:1: <<: unknown key; known are title, claims, extends, task, set, grid, zip, scales, arms",
     ),
     ("!!str a: 1\n", "experiments/x.yaml:1: a key must be plain text"),
     ("&x a: 1\n", "experiments/x.yaml:1: a key must be plain text"),
@@ -208,15 +207,20 @@ SECTIONS = [
     ("set: [a]", "experiments/x.yaml:2: set: expected a mapping, found a list ['a']"),
     ("set:", "experiments/x.yaml:2: set: expected a mapping, found null"),
     ("grid: 3", "experiments/x.yaml:2: grid: expected a mapping, found 3"),
-    ("include: {seed: 1}", "experiments/x.yaml:2: include: expected a list, found a mapping"),
-    ("exclude: [3]", "experiments/x.yaml:2: exclude: expected a mapping, found 3"),
-    ("exclude: [{}]", "experiments/x.yaml:2: exclude: names no key and would drop every run"),
+    (
+        "include: [{seed: 1}]",
+        "experiments/x.yaml:2: include: unknown key; list such runs as arms of their own, under arms",
+    ),
+    (
+        "exclude: [{seed: 1}]",
+        "experiments/x.yaml:2: exclude: unknown key; list such runs as arms of their own, under arms",
+    ),
     ("gird: {seed: [1]}", "experiments/x.yaml:2: gird: unknown key, did you mean grid?"),
     ("scales: {full: {gird: {}}}", "experiments/x.yaml:2: scales.full.gird: unknown key, did you mean grid?"),
     ("arms:\n  a:\n    sets: {}", "experiments/x.yaml:4: arms.a.sets: unknown key, did you mean set?"),
     (
         "arms: {a: {task: probe}}",
-        "experiments/x.yaml:2: arms.a.task: unknown key; known are set, grid, zip, exclude, include, scales, only",
+        "experiments/x.yaml:2: arms.a.task: unknown key; known are set, grid, zip, scales, only",
     ),
     ("scales: {a/b: }", "experiments/x.yaml:2: scales: name 'a/b' may hold only letters, digits, _ and -"),
     ("extends: {a: b}", "experiments/x.yaml:2: extends: expected text, found a mapping"),
