@@ -25,7 +25,8 @@ In grid and zip a list is always a list of values; a value that is itself a list
 
 Layers, later ones winning: extended files in order, the file itself, the arm, the scale (of extended files first), the
 arm's scale, the axes, `--set`. `set` merges key by key; an axis given again replaces the axis, `zip` replaces all zips
-below it. A key that is an axis is narrowed under grid, not under set. `--set key=value` pins an axis of grid, or narrows it with a list; any other key it sets.
+below it. A key that is an axis is narrowed under grid, not under set.
+`--set key=value` pins an axis of grid, or narrows it with a list; any other key it sets.
 """
 
 from nfrepro.specs.expansion import Run, expand

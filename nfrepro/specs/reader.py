@@ -1,36 +1,46 @@
 """YAML text to values that know their lines.
 
 The rules for plain scalars are those of the YAML 1.2 core schema: `no`, `on`, `12:30` and `2020-01-01` are text and
-`1e-3` is a number. Refused: duplicate keys, keys that are not text, `<<`, tags, more than one document, integers such
-as `010`, non-finite numbers, files over 256 KiB, nesting deeper than 32 levels, aliases that expand without end.
+`1e-3` is a number. Refused: duplicate keys, keys that are not text, `<<`, tags of other types, more than one document,
+integers such as `010`, non-finite numbers, files over 256 KiB, nesting deeper than 32 levels, aliases without end.
 """
 
 import os
 import re
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import count
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from nfrepro.errors import InputError
 from nfrepro.specs.origins import KeyPath, Origin, display_path, dotted, problem, written
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 MAX_NODES = 100_000
 
-_YAML_TAG = "tag:yaml.org,2002:"
-_CONSTANTS = {"": None, "~": None} | {
-    form: value
-    for word, value in (("null", None), ("true", True), ("false", False))
-    for form in (word, word.capitalize(), word.upper())
+_TAG = "tag:yaml.org,2002:"
+_PLAIN_SCALARS = {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    "merge": r"<<",
 }
-_AMBIGUOUS = re.compile(r"[-+]?0[0-9]+")
-_INTEGER = re.compile(r"[-+]?[0-9]+")
-_BASED_INTEGER = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's loader with the plain scalars of YAML 1.2."""
+
+    yaml_implicit_resolvers: dict[str | None, list[Any]] = {}  # noqa: RUF012
+
+
+for _type, _pattern in _PLAIN_SCALARS.items():
+    _Loader.add_implicit_resolver(f"{_TAG}{_type}", re.compile(rf"(?:{_pattern})\Z"), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +49,12 @@ class Node:
 
     value: "str | int | float | bool | list[Node] | dict[str, Node] | None"
     origin: Origin
-    # Of the expanded tree below it, aliases included: the limits are on what a file means, not on its text.
-    size: int = 1
-    height: int = 1
 
 
 def read_file(path: Path) -> Node:
     """The one document in the file; InputError, with the line where there is one, if it cannot be read."""
     name = display_path(path)
-    node = _Composer(_decoded(_content(path, name), name), name, numbered=True).document()
+    node = _Converter(name, numbered=True).read(_decoded(_content(path, name), name))
     if node is None:
         raise problem(name, "the file is empty")
     return node
@@ -55,8 +62,7 @@ def read_file(path: Path) -> Node:
 
 def read_value(text: str, name: str) -> Node:
     """The value that a `--set` override gives, by the same rules as in a file; `name` is its origin."""
-    node = _Composer(text, name, numbered=False).document()
-    return Node(None, Origin(name)) if node is None else node
+    return _Converter(name, numbered=False).read(text) or Node(None, Origin(name))
 
 
 def plain(node: Node) -> Any:
@@ -90,147 +96,112 @@ def _decoded(content: bytes, name: str) -> str:
         raise problem(Origin(name, line), f"is not UTF-8 at byte {error.start}") from None
 
 
-class _Composer:
-    """Builds nodes from the events of the parser, which keeps its own stack, so that depth is bounded here."""
+class _Converter:
+    """PyYAML's nodes of one text into ours; counts them, since aliases may stand for far more than the text."""
 
-    def __init__(self, text: str, name: str, *, numbered: bool) -> None:
+    def __init__(self, name: str, *, numbered: bool) -> None:
         self._name, self._numbered = name, numbered
-        self._anchors: dict[str, Node | None] = {}  # None while the anchored value is still being read
-        self._nodes = 0
+        self._count = count(1)
+
+    def read(self, text: str) -> Node | None:
+        """The only document of the text, or None if there is none."""
+        loader: Any = None
         try:
-            self._parser: Any = yaml.SafeLoader(text)
+            loader = _Loader(text)
+            root = loader.get_single_node()
         except yaml.reader.ReaderError as error:
             origin = self._origin(text.count("\n", 0, error.position))
             raise problem(origin, f"not valid YAML: character U+{ord(text[error.position]):04X}") from None
-
-    def document(self) -> Node | None:
-        """The only document of the stream, or None if there is none."""
-        self._next()
-        if isinstance(self._next(), yaml.StreamEndEvent):
-            return None
-        node = self._node(self._next(), None, ())
-        self._next()
-        event = self._next()
-        if not isinstance(event, yaml.StreamEndEvent):
-            raise problem(self._position(event), "a second document; a file holds one")
-        return node
+        except yaml.MarkedYAMLError as error:
+            reason = f"{error.context}, {error.problem}" if error.context else error.problem
+            line = error.problem_mark.line if error.problem_mark else loader.line
+            raise problem(self._origin(line), f"not valid YAML: {reason}") from None
+        except RecursionError:
+            raise problem(self._origin(loader.line), f"nested deeper than {MAX_DEPTH} levels") from None
+        except (ValueError, OverflowError):  # an escape such as "\UFFFFFFFF", a directive such as %YAML 9…9.0
+            raise problem(self._origin(loader.line), "not valid YAML: an escape or number out of range") from None
+        return None if root is None else self._node(root, self._origin(root.start_mark.line), ())
 
     def _origin(self, line: int) -> Origin:
         return Origin(self._name, line + 1 if self._numbered else 0)
 
-    def _position(self, event: Any) -> Origin:
-        return self._origin(event.start_mark.line)
-
-    def _next(self) -> Any:
-        try:
-            return self._parser.get_event()
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line if error.problem_mark is not None else self._parser.line
-            reason = f"{error.context}, {error.problem}" if error.context else error.problem
-            raise problem(self._origin(line), f"not valid YAML: {reason}") from None
-        except (ValueError, OverflowError):  # an escape such as "\UFFFFFFFF", a directive such as %YAML 9…9.0
-            raise problem(self._origin(self._parser.line), "not valid YAML: an escape or number out of range") from None
-
-    def _node(self, event: Any, key_origin: Origin | None, path: KeyPath) -> Node:
-        origin = key_origin or self._position(event)
-        if isinstance(event, yaml.AliasEvent):
-            return self._alias(event.anchor, origin, path)
-        if event.tag is not None:
-            tag = event.tag.replace(_YAML_TAG, "!!", 1)
-            raise problem(self._position(event), f"tag {tag}: tags are not read; quote what is meant as text")
-        if event.anchor is not None:
-            self._anchors[event.anchor] = None
-        self._check_limits(origin, depth=len(path) + 1, nodes=1)
-        if isinstance(event, yaml.ScalarEvent):
-            node = Node(_scalar(event, self._position(event)), origin)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            node = self._list(origin, path)
-        else:
-            node = self._mapping(origin, path)
-        if event.anchor is not None:
-            self._anchors[event.anchor] = node
-        return node
-
-    def _alias(self, anchor: Any, origin: Origin, path: KeyPath) -> Node:
-        if anchor not in self._anchors:
-            raise problem(origin, f"alias *{anchor}: no such anchor before it")
-        node = self._anchors[anchor]
-        if node is None:
-            raise problem(origin, f"alias *{anchor}: is inside the value it names")
-        self._check_limits(origin, depth=len(path) + node.height, nodes=node.size)
-        return replace(node, origin=origin)
-
-    def _list(self, origin: Origin, path: KeyPath) -> Node:
-        items: list[Node] = []
-        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
-            items.append(self._node(event, None, (*path, str(len(items)))))
-        return _container(items, items, origin)
-
-    def _mapping(self, origin: Origin, path: KeyPath) -> Node:
-        fields: dict[str, Node] = {}
-        while not isinstance(event := self._next(), yaml.MappingEndEvent):
-            position = self._position(event)
-            key = _key(event, position)
-            if key in fields:
-                first = fields[key].origin
-                raise problem(position, f"{dotted((*path, key))}: key given twice, first at {first}")
-            fields[key] = self._node(self._next(), position, (*path, key))
-        return _container(fields, list(fields.values()), origin)
-
-    def _check_limits(self, origin: Origin, depth: int, nodes: int) -> None:
-        self._nodes += nodes
-        if depth > MAX_DEPTH:
+    def _node(self, node: yaml.Node, origin: Origin, path: KeyPath) -> Node:
+        if len(path) >= MAX_DEPTH:
             raise problem(origin, f"nested deeper than {MAX_DEPTH} levels")
-        if self._nodes > MAX_NODES:
+        if next(self._count) > MAX_NODES:
             raise problem(origin, f"more than {MAX_NODES} values once aliases are expanded")
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+            return Node([self._item(item, origin, (*path, str(n))) for n, item in enumerate(node.value)], origin)
+        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+            return Node(self._fields(node, path), origin)
+        if isinstance(node, yaml.ScalarNode):
+            return Node(_scalar(node, self._origin(node.start_mark.line)), origin)
+        raise _unread_tag(node, origin)
+
+    def _item(self, node: yaml.Node, above: Origin, path: KeyPath) -> Node:
+        """An item of a list; the line of an alias is that of the list it stands in."""
+        return self._node(node, max(above, self._origin(node.start_mark.line)), path)
+
+    def _fields(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Node]:
+        fields: dict[str, Node] = {}
+        for key_node, value in node.value:
+            origin = self._origin(key_node.start_mark.line)
+            key = _key(key_node, origin)
+            if key in fields:
+                raise problem(origin, f"{dotted((*path, key))}: key given twice, first at {fields[key].origin}")
+            fields[key] = self._node(value, origin, (*path, key))
+        return fields
 
 
-def _container(value: list[Node] | dict[str, Node], children: list[Node], origin: Origin) -> Node:
-    size = 1 + sum(child.size for child in children)
-    return Node(value, origin, size, 1 + max((child.height for child in children), default=0))
-
-
-def _key(event: Any, origin: Origin) -> str:
-    if not isinstance(event, yaml.ScalarEvent) or event.tag is not None or event.anchor is not None:
-        raise problem(origin, "a key must be plain text")
-    if event.implicit[0] and event.value == "<<":
+def _key(node: yaml.Node, origin: Origin) -> str:
+    if node.tag == f"{_TAG}merge":
         raise problem(origin, "<<: merge keys are not read; share settings through extends")
-    key = _scalar(event, origin)
+    if not isinstance(node, yaml.ScalarNode):
+        raise problem(origin, "a key must be text, not a list or a mapping")
+    key = _scalar(node, origin)
     if not isinstance(key, str):
         raise problem(origin, f"key {written(key)} is not text; quote it")
     return key
 
 
-def _scalar(event: Any, origin: Origin) -> str | int | float | bool | None:
-    text: str = event.value
+def _scalar(node: yaml.ScalarNode, origin: Origin) -> str | int | float | bool | None:
+    text: str = node.value
+    match node.tag.removeprefix(_TAG):
+        case "str" | "merge":
+            if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+                raise problem(origin, f"{written(text)} contains half a surrogate pair, which is no character")
+            return text
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            return _integer(text, origin)
+        case "float":
+            return _finite(text, origin)
+    raise _unread_tag(node, origin)
+
+
+def _integer(text: str, origin: Origin) -> int:
+    if re.fullmatch(r"[-+]?0[0-9]+", text):
+        advice = "quote it if it is text, drop the leading zero if a number"
+        raise problem(origin, f"{written(text)} is ambiguous: {advice}")
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise problem(origin, f"{written(text)} contains half a surrogate pair, which is no character") from None
-    if not event.implicit[0]:  # quoted or a block of text
-        return text
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
-    return _number_or_text(text, origin)
-
-
-def _number_or_text(text: str, origin: Origin) -> str | int | float:
-    if _AMBIGUOUS.fullmatch(text):
-        raise problem(
-            origin, f"{written(text)} is ambiguous: quote it if it is text, drop the leading zero if a number"
-        )
-    if _BASED_INTEGER.fullmatch(text):
         return int(text, 0)
-    if _INTEGER.fullmatch(text):
-        try:
-            return int(text)
-        except ValueError:
-            raise problem(origin, f"integer of {len(text)} digits is too long") from None
-    if _FLOAT.fullmatch(text):
+    except ValueError:
+        raise problem(origin, f"{written(text)} is not an integer, or too long") from None
+
+
+def _finite(text: str, origin: Origin) -> float:
+    try:
         number = float(text)
-        if number in (float("inf"), float("-inf")):
-            raise problem(origin, f"{text} is not a finite number")
-        return number
-    if _NOT_FINITE.fullmatch(text):
+    except ValueError:  # .inf, .nan, or a word after !!float
+        number = nan
+    if not isfinite(number):
         raise problem(origin, f"{text} is not a finite number")
-    return text
+    return number
+
+
+def _unread_tag(node: yaml.Node, origin: Origin) -> InputError:
+    tag = node.tag.replace(_TAG, "!!", 1)
+    return problem(origin, f"tag {tag}: tags are not read; quote what is meant as text")

@@ -280,7 +280,7 @@ CONFIG_ERRORS = [
     ("  trane.momentun: 3", "8: trane: unknown key, did you mean train?"),
     ("  zzzzz: 3", "8: zzzzz: unknown key"),
     ("  '*': 3", "8: *: unknown key"),
-    ("  train.lr: *word\ntitle: Text", "8: alias *word: no such anchor before it"),
+    ("  train.lr: *word\ntitle: Text", "8: not valid YAML: found undefined alias 'word'"),
     ("  model.momentum: 0.5", "8: model.momentum: unknown key for model nf_resnet"),
     (
         "  train.clipping:\n    treshold: 1",
