@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nfrepro.launch.devices import Resources, count_cores, count_gpus
 from nfrepro.launch.local_queue import Event, execute_all
-from nfrepro.launch.machine import Resources, count_cores, count_gpus
 from nfrepro.runs import store
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS

@@ -47,7 +47,7 @@ def plan(
     from nfrepro.cost import plan as planning
     from nfrepro.cost.shapes import find_shapes
     from nfrepro.launch.cluster import load_cluster
-    from nfrepro.launch.machine import device_name, divide_machine
+    from nfrepro.launch.devices import device_name, divide_machine
     from nfrepro.launch.remaining import find_remaining
 
     profile = None if cluster is None else load_cluster(cluster, experiments)
@@ -93,7 +93,7 @@ def dry_run(
     from nfrepro.cost import measurements
     from nfrepro.cost.dry_run import Order, try_shape
     from nfrepro.cost.shapes import find_shapes
-    from nfrepro.launch.machine import divide_machine
+    from nfrepro.launch.devices import divide_machine
 
     resources = divide_machine(len(runs), None, threads)
     order = Order(resources.devices[0] if device == "auto" else device, resources.threads, steps, limit_seconds)

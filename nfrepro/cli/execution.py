@@ -54,7 +54,7 @@ def _check_processes(run: Run, processes: int) -> None:
 
 def check_precision(runs: Sequence[Run]) -> None:
     """Raises `InputError` where the processor here would have to emulate the precision that `runs` train in."""
-    from nfrepro.launch.machine import count_gpus
+    from nfrepro.launch.devices import count_gpus
     from nfrepro.training.precision import check_precision
 
     precisions = {run.config["train"]["precision"]: run.id for run in runs if run.config.get("train")}
@@ -113,8 +113,8 @@ def execute_locally(
     checkpoint_seconds: float,
 ) -> None:
     from nfrepro.cli.progress import make_display
+    from nfrepro.launch.devices import divide_machine
     from nfrepro.launch.local_queue import execute_all
-    from nfrepro.launch.machine import divide_machine
 
     resources = divide_machine(len(runs), jobs, threads, processes)
     with make_display(len(sweep), len(sweep) - len(runs), varied_options(sweep)) as display:
@@ -126,7 +126,7 @@ def execute_here(
 ) -> None:
     """Lines, no bars: a debugger needs the terminal."""
     from nfrepro.cli.progress import Lines
-    from nfrepro.launch.machine import divide_machine
+    from nfrepro.launch.devices import divide_machine
     from nfrepro.launch.this_process import become_like_a_worker, execute_in_turn
 
     resources = divide_machine(len(runs), None, threads)  # as many threads as a run has in the local queue

@@ -47,7 +47,7 @@ def settle(
     from nfrepro.claims.file import load_blocks
     from nfrepro.cli import settling
     from nfrepro.cost import plan as planning
-    from nfrepro.launch.machine import device_name, divide_machine
+    from nfrepro.launch.devices import device_name, divide_machine
     from nfrepro.launch.remaining import find_remaining
 
     if executor not in ("local", "slurm"):

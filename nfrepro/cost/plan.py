@@ -12,7 +12,7 @@ from nfrepro.cost.shapes import Shape, find_shapes
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sizes import ImageSizes, image_sizes
 from nfrepro.launch.cluster import Cluster
-from nfrepro.launch.machine import Resources
+from nfrepro.launch.devices import Resources
 from nfrepro.launch.remaining import Remaining
 from nfrepro.launch.submission import divide
 from nfrepro.runs import store

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nfrepro.errors import InputError
+from nfrepro.launch.devices import Resources
 from nfrepro.launch.execute import CANCELLED, Ended
 from nfrepro.launch.local_workers import Inbox, Worker
-from nfrepro.launch.machine import Resources
 from nfrepro.runs import cancellation, redo, store
 from nfrepro.runs.tidying import tidy
 from nfrepro.specs import Run

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import nfrepro
+from nfrepro.launch.devices import Resources
 from nfrepro.launch.execute import Ended
-from nfrepro.launch.machine import Resources
 from nfrepro.specs import Run
 
 # Of processes that execute a run together: once one has ended its part or died, the others get this long to notice.

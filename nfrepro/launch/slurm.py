@@ -17,8 +17,8 @@ from typing import Any
 import submitit
 
 from nfrepro.errors import InputError
+from nfrepro.launch import node_check, submitted
 from nfrepro.launch import submission as kept
-from nfrepro.launch import submitted, visibility
 from nfrepro.launch.scheduler import ask, in_queue
 from nfrepro.launch.slurm_job import RunsOfAJob
 from nfrepro.launch.submission import Submission
@@ -84,7 +84,7 @@ def submit(submission: Submission, complain: Callable[[str], None]) -> Submissio
     kept.keep(submission)
     try:
         with _outside_of_any_job():
-            unknown = visibility.check(submission)
+            unknown = node_check.check(submission)
     except InputError:
         shutil.rmtree(submission.folder)
         raise

@@ -20,9 +20,9 @@ import submitit
 
 from nfrepro.allocation import keep_freed_memory
 from nfrepro.launch import submission as kept
+from nfrepro.launch.devices import Resources, count_gpus
 from nfrepro.launch.execute import Ended, Placement, execute
 from nfrepro.launch.local_queue import Event, execute_all
-from nfrepro.launch.machine import Resources, count_gpus
 from nfrepro.launch.submission import Submission
 from nfrepro.runs import store
 from nfrepro.runs.lock import holder, is_locked, scheduler_job

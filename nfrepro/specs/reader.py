@@ -139,7 +139,7 @@ class _Converter:
         raise _unread_tag(node, origin)
 
     def _item(self, node: yaml.Node, above: Origin, path: KeyPath) -> Node:
-        """An item of a list; the line of an alias is that of the list it stands in."""
+        """An item of a list; the line of an alias is that of the list around it."""
         return self._node(node, max(above, self._origin(node.start_mark.line)), path)
 
     def _fields(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Node]:

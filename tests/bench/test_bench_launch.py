@@ -8,8 +8,8 @@ from tiny_experiment import Call
 
 from nfrepro.bench.launch import TRAINING, growth_line, make_sweep
 from nfrepro.bench.workers import BATCH, Clock, runs_of, training_seconds
+from nfrepro.launch.devices import Resources
 from nfrepro.launch.local_queue import execute_all
-from nfrepro.launch.machine import Resources
 
 
 def test_a_further_run_costs_the_difference_without_what_all_sweeps_cost() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nfrepro.errors import InputError
-from nfrepro.launch import device_errors, machine
+from nfrepro.launch import device_errors, devices
 from nfrepro.launch.device_errors import is_of_device
 from nfrepro.launch.execute import Ended, Placement, execute
 from nfrepro.runs import store
@@ -95,9 +95,9 @@ def test_gpus_that_torch_cannot_use_are_named_before_anything_starts(
     def init() -> None:
         raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).")
 
-    monkeypatch.setattr(machine.shutil, "which", lambda name: "/usr/bin/nvidia-smi")  # type: ignore[attr-defined]
+    monkeypatch.setattr(devices.shutil, "which", lambda name: "/usr/bin/nvidia-smi")  # type: ignore[attr-defined]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "init", init)
     with pytest.raises(InputError, match=r"2 GPUs, but torch .* cannot use them: The NVIDIA driver .* is too old"):
-        machine.count_gpus()
+        devices.count_gpus()

@@ -17,9 +17,9 @@ from test_local_queue import alive, records, start, wait_until, what_was_found, 
 from tiny_experiment import TINY, Call
 
 from nfrepro.launch import local_workers
+from nfrepro.launch.devices import Resources
 from nfrepro.launch.execute import Placement, execute
 from nfrepro.launch.local_queue import execute_all
-from nfrepro.launch.machine import Resources
 from nfrepro.runs import lock as run_lock
 from nfrepro.runs import store
 from nfrepro.specs import Run, expand, load_experiment

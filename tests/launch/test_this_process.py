@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tiny_experiment import TINY, Call, command
 
+from nfrepro.launch.devices import Resources
 from nfrepro.launch.local_queue import Event
-from nfrepro.launch.machine import Resources
 from nfrepro.launch.this_process import execute_in_turn
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.base import Outcome

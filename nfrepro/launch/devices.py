@@ -1,4 +1,4 @@
-"""Resources of this machine: processor cores and GPUs. Decides how many runs execute at once."""
+"""Which devices a run gets: GPUs and cores of this machine, divided among the runs that execute at once."""
 
 import os
 import shutil
