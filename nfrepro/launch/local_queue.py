@@ -22,8 +22,8 @@ SECONDS_TO_STOP = 60.0
 SECONDS_TO_HEAR = 10.0
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_LOOKS_AT_OTHERS = 1.0
-# Workers that may die before they begin a run until it counts as interrupted: a port was taken, say.
-MOST_FALSE_STARTS = 2
+# Workers that may die at a run until it counts as interrupted: of memory that does not suffice, say.
+MOST_DEATHS = 2
 ELSEWHERE = "executed by another sweep"
 
 
@@ -44,7 +44,8 @@ class Sweep:
     waits_for: Callable[[Run], bool]
     elsewhere: list[Run] = field(default_factory=list)  # another sweep is executing these, and this one waits for it
     ended: dict[str, Ended] = field(default_factory=dict)
-    false_starts: Counter[str] = field(default_factory=Counter)  # by run
+    deaths: Counter[str] = field(default_factory=Counter)  # of workers, by run
+    is_over: bool = False  # no run begins any more
 
 
 def execute_all(
@@ -61,11 +62,11 @@ def execute_all(
 ) -> dict[str, Ended]:
     """Executes `runs`; returns how each ended, by id.
 
-    A worker that dies costs the run it was at, nothing else; so does one of several processes of a worker. One that
-    dies before it began its run costs nothing: another one begins it, `MOST_FALSE_STARTS` times at most. Runs that
-    another sweep executes are waited for, where `waits_for` says so. Once `should_stop` says so, all workers save and
-    stop; runs that had not begun are missing from what is returned. On KeyboardInterrupt `on_stop` is called, all
-    workers save and stop, and the exception goes on; a second one kills them.
+    A worker that dies, or one of its several processes, costs nothing but time: another worker continues its run from
+    the last checkpoint, `MOST_DEATHS` times at most; then the run counts as interrupted. Runs that another sweep
+    executes are waited for, where `waits_for` says so. Once `should_stop` says so, all workers save and stop; runs that
+    had not begun are missing from what is returned. On KeyboardInterrupt `on_stop` is called, all workers save and
+    stop, and the exception goes on; a second one kills them.
     """
     sweep = Sweep(deque(runs), waits_for)
     inbox: Inbox = queue.SimpleQueue()
@@ -91,6 +92,7 @@ def execute_all(
         on_stop()
         raise
     finally:
+        sweep.is_over = True
         _stop(list(workers.values()), seconds_to_stop)
     _hear_out(list(workers.values()), inbox, sweep, observe)
     _tidy_after_others(runs, results, sweep.ended)
@@ -107,11 +109,12 @@ def _receive(inbox: Inbox, sweep: Sweep, observe: Callable[[Event], None]) -> Wo
     if message is None or message["kind"] == "ended":
         ended = worker.hear(rank, message)
         if run is not None and ended is not None:
-            if worker.has_begun or sweep.false_starts[run.id] >= MOST_FALSE_STARTS:
-                _end_or_wait(sweep, run, ended, observe)
-            else:
-                sweep.false_starts[run.id] += 1
+            if worker.died and not sweep.is_over and sweep.deaths[run.id] < MOST_DEATHS:
+                sweep.deaths[run.id] += 1
                 sweep.waiting.appendleft(run)
+                observe(Event(run, "complaint", {"text": f"{ended.text}; another worker continues the run"}))
+            else:
+                _end_or_wait(sweep, run, ended, observe)
         return worker if worker.is_gone else None
     # Between two runs a worker only complains. Of several processes the first one tells how a run goes.
     worker.has_begun = worker.has_begun or message["kind"] == "started"

@@ -47,7 +47,7 @@ class Worker:
         self._busy: set[int] = set()  # ranks that are at the run
         self._gone: set[int] = set()
         self._ended: Ended | None = None  # as the first process has it
-        self._fault: str | None = None
+        self._fault: str | None = None  # how one of the processes died at the run
         self._deadline: float | None = None
 
     @property
@@ -57,6 +57,11 @@ class Worker:
     @property
     def is_gone(self) -> bool:
         return len(self._gone) == len(self.processes)
+
+    @property
+    def died(self) -> bool:
+        """Whether the run that ended last did so because a process died."""
+        return self._fault is not None and (self._ended is None or self._ended.ending == "interrupted")
 
     def give(self, run: Run) -> None:
         """Has all processes execute `run`."""
@@ -85,9 +90,7 @@ class Worker:
         if self.run is None or self._busy:
             return None
         self.run = None
-        if self._fault is not None and (self._ended is None or self._ended.ending == "interrupted"):
-            return Ended("interrupted", self._fault)
-        return self._ended
+        return Ended("interrupted", self._fault) if self.died and self._fault is not None else self._ended
 
     def kill_stragglers(self) -> None:
         """Kills the processes that do not follow the others."""

@@ -146,17 +146,38 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_killed_worker_costs_its_run_only(experiments: Path, results: Path) -> None:
-    (experiments / "tiny.yaml").write_text(TWO_LONG.replace("seed: [0, 1]", "seed: [0, 1, 2]"))
-    sweep = start(experiments, results, *SWEEP, "--jobs", "1")
-    wait_until(lambda: records(results))
-    time.sleep(0.5)
+def test_another_worker_continues_the_run_of_one_that_is_killed(
+    experiments: Path, results: Path, tmp_path: Path
+) -> None:
+    (experiments / "tiny.yaml").write_text(TWO_LONG)
+    call = (*SWEEP, "--jobs", "1", "--checkpoint-seconds", "0.1")
+    sweep = start(experiments, results, *call)
+    wait_until(lambda: checkpoints(results))
     (worker,) = worker_processes(sweep.pid)
     os.kill(worker, signal.SIGKILL)
     output, _ = sweep.communicate(timeout=300)
-    assert sweep.returncode == 1
-    assert "its worker process was killed by SIGKILL" in output
-    assert output.splitlines()[-1] == "3 runs: 2 completed, 1 interrupted"
+    assert sweep.returncode == 0, output
+    assert "its worker process was killed by SIGKILL (out of memory?); another worker continues the run" in output
+    assert output.splitlines()[-1] == "2 runs: 2 completed"
+    assert sorted(record["executions"] for record in records(results).values()) == [1, 2]
+    undisturbed = start(experiments, tmp_path / "undisturbed", *call)
+    assert undisturbed.wait(timeout=300) == 0
+    assert what_was_found(results) == what_was_found(tmp_path / "undisturbed")
+
+
+def test_a_run_whose_workers_always_die_is_interrupted_and_stops_no_other(experiments: Path, results: Path) -> None:
+    (experiments / "tiny.yaml").write_text(TWO_LONG)
+    sweep = start(experiments, results, *SWEEP, "--jobs", "1", "--checkpoint-seconds", "0.1")
+    victim = None
+    for _ in range(3):
+        wait_until(lambda: checkpoints(results) and worker_processes(sweep.pid))
+        victim = victim or next(results.glob("runs/*/checkpoint-*.pt")).parent
+        seen = set(victim.glob("checkpoint-*.pt"))
+        wait_until(lambda victim=victim, seen=seen: set(victim.glob("checkpoint-*.pt")) - seen)
+        os.kill(worker_processes(sweep.pid)[0], signal.SIGKILL)
+    output, _ = sweep.communicate(timeout=300)
+    assert sweep.returncode == 1, output
+    assert output.splitlines()[-1] == "2 runs: 1 completed, 1 interrupted"
     again = start(experiments, results, *SWEEP)
     assert again.wait(timeout=300) == 0
 

@@ -131,19 +131,16 @@ def test_runs_that_do_not_divide_are_refused_before_anything_starts(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_costs_its_run_only(experiments: Path, results: Path, rank: int) -> None:
+def test_a_killed_process_costs_no_run(experiments: Path, results: Path, rank: int) -> None:
     (experiments / "tiny.yaml").write_text(LONG)
     call = ("sweep", "tiny", "--scale", "smoke", "--jobs", "1", "--checkpoint-seconds", "0.1")
     sweep = start(experiments, results, *call, "--processes", "2")
     wait_until(lambda: list(results.glob("runs/*/checkpoint-*.pt")), 300)
     os.kill(worker_processes(sweep.pid)[rank], signal.SIGKILL)
     output, _ = sweep.communicate(timeout=300)
-    assert sweep.returncode == 1, output
+    assert sweep.returncode == 0, output
     assert f"process {rank} of its 2 was killed by SIGKILL" in output
-    assert output.splitlines()[-1] == "2 runs: 1 completed, 1 interrupted"
-    again = start(experiments, results, *call, "--threads", "1")  # by one process
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, output
+    assert output.splitlines()[-1] == "2 runs: 2 completed"
     assert sorted(record["executions"] for record in records(results).values()) == [1, 2]
 
 

@@ -38,11 +38,11 @@ def test_packed_runs_are_on_their_own_and_requeued_together(
     wait_until(lambda: not slurm("squeue", "-h"))
     assert [(record["status"], record["executions"]) for record in of_job(results, first)] == [("completed", 2)] * 2
     assert logs(results).count("goes back to the queue") == 1
-    assert records(results)[kept]["status"] == "completed"
-    assert records(results)[killed]["status"] == "running"
-    assert f"{killed}: interrupted: its worker process was killed by SIGKILL" in logs(results)
-    assert submit(profile=packed).stderr.splitlines()[-1] == "4 runs: 3 done, 1 to submit"
-    wait_until(lambda: done(results))
+    assert [records(results)[run]["executions"] for run in (killed, kept)] == [2, 1]
+    assert "its worker process was killed by SIGKILL (out of memory?); another worker continues the run" in logs(
+        results
+    )
+    assert done(results)
     assert what_was_found(results) == undisturbed
 
 
