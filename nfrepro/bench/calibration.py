@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from nfrepro.claims.verdict import Course, rule
-from nfrepro.stats.bounds import Bounds
+from nfrepro.stats.intervals import Bounds
 from nfrepro.stats.power import power_of_mean_test
 from nfrepro.stats.samples import MeanSample, PValues, Term, paired
 from nfrepro.stats.sequential import nominal_levels

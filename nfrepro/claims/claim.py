@@ -63,7 +63,7 @@ from nfrepro.claims.quantities import Quantity
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.options import Options
 from nfrepro.specs.origins import Origin
-from nfrepro.stats.bounds import Bounds
+from nfrepro.stats.intervals import Bounds
 
 Where = Mapping[str, tuple[Any, ...]]  # column of runs.csv -> the values that are meant
 

@@ -26,8 +26,8 @@ from nfrepro.errors import did_you_mean
 from nfrepro.runs.store import DONE
 from nfrepro.specs.origins import problem
 from nfrepro.stats.intervals import Interval, mean_interval
+from nfrepro.stats.proportions import Count, ShareDifference, ShareSample
 from nfrepro.stats.samples import MeanSample, Missing, Sample, Term, best, paired
-from nfrepro.stats.shares import Count, ShareDifference, ShareSample
 
 LEAST_SEEDS = 2
 

@@ -34,7 +34,7 @@ def collect_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] |
 
 def tables_to_collect(runs: Sequence[Run], results: Path, pattern: str, own: Path) -> Iterator[str]:
     """Other tables that list runs which were redone, and so have their former numbers."""
-    from nfrepro.runs.listed import tables_by_run
+    from nfrepro.runs.pruning import tables_by_run
 
     listed = tables_by_run(results)
     redone = [run.id for run in runs if fnmatch.fnmatchcase(run.id, pattern)]

@@ -3,8 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from nfrepro.stats.bounds import Bounds
-from nfrepro.stats.intervals import Interval
+from nfrepro.stats.intervals import Bounds, Interval
 
 # Distances from the bound, in half widths of the interval, beyond which a mark is drawn at the edge.
 FARTHEST = 30.0

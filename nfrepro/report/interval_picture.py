@@ -5,8 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from nfrepro.stats.bounds import Bounds
-from nfrepro.stats.intervals import Interval
+from nfrepro.stats.intervals import Bounds, Interval
 
 # The size of the drawing, in units of about a pixel.
 WIDTH, HEIGHT = 320.0, 46.0

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from nfrepro.claims.claim import Claim
 from nfrepro.claims.judge import ClaimVerdict
 from nfrepro.claims.verdict import Decision
-from nfrepro.stats.bounds import Bounds
+from nfrepro.stats.intervals import Bounds
 
 
 def why_open(decision: Decision, bounds: Bounds) -> str:

@@ -1,12 +1,16 @@
 """Stored runs that no experiment has: found, and removed."""
 
+import csv
+import io
+from collections import defaultdict
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nfrepro import atomic
+from nfrepro.errors import InputError
 from nfrepro.runs import redo, store
-from nfrepro.runs.listed import tables_by_run
 from nfrepro.runs.lock import RunLocked, hold_lock, is_locked
 
 
@@ -41,6 +45,19 @@ def remove(unused: Unused) -> bool:
         store.remove(unused.folder)
         return True
     return False
+
+
+def tables_by_run(results: Path) -> dict[str, list[Path]]:
+    """The tables of all experiments, scales and overrides, by the id of a run. Raises `InputError` for no table."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(results.glob("*/*/runs*.csv")):
+        try:
+            text = atomic.read_bytes(path).decode("utf-8", errors="replace")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error}): move it away") from None
+        for row in csv.DictReader(io.StringIO(text, newline="")):
+            found[row.get("id") or ""].append(path)
+    return found
 
 
 def _size(folder: Path) -> int:

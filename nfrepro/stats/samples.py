@@ -2,7 +2,7 @@
 
 Every sample answers the same questions. Its two p-values are those of "outside the bounds", which has to be rejected
 for a test to be supported, and of "inside", which has to be rejected for it to be contradicted. Counts of runs are in
-`shares.py`.
+`proportions.py`.
 
 A t test alone cannot be trusted with the accuracies of a few seeds: some start late or diverge, and an arm whose seeds
 all diverged has no spread at all. So the difference of two arms has to pass a permutation test as well, where runs
@@ -20,8 +20,7 @@ from typing import Protocol
 import numpy as np
 from scipy import special
 
-from nfrepro.stats.bounds import Bounds
-from nfrepro.stats.intervals import Interval
+from nfrepro.stats.intervals import Bounds, Interval
 from nfrepro.stats.permutation import permutation_p
 
 CONFIDENCE = 0.95

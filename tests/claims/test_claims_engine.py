@@ -31,8 +31,7 @@ from nfrepro.errors import InputError
 from nfrepro.runs import store
 from nfrepro.runs import table as collection
 from nfrepro.specs import expand, load_experiment
-from nfrepro.stats.bounds import Bounds
-from nfrepro.stats.intervals import mean_interval
+from nfrepro.stats.intervals import Bounds, mean_interval
 from nfrepro.stats.permutation import permutation_p
 from nfrepro.stats.samples import MeanSample, Missing, PValues, Sample
 from nfrepro.tasks.registry import SCHEMAS

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nfrepro.report.effects import STRIP_WIDTH, Effect, effect, strip_place
-from nfrepro.stats.bounds import Bounds
-from nfrepro.stats.intervals import Interval
+from nfrepro.stats.intervals import Bounds, Interval
 
 
 def of(low: float, mean: float, high: float, bounds: Bounds) -> Effect:

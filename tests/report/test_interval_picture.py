@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nfrepro.report.interval_picture import WIDTH, picture
-from nfrepro.stats.bounds import Bounds
-from nfrepro.stats.intervals import Interval
+from nfrepro.stats.intervals import Bounds, Interval
 
 NUMBERS = st.floats(-1e6, 1e6)
 

@@ -14,8 +14,8 @@ from nfrepro.cost import measurements
 from nfrepro.data.checksums import Checksum, read_verified
 from nfrepro.errors import InputError
 from nfrepro.launch import submission
-from nfrepro.runs.listed import tables_by_run
 from nfrepro.runs.propagation_curves import read_curves
+from nfrepro.runs.pruning import tables_by_run
 from nfrepro.runs.table import read_table
 from nfrepro.tasks.training_probe import replace_step
 

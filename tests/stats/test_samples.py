@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nfrepro.stats.bounds import Bounds
+from nfrepro.stats.intervals import Bounds
 from nfrepro.stats.permutation import permutation_p
-from nfrepro.stats.proportions import clopper_pearson
+from nfrepro.stats.proportions import Count, ShareDifference, ShareSample, clopper_pearson
 from nfrepro.stats.samples import BestSample, MeanSample, Sample, Term, best, paired
-from nfrepro.stats.shares import Count, ShareDifference, ShareSample
 
 COUNT = 1500
 LEVEL = 0.025  # of a single verdict: half of 5 %
