@@ -58,7 +58,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from nfrepro.claims.measured_run import Extreme
-from nfrepro.claims.number_quantities import BestDifference, Contrast, FittedDecay, NumberDifference, OfCollapse
+from nfrepro.claims.number_quantities import Contrast, FittedDecay, NumberDifference, OfCollapse
 from nfrepro.claims.quantities import Quantity
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.options import Options
@@ -138,7 +138,7 @@ class ClaimTestForm(Options):
         if isinstance(quantity, OfCollapse):
             if self.diverged is not None:
                 raise ValueError(f"{quantity.name} counts diverged runs and takes no diverged")
-        elif isinstance(quantity, Contrast | BestDifference) and self.diverged is None:
+        elif isinstance(quantity, Contrast) and self.diverged is None:
             raise ValueError(f"{quantity.name} needs diverged: chance or left_out")
         elif self.diverged == "chance" and "top1" not in quantity.columns:
             raise ValueError("diverged: chance is for top1: no other number has a value of guessing")
@@ -151,8 +151,6 @@ class ClaimTestForm(Options):
             raise ValueError("shares of two arms are compared with above: 0 or below: 0 only")
         if name == "collapsed" and not all(0 <= end <= 1 for end in bounds.ends):
             raise ValueError("the bounds of a share lie between 0 and 1")
-        if name == "best_difference" and math.isfinite(bounds.high):
-            raise ValueError("best_difference takes low or above only")
         return self
 
     @model_validator(mode="after")
@@ -175,7 +173,7 @@ class ClaimTestForm(Options):
     @property
     def margin(self) -> float | None:
         """The distance of the rule from 0 in a comparison; None where the rule has no margin."""
-        if not isinstance(self.quantity, NumberDifference | Contrast | BestDifference):
+        if not isinstance(self.quantity, NumberDifference | Contrast):
             return None
         return min((abs(end) for end in self.rule.bounds.ends if end != 0), default=None)
 

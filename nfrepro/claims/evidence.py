@@ -9,7 +9,7 @@ import pandas as pd
 
 from nfrepro.claims.claim import ClaimTest, Where
 from nfrepro.claims.measured_run import NoValue
-from nfrepro.claims.number_quantities import BestDifference, Contrast, FittedDecay, NumberDifference, OfCollapse
+from nfrepro.claims.number_quantities import Contrast, FittedDecay, NumberDifference, OfCollapse
 from nfrepro.claims.quantities import ShareOfNetworks
 from nfrepro.claims.runs import ResultTable, refuse_mixed, select
 from nfrepro.claims.values import (
@@ -27,13 +27,12 @@ from nfrepro.runs.store import DONE
 from nfrepro.specs.origins import problem
 from nfrepro.stats.intervals import Interval, mean_interval
 from nfrepro.stats.proportions import Count, ShareDifference, ShareSample
-from nfrepro.stats.samples import MeanSample, Missing, Sample, Term, best, paired
+from nfrepro.stats.samples import MeanSample, Missing, Sample, Term, paired
 
 LEAST_SEEDS = 2
 
 Found = Mapping[str, pd.DataFrame]  # the runs of each selection
 
-_PAIR = ("where", "against")
 _DIVERGED_RUNS = {"chance": "counted with the top-1 of guessing", "left_out": "not counted in n"}
 
 
@@ -117,8 +116,6 @@ def _gathered(test: ClaimTest, table: ResultTable, found: Found) -> Evidence:
         treated_as_guessing = bool(diverged) and divergence == "chance"
         sample = _sum([quantity.weights[name] for name in values], list(values.values()), test, treated_as_guessing)
         return Evidence(sample, _arms(test, found, values), remark)
-    if isinstance(quantity, BestDifference):
-        return _of_best(test, quantity, table, found, treated, remark)
     if isinstance(quantity, FittedDecay):
         of = decay_values(test, quantity, table, treated["where"])
     else:
@@ -145,26 +142,6 @@ def _of_collapses(test: ClaimTest, quantity: OfCollapse, table: ResultTable, fou
     bounds = test.form.rule.bounds
     sample = ShareDifference(bounds, first, others[0]) if others else ShareSample(bounds, first)
     return Evidence(sample, _arms(test, found, values), f"{' against '.join(map(str, [first, *others]))} runs")
-
-
-def _of_best(
-    test: ClaimTest, quantity: BestDifference, table: ResultTable, found: Found, treated: Found, remark: str
-) -> Evidence:
-    """The best of the arms of each selection, which one option tells apart."""
-    these, those = (
-        {value: _one_number_a_seed(test, table, rows, name) for value, rows in treated[name].groupby(quantity.by)}
-        for name in _PAIR
-    )
-    states = pd.concat(list(found.values())).groupby(quantity.by)["state"]
-    arms = tuple(
-        ArmRuns(str(value), {quantity.by: (value,)}, dict(Counter(states.get_group(value))), of)
-        for value, of in [*these.items(), *those.items()]
-    )
-    by_seed, values = test.form.seeds == "paired", _common([arm.values for arm in arms], test)
-    if (fewest := min(map(len, values))) < LEAST_SEEDS:
-        return Evidence(_too_few(fewest), arms, remark)
-    sample = best(values[: len(these)], values[len(these) :], test.form.rule.bounds, by_seed)
-    return Evidence(sample, arms, remark)
 
 
 def _sum(weights: list[float], arms: list[Values], test: ClaimTest, has_diverged: bool) -> Sample | Missing:

@@ -169,22 +169,6 @@ class Contrast(Options):
         return f"{self.column} of {' '.join(signed).removeprefix('+ ')}"
 
 
-class BestDifference(Options):
-    """The best arm's mean of a number minus that of the best arm to compare with; the option `by` tells arms apart."""
-
-    name: Literal["best_difference"]
-    column: str
-    by: str
-    selections: ClassVar[Selections] = "two"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.column, self.by)
-
-    def __str__(self) -> str:
-        return f"best {self.column} by {self.by} - others' best"
-
-
 # A run collapsed if it ended with a top-1 of at most this many times that of guessing.
 CHANCE_LEVELS = 2.0
 

@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from nfrepro.claims.measured_run import MeasuredRun, Selections
 from nfrepro.claims.number_quantities import (
-    BestDifference,
     Closeness,
     Collapsed,
     CollapsedDifference,
@@ -25,7 +24,6 @@ from nfrepro.claims.signal_quantities import (
     Growth,
     LedgerDeviation,
     PredictionDistance,
-    ShareBelow,
     StageLine,
     TransitionRatio,
 )
@@ -39,7 +37,6 @@ ValueOfRun = (
     | CurveExtreme
     | CurveAverage
     | CurveDeviation
-    | ShareBelow
     | LedgerDeviation
     | TransitionRatio
     | Growth
@@ -83,6 +80,6 @@ class ShareOfNetworks(Options):
 
 RunQuantity = ValueOfRun | ShareOfNetworks
 # They compare arms as wholes.
-ArmQuantity = NumberDifference | Contrast | BestDifference | Collapsed | CollapsedDifference
+ArmQuantity = NumberDifference | Contrast | Collapsed | CollapsedDifference
 
 Quantity = Annotated[RunQuantity | ArmQuantity | FittedDecay, Field(discriminator="name")]

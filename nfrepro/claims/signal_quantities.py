@@ -97,19 +97,6 @@ class CurveDeviation(OfCurve):
         return f"largest |{difference}|, {self.blocks}"
 
 
-class ShareBelow(OfCurve):
-    """The share of blocks where the value is below a bound."""
-
-    name: Literal["share_below"]
-    bound: float
-
-    def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
-        return float((self.values(run) < self.bound).mean())
-
-    def __str__(self) -> str:
-        return f"share of {self.blocks} with {self.shown} < {self.bound:g}"
-
-
 class LedgerDeviation(Options):
     """The largest |avg_var / (1 + k alpha^2) - 1| over blocks: the paper's ledger, block k of its stage from 1."""
 

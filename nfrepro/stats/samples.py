@@ -1,4 +1,4 @@
-"""Per-seed samples and their tests: means over seeds, and the best of several.
+"""Per-seed samples and their tests: means over seeds.
 
 Every sample answers the same questions. Its two p-values are those of "outside the bounds", which has to be rejected
 for a test to be supported, and of "inside", which has to be rejected for it to be contradicted. Counts of runs are in
@@ -14,7 +14,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -152,12 +151,9 @@ class MeanSample:
         return (p, 1.0) if distance > 0 else (1.0, p)
 
     def interval(self) -> Interval:
-        return self.interval_at(CONFIDENCE)
-
-    def interval_at(self, confidence: float) -> Interval:
         name = "Student t" if len(self.terms) == 1 else "Welch t"
-        method = f"{100 * confidence:g} % {name} interval over seeds"
-        half = float(special.stdtrit(self._freedom, 0.5 + confidence / 2)) * self._error if self._error > 0 else 0.0
+        method = f"{100 * CONFIDENCE:g} % {name} interval over seeds"
+        half = float(special.stdtrit(self._freedom, 0.5 + CONFIDENCE / 2)) * self._error if self._error > 0 else 0.0
         return Interval(self.estimate, self.estimate - half, self.estimate + half, self.n, method)
 
     @property
@@ -194,66 +190,12 @@ class MeanSample:
         return self.estimate in self.bounds
 
 
-@dataclass(frozen=True)
-class BestSample:
-    """The best mean of some arms minus the best of others: row i, column j compares arm i of these with arm j of those.
-
-    Which arm is best is not known, so choosing one costs: "some arm is better than all the others'" is tested for each
-    arm by the worst of its pairs, and the best of these is multiplied by the number of arms (Bonferroni).
-    """
-
-    pairs: tuple[tuple[MeanSample, ...], ...]
-
-    @property
-    def bounds(self) -> Bounds:
-        return self.pairs[0][0].bounds
-
-    @property
-    def exact(self) -> bool:
-        return all(pair.exact for row in self.pairs for pair in row)
-
-    @property
-    def test(self) -> str:
-        return f"{self.pairs[0][0].test} of each of {len(self.pairs)} against each of {len(self.pairs[0])}"
-
-    def p_values(self) -> PValues:
-        found = [[pair.p_values() for pair in row] for row in self.pairs]
-        outside = min(max(p.outside for p in row) for row in found)
-        inside = min(max(p.inside for p in column) for column in zip(*found, strict=True))
-        return PValues(min(1.0, len(self.pairs) * outside), min(1.0, len(self.pairs[0]) * inside))
-
-    def interval(self) -> Interval:
-        """Holds whichever arms are best, since the intervals of all pairs hold together."""
-        confidence = 1 - (1 - CONFIDENCE) / (len(self.pairs) * len(self.pairs[0]))
-        found = [[pair.interval_at(confidence) for pair in row] for row in self.pairs]
-        mean = max(min(pair.mean for pair in row) for row in found)
-        low = max(min(pair.low for pair in row) for row in found)
-        high = min(max(pair.high for pair in column) for column in zip(*found, strict=True))
-        n = min(pair.n for row in found for pair in row)
-        return Interval(mean, low, high, n, "95 % interval of the difference of the best, from all pairs")
-
-
 def paired(
     arms: Sequence[Sequence[float]], weights: Sequence[float], bounds: Bounds, exact: bool = False
 ) -> MeanSample:
     """The sample of arms whose values are paired seed by seed: their weighted sums."""
     sums = [sum(map(lambda w, v: w * v, weights, values)) for values in zip(*arms, strict=True)]
     return MeanSample.of(sums, bounds, exact)
-
-
-def best(
-    arms: Sequence[Sequence[float]], others: Sequence[Sequence[float]], bounds: Bounds, by_seed: bool
-) -> BestSample:
-    """The arms compared with the others, all pairs of them."""
-
-    def pair(arm: Sequence[float], other: Sequence[float]) -> MeanSample:
-        if by_seed:
-            return paired((arm, other), (1, -1), bounds)
-        return MeanSample(bounds, (Term(1, tuple(arm)), Term(-1, tuple(other))))
-
-    pairs = [pair(arm, other) for arm, other in product(arms, others)]
-    width = len(others)
-    return BestSample(tuple(tuple(pairs[start : start + width]) for start in range(0, len(pairs), width)))
 
 
 def is_exact(values: Sequence[float]) -> bool:

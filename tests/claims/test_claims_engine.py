@@ -171,7 +171,6 @@ def quantity(**arguments: Any) -> Any:
             {"name": "curve_deviation", "statistic": "avg_var", "at": "transitions", "target": 2.5, "relative": True},
             0.2,
         ),
-        ({"name": "share_below", "statistic": "res_var", "bound": 0.95}, 0.5),
         ({"name": "ledger_deviation"}, 1 / 6),  # 2, 3, 2, 3 against 2, 3, 2.2, 2.5
         ({"name": "transition_ratio", "statistic": "avg_var"}, 2.2 / 3),
         ({"name": "growth", "statistic": "avg_sq_mean"}, 2.0),
@@ -578,7 +577,7 @@ TESTS = "    tests:"
         ("experiment: study", "experiment: stduy", "11: experiment: no experiment stduy, did you mean study?"),
         ("name: number", "name: numbr", "12: quantity.name: expected one of .*did you mean number?"),
         ("column: x", "colunm: x", "12: quantity.colunm: unknown key, did you mean quantity.column?"),
-        ("column: x}", "column: x, bound: 1}", "12: quantity.bound: unknown key for quantity number"),
+        ("column: x}", "column: x, target: 1}", "12: quantity.target: unknown key for quantity number"),
         ("rule: {high: 1}", "rule: {high: 1, low: 2}", "13: rule: low 2 is above high 1"),
         ("rule: {high: 1}", "rule: {}", "13: rule: needs low, above, high or below"),
         ("rule: {high: 1}", "rule: {hihg: 1}", "13: rule.hihg: unknown key"),

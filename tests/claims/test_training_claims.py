@@ -91,7 +91,7 @@ def test_every_test_means_runs_of_its_experiment(scale: str) -> None:
                 continue
             rows = pd.DataFrame([row for _, row in configs(experiment.name, scale)], dtype=object)
             quantity = test.form.quantity
-            tells_apart = {"best_difference": "by", "decay": "along"}.get(quantity.name)
+            tells_apart = "along" if quantity.name == "decay" else None
             by = [*test.form.each, *([getattr(quantity, tells_apart)] if tells_apart else [])]
             seeds = set()
             for name, selection in test.selections.items():

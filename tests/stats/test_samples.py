@@ -12,7 +12,7 @@ from scipy import stats
 from nfrepro.stats.intervals import Bounds
 from nfrepro.stats.permutation import permutation_p
 from nfrepro.stats.proportions import Count, ShareDifference, ShareSample, clopper_pearson
-from nfrepro.stats.samples import BestSample, MeanSample, Sample, Term, best, paired
+from nfrepro.stats.samples import MeanSample, Sample, Term, paired
 
 COUNT = 1500
 LEVEL = 0.025  # of a single verdict: half of 5 %
@@ -190,16 +190,6 @@ def test_the_paper_s_own_five_runs_do_not_show_a_difference() -> None:
     assert sample.p_values().outside == pytest.approx(0.0937, abs=1e-4)
 
 
-def test_the_best_of_several_by_hand() -> None:
-    """Some of these is better than all of those: the worst pair of the best row, times the number of rows."""
-    these, those = [NF, (80.0, 80.5, 81.0, 80.2)], [(90.0, 90.4, 89.7, 90.2), (85.0, 86.0, 85.5, 84.8)]
-    sample = best(these, those, ABOVE, by_seed=True)
-    worst = stats.ttest_rel(NF, those[0], alternative="greater").pvalue  # paired: no permutation test
-    assert sample.p_values().outside == pytest.approx(2 * worst, rel=1e-9)
-    assert sample.interval().mean == pytest.approx(np.mean(NF) - np.mean(those[0]))
-    assert sample.interval().low <= np.mean(NF) - np.mean(those[0]) <= sample.interval().high
-
-
 # How often they are wrong
 
 
@@ -319,27 +309,3 @@ def test_collapsed_runs_with_the_top_1_of_guessing_deceive_no_mean(share: float,
     found = rates(make)
     assert found.supported <= at_most(LEVEL)
     assert found.contradicted <= at_most(LEVEL)
-
-
-def best_of(means: Sequence[float], others: Sequence[float]) -> Callable[[np.random.Generator], BestSample]:
-    def make(generator: np.random.Generator) -> BestSample:
-        common = generator.normal(0.0, 1.0, 5)
-        these, those = ([common + generator.normal(mean, 1.0, 5) for mean in group] for group in (means, others))
-        return best(these, those, ABOVE, by_seed=True)
-
-    return make
-
-
-@pytest.mark.parametrize(
-    ("means", "others"), [((0, 0, 0, 0), (0,)), ((0, -9, -9, -9), (0,)), ((0, 0), (0, 0)), ((0, 0), (0, -9))]
-)
-def test_choosing_the_best_arm_costs_what_it_should(means: tuple[int, ...], others: tuple[int, ...]) -> None:
-    found = rates(best_of(means, others))
-    assert found.supported <= at_most(LEVEL)
-    assert found.contradicted <= at_most(LEVEL)
-
-
-def test_the_interval_of_the_best_holds_whichever_is_best() -> None:
-    generator, make = np.random.default_rng(5), best_of((0, 0, 0.1), (0, -0.2))
-    intervals = [make(generator).interval() for _ in range(500)]
-    assert np.mean([interval.low <= 0.1 <= interval.high for interval in intervals]) >= 0.95 - 3 * 0.0097
