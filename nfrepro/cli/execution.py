@@ -11,6 +11,7 @@ from nfrepro.cli.output import count_by_state
 from nfrepro.errors import InputError
 from nfrepro.specs import Run
 from nfrepro.specs.varied import varied_options
+from nfrepro.tasks.own_code import import_own_code
 from nfrepro.tasks.registry import TASKS
 
 if TYPE_CHECKING:
@@ -22,34 +23,20 @@ def prepare(runs: Sequence[Run], processes: int = 1, here: bool = True) -> None:
     them starts."""
     if here:
         check_precision(runs)
-    _import_own_code(runs)
     seen = set()
     for run in runs:
-        _check_processes(run, processes)
+        task = TASKS[run.task]
+        options = task.options.model_validate(run.config)
+        try:
+            if run.config.get("source") is not None:
+                import_own_code(options)
+            task.check_processes(options, processes)
+        except InputError as error:
+            raise InputError(f"{run.id}: {error}") from None
         needs = json.dumps([run.task, run.config.get("data")], sort_keys=True)
         if needs not in seen:
             seen.add(needs)
-            task = TASKS[run.task]
-            task.prepare(task.options.model_validate(run.config), lambda text: print(text, flush=True))
-
-
-def _import_own_code(runs: Sequence[Run]) -> None:
-    for run in runs:
-        if run.config.get("source") is not None:
-            from nfrepro.tasks.own_code import import_own_code
-
-            try:
-                import_own_code(TASKS[run.task].options.model_validate(run.config))
-            except InputError as error:
-                raise InputError(f"{run.id}: {error}") from None
-
-
-def _check_processes(run: Run, processes: int) -> None:
-    task = TASKS[run.task]
-    try:
-        task.check_processes(task.options.model_validate(run.config), processes)
-    except InputError as error:
-        raise InputError(f"{run.id}: {error}") from None
+            task.prepare(options, lambda text: print(text, flush=True))
 
 
 def check_precision(runs: Sequence[Run]) -> None:

@@ -18,6 +18,7 @@ from nfrepro.errors import InputError
 from nfrepro.launch import run_record
 from nfrepro.launch.device_errors import free_device_memory, is_of_device
 from nfrepro.launch.run_record import Failure, is_of_machine
+from nfrepro.options import TaskOptions
 from nfrepro.plugins.names import search_in
 from nfrepro.plugins.sources import check_source, own_names
 from nfrepro.runs import cancellation, progress, redo, store
@@ -123,7 +124,7 @@ def _assist(run: Run, place: Placement, messages: KVStore, should_stop: Callable
     """Execute a run as one of its other processes. Raises `ProcessLost`."""
     if messages.wait(BEGINS) == "yes":
         try:
-            _run_task(run, place, _context(run, place, should_stop))
+            _run_task(run, _options(run), place, _context(run, place, should_stop))
         except (Interrupted, ProcessLost):
             pass  # the first one says why
         except Exception as error:
@@ -175,14 +176,14 @@ def _execute_locked(run: Run, held: RunLock, place: Placement, messages: KVStore
     store.check_config(folder, run)
     if cancellation.is_cancelled(home, run):
         return Ended("cancelled", CANCELLED)
-    task = TASKS[run.task]
-    _check_own_code(run)
-    task.check_processes(task.options.model_validate(run.config), place.processes.count)
+    options = _options(run)
+    _check_own_code(run, options)
+    TASKS[run.task].check_processes(options, place.processes.count)
     store.remove_half_written(folder)
     record = run_record.begin(run, folder, place.processes.count, stored.record)
     messages.set(BEGINS, "yes")
     try:
-        outcome = _run_task(run, place, ctx)
+        outcome = _run_task(run, options, place, ctx)
         held.check()
         run_record.complete(folder, record, outcome)
     except LockLost:
@@ -213,23 +214,25 @@ def _execute_locked(run: Run, held: RunLock, place: Placement, messages: KVStore
     return Ended(outcome.status, _in_words(outcome.final))
 
 
-def _check_own_code(run: Run) -> None:
-    """Raises `InputError` where the code that a run names is not what it was when the run got its id."""
-    if run.config.get("source") is None:
-        return
+def _options(run: Run) -> TaskOptions:
+    """The typed config of a run. Raises `InputError` where it names code that is gone."""
     try:
-        options = TASKS[run.task].options.model_validate(run.config)
+        return TASKS[run.task].options.model_validate(run.config)
     except ValidationError as error:  # it was right when the run was planned
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise InputError(f"{reason} (it was there when this run was planned: start the sweep again)") from None
-    check_source(own_names(options, run.task), run.config["source"])
 
 
-def _run_task(run: Run, place: Placement, ctx: RunContext) -> Outcome:
+def _check_own_code(run: Run, options: TaskOptions) -> None:
+    """Raises `InputError` where the code that a run names is not what it was when the run got its id."""
+    if run.config.get("source") is not None:
+        check_source(own_names(options, run.task), run.config["source"])
+
+
+def _run_task(run: Run, options: TaskOptions, place: Placement, ctx: RunContext) -> Outcome:
     _set_threads(place.threads)
-    task = TASKS[run.task]
     try:
-        return task.run(task.options.model_validate(run.config), ctx)
+        return TASKS[run.task].run(options, ctx)
     finally:
         free_device_memory()
 
