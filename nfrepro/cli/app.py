@@ -4,7 +4,6 @@ Exit status 0: all runs are done (completed or diverged); 1: some failed, were i
 or call; 130: stopped.
 """
 
-import io
 import signal
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from nfrepro.cli import benchmarks, cost, experiments, init, settle, stored, swe
 from nfrepro.cli import signal as signal_verbs
 from nfrepro.cli.output import complain, interrupt
 from nfrepro.errors import InputError
+from nfrepro.terminal import outlive_readers, take_streams
 
 app = typer.Typer(
     help="Checks the claims of the paper on normalizer-free ResNets (arXiv 2101.08692).",
@@ -76,22 +76,20 @@ def main_options(
 def main() -> NoReturn:
     """Entry point: turns whatever is wrong with the input into one line and exit status 2."""
     signal.signal(signal.SIGTERM, interrupt)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
+    take_streams()
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except InputError as error:
         sys.exit(complain(str(error), 2))
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of a pipe has left: nothing to say, and nobody to say it to
-        sys.exit(141)
     except OSError as error:
         sys.exit(complain(f"{error.filename or 'system'}: {error.strerror or error}: mend this and start again", 1))
     except Exception as error:
         if hasattr(error, "format_message"):  # a mistake in the call, found by typer
             sys.exit(complain(f"{error.format_message()} (see nfrepro --help)", 2))
         raise
+    finally:
+        outlive_readers()  # at exit, too, streams are flushed
     if code == STOPPED:  # typer turns a KeyboardInterrupt into it
         complain("stopped: the same command continues where it stopped", STOPPED)
     sys.exit(code if isinstance(code, int) else 0)

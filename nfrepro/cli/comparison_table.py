@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
+from nfrepro.cli.screen import Screen
 from nfrepro.runs.comparison import ArmPair, Comparison, Mean, Numbers, RunPair, Side
 from nfrepro.runs.final_numbers import headline
 
@@ -42,7 +42,7 @@ def _print(first: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         table.add_column(name, justify="right" if is_number else "left")
     for row in rows:
         table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False, markup=False)
+    console = Screen(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
     with console.capture() as capture:
         console.print(table)
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))

@@ -22,6 +22,7 @@ from nfrepro.cli.arguments import (
 from nfrepro.cli.execution import check_precision
 from nfrepro.cli.output import print_json
 from nfrepro.errors import InputError
+from nfrepro.terminal import outlive_readers
 
 
 def plan(
@@ -95,6 +96,7 @@ def dry_run(
     from nfrepro.cost.shapes import find_shapes
     from nfrepro.launch.devices import divide_machine
 
+    outlive_readers()
     resources = divide_machine(len(runs), None, threads)
     order = Order(resources.devices[0] if device == "auto" else device, resources.threads, steps, limit_seconds)
     shapes = find_shapes(runs)

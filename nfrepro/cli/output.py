@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
+from nfrepro.terminal import one_line
+
 
 def count_by_state(states: Sequence[str]) -> str:
     return f"{runs_text(len(states))}: {_tally(states)}"
@@ -26,11 +28,11 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, allow_nan=False))
+    print(json.dumps(value, indent=1, allow_nan=False).replace("\x7f", "\\u007f"))  # the only one that json leaves
 
 
 def complain(text: str, code: int) -> int:
-    print(f"nfrepro: {text}", file=sys.stderr)
+    print(f"nfrepro: {one_line(text)}", file=sys.stderr)
     return code
 
 

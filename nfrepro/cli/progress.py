@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
+from nfrepro.cli.screen import Screen, words
 from nfrepro.cli.status_table import duration
 from nfrepro.launch.local_queue import Event
 
@@ -86,7 +86,7 @@ class Bars:
     """One bar for the sweep and one line for each active run."""
 
     def __init__(self, total: int, done: int, varied: Mapping[str, str]) -> None:
-        self.console, self.varied = Console(), varied
+        self.console, self.varied = Screen(), varied
         self.ended = 0
         self.active: dict[str, str] = {}
         self.paces: dict[str, Pace] = {}
@@ -120,7 +120,7 @@ class Bars:
             self.active[name] = f"{event.content['text']}  {duration(left)} left"
             self.fractions[name] = event.content["done"] / max(1, event.content["total"])
         elif event.kind == "complaint":
-            self.console.print(Text(f"{name}  {event.content['text']}", style="yellow"))
+            self.console.print(words(f"{name}  {event.content['text']}", style="yellow"))
         elif event.kind == "claimed":
             self.active[name] = "another sweep executes it: waiting"
         elif event.kind == "ended":
@@ -129,14 +129,14 @@ class Bars:
             self.ended += 1
             self.bar.advance(self.task)
             style = "" if event.content["ending"] == "completed" else "yellow"
-            self.console.print(Text(f"{name}  {ending_in_words(event)}", style=style))
+            self.console.print(words(f"{name}  {ending_in_words(event)}", style=style))
 
     def stopping(self) -> None:
         self.console.print("stopping: the active runs save their state (Ctrl-C again: stop at once)")
 
     def _render(self) -> Group:
         self.bar.update(self.task, left=duration(self._seconds_left()))
-        lines = [Text(f"  {name}  {text}", no_wrap=True, overflow="ellipsis") for name, text in self.active.items()]
+        lines = [words(f"  {name}  {text}", no_wrap=True, overflow="ellipsis") for name, text in self.active.items()]
         return Group(*lines, self.bar)
 
     def _seconds_left(self) -> float | None:
@@ -160,7 +160,7 @@ class Counter:
             TextColumn(things),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]} left"),
-            console=Console(stderr=True),
+            console=Screen(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
         )
@@ -188,7 +188,7 @@ class Waiting:
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self.status = Console(stderr=True).status(what) if sys.stderr.isatty() else None
+        self.status = Screen(stderr=True).status(words(what)) if sys.stderr.isatty() else None
 
     def __enter__(self) -> "Waiting":
         if self.status is not None:
@@ -201,7 +201,7 @@ class Waiting:
 
     def show(self, text: str) -> None:
         if self.status is not None:
-            self.status.update(Text(f"{self.what}  {text}"))
+            self.status.update(words(f"{self.what}  {text}"))
 
 
 def _with_options(name: str, varied: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from nfrepro.cli.tables import collect_table
 from nfrepro.errors import InputError
 from nfrepro.specs import Run, refuse_old_name
 from nfrepro.tasks.registry import SCHEMAS
+from nfrepro.terminal import outlive_readers
 
 if TYPE_CHECKING:
     from nfrepro.claims.claim import Claim
@@ -63,6 +64,7 @@ def settle(
             print_lines((*settling.block_lines(block, results, costs), ""))
         print(settling.total_line(blocks, results, costs))
         return
+    outlive_readers()
     while blocks:
         todo = [(block, left) for block in blocks if (left := find_remaining(block.runs, results, retry).execute)]
         if not todo:

@@ -36,6 +36,7 @@ from nfrepro.cli.on_slurm import sweep_on_slurm
 from nfrepro.cli.output import print_lines
 from nfrepro.cli.tables import tables_to_collect, write_table
 from nfrepro.errors import InputError, did_you_mean
+from nfrepro.terminal import outlive_readers
 
 EXECUTORS = ("local", "local-queue", "slurm", "debug")
 
@@ -70,6 +71,7 @@ def sweep(
     results: Results = RESULTS,
 ) -> None:
     """Executes what is not done yet, collects all into runs.csv and draws it. With slurm: submits it, and returns."""
+    outlive_readers()
     executor = "local" if executor == "local-queue" else executor
     if executor not in EXECUTORS:
         raise InputError(
@@ -131,6 +133,7 @@ def run_one(
     results: Results = RESULTS,
 ) -> None:
     """Executes one run of an experiment, with the whole machine to itself."""
+    outlive_readers()
     run = select_run(expand_runs(name, scale, overrides, experiments), run_id)
     from nfrepro.launch.remaining import find_remaining
 

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from nfrepro.cli.screen import Screen
 from nfrepro.cli.status_table import numbers, table
 from nfrepro.runs.status import ACTIVE, Row
 from nfrepro.runs.store import DONE
@@ -34,7 +34,7 @@ def watch(look: Callable[[], View]) -> None:
 
 
 def show_all(look: Callable[[], View]) -> None:
-    console = Console(highlight=False)
+    console = Screen()
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         for view in views(look):
             live.update(Text("\n".join(_that_fit(view, console.width, console.height)), no_wrap=True), refresh=True)

@@ -17,6 +17,7 @@ from nfrepro.plots.learning_curves import draw_learning_curves, read_learning_cu
 from nfrepro.plots.style import save_figure
 from nfrepro.runs.store import runs_folder, scale_folder
 from nfrepro.runs.table import overrides_suffix, read_table, table_path
+from nfrepro.terminal import outlive_readers, printable, take_streams
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def script_parser(description: str) -> argparse.ArgumentParser:
 
 def draw(experiment: str, call: argparse.Namespace, analyse: Callable[[Analysis], Sequence[Path]]) -> None:
     """Do what `run_script` does, with options that are parsed already."""
+    take_streams()
+    outlive_readers()
     try:
         for path in analyse(read_analysis(call.results, experiment, call.scale, call.overrides)):
             print(path)
@@ -100,7 +103,7 @@ def write_markdown(path: Path, title: str, rows: Sequence[dict[str, str]], note:
     lines = [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(row[column] for column in columns) + " |" for row in rows]
     target = path.with_name(f"{path.name}.md")
-    atomic.write_text(target, "\n".join([*lines, "", note, ""]))
+    atomic.write_text(target, printable("\n".join([*lines, "", note, ""])))
     return target
 
 

@@ -9,6 +9,7 @@ from nfrepro.report.cards import Card, Finding, Reading
 from nfrepro.report.figures import Figures
 from nfrepro.report.reading import Part, Report
 from nfrepro.report.words import ERROR_RATE, EXPLANATION, SYMBOLS, TITLE, VERDICTS, counted, verdict_text
+from nfrepro.terminal import printable
 
 # Characters that Markdown takes for markup: anywhere, and at the start of a line.
 _MARKS = re.compile(r"([\\`*\[\]|~$]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_]))")
@@ -17,7 +18,7 @@ _AT_THE_START = re.compile(r"^((?=[#>+=-])|\d+(?=[.)](\s|$)))")
 
 def markdown(report: Report) -> str:
     """The whole document."""
-    return "\n".join(_lines(report)) + "\n"
+    return printable("\n".join(_lines(report)) + "\n")
 
 
 def escaped(text: str) -> str:

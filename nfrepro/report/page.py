@@ -1,14 +1,17 @@
 """report.html, the report in one page that needs nothing else, neither network nor scripts."""
 
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from nfrepro.claims.claim import Verdict
 from nfrepro.report.effects import FARTHEST, STRIP_HEIGHT, STRIP_WIDTH
 from nfrepro.report.interval_picture import HEIGHT, WIDTH
 from nfrepro.report.reading import Report
 from nfrepro.report.words import ERROR_RATE, EXPLANATION, SYMBOLS, TITLE, counted, verdict_text
+from nfrepro.terminal import printable
 
 
 def page(report: Report) -> str:
@@ -31,6 +34,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -43,6 +47,10 @@ def environment() -> Environment:
         "farthest": round(FARTHEST),
     }
     return templates
+
+
+def _printable(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _kind(verdict: Verdict) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nfrepro.errors import InputError
 from nfrepro.options import KeyPath
+from nfrepro.terminal import one_line
 
 __all__ = ["KeyPath", "Origin", "described", "display_path", "dotted", "problem", "written"]
 
@@ -27,7 +28,8 @@ class Origin:
 
 def problem(origin: Origin | str, message: str) -> InputError:
     """The error to raise: one line, `origin: message`, whatever the file or the override contains."""
-    return InputError(_one_line(f"{origin}: {message}"))
+    line = one_line(f"{origin}: {message}")
+    return InputError(line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…")
 
 
 def display_path(path: Path) -> str:
@@ -55,8 +57,3 @@ def described(value: Any) -> str:
     if isinstance(value, list):
         return f"a list {written(value)}"
     return f"text {written(value)}" if isinstance(value, str) else written(value)
-
-
-def _one_line(text: str) -> str:
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    return printable if len(printable) <= _LONGEST_MESSAGE else f"{printable[:_LONGEST_MESSAGE]}…"

@@ -12,6 +12,7 @@ from small_study import CLAIMS, EXPERIMENT, PNG, Study
 from nfrepro.report.claims_json import claims_json
 from nfrepro.report.markdown import escaped, markdown
 from nfrepro.report.page import page
+from nfrepro.report.verdicts_picture import verdicts_picture
 
 SCRIPT = "<script>alert(1)</script>"
 SPOILED = f'{SCRIPT} \\" onload=x <img src=http://evil.example/x onerror=y> | `code` ]( ![a](b) ${{7*7}} {{{{7*7}}}}'
@@ -70,6 +71,18 @@ def test_the_markdown_has_no_markup_that_is_not_its_own(spoiled: Study) -> None:
     assert {link for link in links if not link.startswith("#")} == {"study/laptop/study.png"}
     assert sum(token.content.count(SCRIPT) for token in inline if token.type == "text") >= 9
     assert "<script" not in claims_json(spoiled.read()).replace(SCRIPT, "")
+
+
+def test_control_characters_are_shown_escaped(study: Study) -> None:
+    text = CLAIMS.replace("x is small, always", r'"\e[2J\a order\u202eredro"').replace(
+        "there are no data", r'"\e]0;t\N"'
+    )
+    study.claims(text)
+    (study.experiments / "study.yaml").write_text(EXPERIMENT.replace("A small study", r'"\e[2J"'))
+    report = study.read()
+    for shown in (page(report), markdown(report), verdicts_picture(report)):
+        assert r"\x1b[2J\x07 order\u202eredro" in shown.replace("\\[", "[")
+        assert not [c for c in shown if not c.isprintable() and c not in "\n\t"]
 
 
 MARKS = st.sampled_from("\\`*_[]()<>|~$#+-=!&.1a \n:/")
