@@ -1,8 +1,9 @@
 """The frame of every script in analysis/: its call, its table, the place of its output, and its exit status."""
 
 import argparse
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,12 +56,25 @@ def draw(experiment: str, call: argparse.Namespace, analyse: Callable[[Analysis]
     take_streams()
     outlive_readers()
     try:
-        for path in analyse(read_analysis(call.results, experiment, call.scale, call.overrides)):
-            print(path)
+        analysis = read_analysis(call.results, experiment, call.scale, call.overrides)
+        written = analyse(analysis)
+        print("\n".join(map(str, written)))
+        if removed := _remove_undrawn(analysis, {path.name for path in written}):
+            print(f"removed, since the script draws them no more: {', '.join(removed)}")
     except InputError as error:
         sys.exit(_complain(str(error), 2))
     except OSError as error:
         sys.exit(_complain(f"{error.filename or 'system'}: {error.strerror or error}", 1))
+
+
+def _remove_undrawn(analysis: Analysis, drawn: Collection[str]) -> list[str]:
+    """Remove what the script of this experiment once wrote, and return the names; sweeps with overrides are spared."""
+    name, folder = re.escape(analysis.experiment), analysis.output.parent
+    own = (path for path in folder.iterdir() if re.fullmatch(rf"{name}(_[^=~]*)?\.(png|pdf|svg|md)", path.name))
+    undrawn = [path for path in sorted(own) if path.name not in drawn and analysis.output.name == analysis.experiment]
+    for path in undrawn:
+        path.unlink()
+    return [path.name for path in undrawn]
 
 
 def read_analysis(results: Path, experiment: str, scale: str, overrides: Sequence[str] = ()) -> Analysis:

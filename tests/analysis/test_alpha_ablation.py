@@ -110,3 +110,19 @@ def test_a_missing_table_says_what_to_do(results: Path) -> None:
     called = run_script(results, None)
     assert called.returncode == 2
     assert "run `make sweep EXP=alpha_ablation SCALE=laptop`" in called.stderr
+
+
+def test_what_the_script_draws_no_more_is_removed_and_nothing_else(results: Path) -> None:
+    """Not the table of the runs, nor what a sweep with overrides has drawn, nor files of somebody."""
+    folder = results / "alpha_ablation" / "laptop"
+    folder.mkdir(parents=True)
+    spared = {"alpha_ablation-seed=0.png", "alpha_ablation_note.txt", "notes.md", "runs.csv"}
+    for name in (*spared, "alpha_ablation_epochs.png", "alpha_ablation.svg"):
+        (folder / name).touch()
+    called = run_script(results, table())
+    said = "removed, since the script draws them no more: alpha_ablation.svg, alpha_ablation_epochs.png"
+    assert called.stdout.splitlines()[-1] == said
+    assert {path.name for path in folder.iterdir()} == {
+        f"alpha_ablation.{end}" for end in ("md", "png", "pdf")
+    } | spared
+    assert "removed" not in run_script(results, table()).stdout
