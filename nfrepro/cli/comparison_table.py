@@ -1,15 +1,11 @@
 """Output of `compare`: a table of runs and one of arms."""
 
-import sys
 from collections.abc import Sequence
+from itertools import takewhile
 
-from rich.table import Table
-
-from nfrepro.cli.screen import Screen
+from nfrepro.cli.screen import table_lines, width_here
 from nfrepro.runs.comparison import ArmPair, Comparison, Mean, Numbers, RunPair, Side
 from nfrepro.runs.final_numbers import headline
-
-WIDTH_OF_A_FILE = 1000
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -34,18 +30,8 @@ def verdict(comparison: Comparison) -> str:
 
 
 def _print(first: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    table.add_column(first, overflow="fold")
-    is_number = True
-    for name in header:
-        is_number &= "processor" not in name  # nor is what follows it
-        table.add_column(name, justify="right" if is_number else "left")
-    for row in rows:
-        table.add_row(*row)
-    console = Screen(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
-    with console.capture() as capture:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    numbers = takewhile(lambda place: "processor" not in header[place - 1], range(1, len(header) + 1))
+    print("\n".join(table_lines([(first, *header), *rows], set(numbers), width_here())))
 
 
 def _run_row(pair: RunPair) -> list[str]:

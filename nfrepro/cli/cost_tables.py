@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
+from nfrepro.cli.screen import table_lines
 from nfrepro.cost.measurements import Measurement
 from nfrepro.cost.plan import CostPlan, Jobs, ShapeCost
 from nfrepro.cost.shapes import Shape
@@ -49,9 +50,9 @@ def _shape_tables(shapes: Sequence[ShapeCost]) -> Iterator[str]:
             yield from wrap(label, COLUMNS, initial_indent=f"{number:<4}", subsequent_indent="    ")
         labels = [str(number) for number in range(1, len(labels) + 1)]
     yield ""
-    yield from aligned([SIZE_HEADER, *map(_size_row, labels, shapes)])
+    yield from table_lines([SIZE_HEADER, *map(_size_row, labels, shapes)], range(1, len(SIZE_HEADER) - 1))
     yield ""
-    yield from aligned([TIME_HEADER, *map(_time_row, labels, shapes)])
+    yield from table_lines([TIME_HEADER, *map(_time_row, labels, shapes)], range(1, len(TIME_HEADER) - 1))
     yield ""
     yield from _legend(shapes)
 
@@ -165,11 +166,3 @@ def _short(value: float) -> str:
 def _number(value: float) -> str:
     """Three digits that count, never with an exponent."""
     return f"{value:,.0f}" if value >= 100 else f"{float(f'{value:.3g}'):.6f}".rstrip("0").rstrip(".")
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Text at the left in the first and the last column, numbers at the right between."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *middle, last in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(middle, widths[1:-1], strict=True)]
-        yield "  ".join([f"{first:{widths[0]}}", *cells, last])

@@ -1,7 +1,7 @@
 """Verbs about experiment files: list, expand."""
 
 from nfrepro.cli.arguments import EXPERIMENTS, ExperimentName, Experiments, Json, Scale, Sets, expand_runs
-from nfrepro.cli.output import print_json
+from nfrepro.cli.output import print_json, print_lines
 from nfrepro.specs import Experiment, expand, find_experiments, load_experiment
 from nfrepro.specs.varied import varied_keys, varied_options
 from nfrepro.tasks.registry import SCHEMAS
@@ -18,9 +18,10 @@ def list_experiments(experiments: Experiments = EXPERIMENTS, as_json: Json = Fal
             ]
         )
         return
-    for e in found:
-        varies = f"  varies: {', '.join(keys)}" if (keys := _varied(e)) else ""
-        print(f"{e.name:24} {e.title}  [{', '.join(e.claims)}]  scales: {', '.join(e.scales)}{varies}")
+    from nfrepro.cli.screen import table_lines, width_here
+
+    rows = [(e.name, e.title, *(", ".join(words) for words in (e.claims, e.scales, _varied(e)))) for e in found]
+    print_lines(table_lines([("experiment", "title", "claims", "scales", "varies"), *rows], width=width_here()))
 
 
 def _varied(experiment: Experiment) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nfrepro.cli.screen import table_lines
 from nfrepro.errors import InputError
 from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.lookup import NamedActivation
@@ -23,19 +24,13 @@ class Gain:
     @staticmethod
     def lines(gains: Sequence["Gain"]) -> list[str]:
         """A heading and a line for each."""
-        width = max(10, *(len(found.name) for found in gains))
-        head = f"{'activation':{width}}  {'gamma':>12}  {'mean':>12}  {'variance':>12}  {'published':>12}  off by"
-        return [head, *(found._line(width) for found in gains)]
+        head = ("activation", "gamma", "mean", "variance", "published", "off by")
+        return table_lines([head, *(found._cells() for found in gains)], range(1, 5))
 
-    def _line(self, width: int) -> str:
-        if self.gamma is None:
-            return f"{self.name:{width}}  {self.problem}"
-        numbers = "  ".join(
-            f"{'-':>12}" if value is None else f"{value:12.9f}"
-            for value in (self.gamma, self.mean, self.variance, self.published)
-        )
-        off = "" if self.published is None else f"  {100 * (self.published / self.gamma - 1):+.3f} %"
-        return f"{self.name:{width}}  {numbers}{off}"
+    def _cells(self) -> tuple[str, ...]:
+        numbers = (self.gamma, self.mean, self.variance, self.published)
+        off = f"{100 * (self.published / self.gamma - 1):+.3f} %" if self.published and self.gamma else ""
+        return (self.name, *("-" if value is None else f"{value:.9f}" for value in numbers), self.problem or off)
 
 
 def gain_of(activation: NamedActivation) -> Gain:

@@ -1,13 +1,23 @@
-"""rich on a terminal: text of others is shown escaped there, too."""
+"""rich for the command line, where it shows text of others escaped, too: screens and tables."""
 
-from collections.abc import Iterable
+import shutil
+import sys
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from nfrepro.terminal import one_line, printable
+
+AS_WIDE_AS_NEEDED = 10_000
+
+
+def width_here() -> int:
+    """The width of the terminal, or more than any table needs."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else AS_WIDE_AS_NEEDED
 
 
 class Screen(Console):
@@ -24,3 +34,19 @@ class Screen(Console):
 def words(text: str, **layout: Any) -> Text:
     """Text in one line, without markup, escaped before its width is measured."""
     return Text(one_line(text), **layout)
+
+
+def table_lines(
+    rows: Iterable[Sequence[str]], right: Collection[int] = (), width: int = AS_WIDE_AS_NEEDED
+) -> list[str]:
+    """A plain table whose columns at the places `right` end in one place; cells are folded where `width` needs that."""
+    head, *others = rows
+    table = Table.grid(padding=(0, 2))
+    for place in range(len(head)):
+        table.add_column(justify="right" if place in right else "left", overflow="fold")
+    for row in (head, *others):
+        table.add_row(*map(words, row))
+    screen = Screen(width=width, color_system=None)
+    with screen.capture() as capture:
+        screen.print(table)
+    return [line.rstrip() for line in capture.get().splitlines()]

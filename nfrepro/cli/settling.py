@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nfrepro.claims.looks import DueLook
-from nfrepro.cli.cost_tables import aligned
+from nfrepro.cli.screen import table_lines
 from nfrepro.runs import store
 from nfrepro.specs import Run
 from nfrepro.stats.power import power_of_mean_test
@@ -72,7 +72,7 @@ def block_lines(block: Block, results: Path, hours: Mapping[str, float]) -> Iter
         power = [f"{power_of_mean_test(d, 1.0, n, look.last_level, arms=2):.2f}" if n else "" for d in DIFFERENCES]
         levels = (f"{look.level:.1g}", last, f"{look.last_level:.1g}")
         rows.append((look.claim.id, str(look.n or "all"), str(runs), *levels, *power, look.claim.form.statement))
-    yield from aligned(rows)
+    yield from table_lines(rows, range(1, len(rows[0]) - 1))
 
 
 def total_line(blocks: Sequence[Block], results: Path, hours: Mapping[str, float]) -> str:

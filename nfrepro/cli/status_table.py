@@ -1,8 +1,10 @@
 """Where runs stand, as a table of text: a line a run. Columns that are empty throughout are left out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
+from nfrepro.cli.screen import table_lines
 from nfrepro.runs.status import Row
+from nfrepro.terminal import one_line
 
 SEPARATOR = "  "
 WANTED_OF_A_NAME = 32  # a column goes rather than more of a run's name
@@ -17,7 +19,7 @@ def table(rows: Sequence[Row], width: int | None = None) -> list[str]:
     Where ids do not fit, the words go that all of them share; the hash at the end, which every command takes for the
     whole id, stays.
     """
-    columns = {name: [cell(row) for row in rows] for name, cell in COLUMNS.items()}
+    columns = {name: [one_line(cell(row)) for row in rows] for name, cell in COLUMNS.items()}
     columns = {name: cells for name, cells in columns.items() if name in ("run", "state") or any(cells)}
     if width is not None and _width(columns) > width:
         columns["run"] = _without_common_words(columns["run"])
@@ -27,8 +29,8 @@ def table(rows: Sequence[Row], width: int | None = None) -> list[str]:
                 columns.pop(name, None)
         room = width - _width({**columns, "run": []}) + len("run")
         columns["run"] = [_shortened(name, max(SHORTEST_NAME, room)) for name in columns["run"]]
-    wide = {name: _longest(name, cells) for name, cells in columns.items()}
-    lines = [_line(wide, cells) for cells in (tuple(columns), *zip(*columns.values(), strict=True))]
+    right = {place for place, name in enumerate(columns) if name in TO_THE_RIGHT}
+    lines = table_lines([tuple(columns), *zip(*columns.values(), strict=True)], right)
     return [line[:width].rstrip() for line in lines]
 
 
@@ -83,15 +85,6 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 }
 TO_THE_RIGHT = {"step", "rate", "left", "requeues"}
 Columns = dict[str, list[str]]
-
-
-def _line(wide: Mapping[str, int], cells: Sequence[str]) -> str:
-    """`wide`: of every column, in characters."""
-    padded = [
-        cell.rjust(width) if name in TO_THE_RIGHT else cell.ljust(width)
-        for (name, width), cell in zip(wide.items(), cells, strict=True)
-    ]
-    return SEPARATOR.join(padded).rstrip()
 
 
 def _longest(name: str, cells: Sequence[str]) -> int:

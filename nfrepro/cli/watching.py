@@ -1,6 +1,5 @@
 """Verbs about runs on their way: status, logs, cancel."""
 
-import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -52,6 +51,7 @@ def status(
 ) -> None:
     """Shows the state of every run of an experiment, from the files in its folder and from SLURM's queue."""
     from nfrepro.cli import status_table
+    from nfrepro.cli.screen import width_here
     from nfrepro.launch.watching import Watching
 
     if watch and as_json:
@@ -66,7 +66,7 @@ def status(
     if as_json:
         print_json([{**row._asdict(), "headline": dict([row.headline]) if row.headline else None} for row in rows])
     else:
-        print("\n".join(status_table.table(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)))
+        print_lines(status_table.table(rows, width_here()))
         print(count_by_state([row.state for row in rows]))
     for remark in watching.remarks:
         print(remark, file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nfrepro.cli.arguments import Json, Model, ModelSets, model_options
-from nfrepro.cli.output import print_json
+from nfrepro.cli.output import print_json, print_lines
 
 if TYPE_CHECKING:
     from nfrepro.training.evaluation import Evaluation
@@ -51,6 +51,7 @@ def evaluate(
     """Top-1, top-5 and loss of stored weights on a folder of labelled images."""
     options = model_options(overrides)
     from nfrepro.cli.progress import Counter
+    from nfrepro.cli.screen import table_lines
     from nfrepro.training import file_evaluation as files
 
     crops, place = files.chosen_crop(crop), files.chosen_device(device)
@@ -62,9 +63,7 @@ def evaluate(
     if as_json:
         print_json(report)
         return
-    for name, value in report.items():
-        if name != "options":
-            print(f"{name:14} {_report_line(value)}")
+    print_lines(table_lines((name, _in_words(value)) for name, value in report.items() if name != "options"))
 
 
 def _accuracy_report(subject: "Subject", result: "Evaluation") -> dict[str, Any]:
@@ -91,7 +90,7 @@ def _accuracy_report(subject: "Subject", result: "Evaluation") -> dict[str, Any]
     }
 
 
-def _report_line(value: Any) -> str:
+def _in_words(value: Any) -> str:
     """`76.71 %  [76.34, 77.08]` for an accuracy."""
     if isinstance(value, dict):
         return f"{value['percent']:.2f} %  [{value['low']:.2f}, {value['high']:.2f}]"

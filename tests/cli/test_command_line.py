@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,8 +44,9 @@ def test_list(nfrepro: Call) -> None:
         }
     ]
     told = nfrepro("list").stdout
-    assert "a very small experiment" in told
-    assert "varies: model.alpha" in told
+    head, tiny = told.splitlines()
+    assert head.split() == ["experiment", "title", "claims", "scales", "varies"]
+    assert re.split(r"\s{2,}", tiny) == ["tiny", "a very small experiment", "C35", "smoke", "model.alpha"]
 
 
 @pytest.mark.parametrize(

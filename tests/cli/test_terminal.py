@@ -13,7 +13,7 @@ from in_this_process import nfrepro_here
 from rich.live import Live
 from tiny_experiment import TINY, Call, command
 
-from nfrepro.cli.screen import Screen, words
+from nfrepro.cli.screen import Screen, table_lines, words
 from nfrepro.runs import store
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
@@ -141,3 +141,11 @@ def unread(call: tuple[list[str], dict[str, str]]) -> tuple[int, str]:
     )
     os.close(writer)
     return called.returncode, called.stderr
+
+
+@given(st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=1), st.integers(10, 200))
+def test_a_table_loses_nothing_at_any_width(rows: list[tuple[str, str, str]], width: int) -> None:
+    lines = table_lines(rows)
+    assert [line.split() for line in lines] == [one_line(" ".join(row)).split() for row in rows]
+    folded = "".join("".join(table_lines(rows, {1}, width)).split())
+    assert sorted(folded) == sorted("".join("".join(lines).split()))

@@ -183,7 +183,7 @@ def test_a_thousand_runs(experiments: Path, results: Path) -> None:
 def table_rows() -> list[Row]:
     def row(name: str, state: Any, **known: Any) -> Row:
         defaults: dict[str, Any] = dict.fromkeys(Row._fields)
-        return Row(**{**defaults, "id": name, "state": state, "progress": 0.0, **known})
+        return Row(**{**defaults, "id": name, "state": state, "varied": "", "progress": 0.0, **known})
 
     names = [
         f"nf_resnet50-alpha{alpha}-cifar10-batch256-seed{seed}-{number:012x}"
