@@ -1,7 +1,7 @@
 """The command line: the verbs by name, and what becomes of errors.
 
 Exit status 0: all runs are done (completed or diverged); 1: some failed, were interrupted or are missing; 2: a bad file
-or call; 130: stopped.
+or call; 130: stopped; 141: nobody reads what is printed (a sweep goes on).
 """
 
 import signal

@@ -23,8 +23,10 @@ def width_here() -> int:
 class Screen(Console):
     """A console of which nothing but rich itself controls the terminal."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(highlight=False, markup=False, **settings)
+    def __init__(self, stderr: bool = False, **settings: Any) -> None:
+        stream = sys.stderr if stderr else sys.stdout
+        file = getattr(stream, "rich_proxied_file", stream)  # now: a live display takes the place of the stream
+        super().__init__(file=file, highlight=False, markup=False, **settings)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pty
 import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from nfrepro.cli.screen import Screen, table_lines, words
 from nfrepro.runs import store
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
-from nfrepro.terminal import one_line, printable
+from nfrepro.terminal import one_line, printable, take_streams
 
 PACKAGE = Path(__file__).parents[2] / "nfrepro"
 HERE = ("tiny", "--scale", "smoke")
@@ -78,13 +80,25 @@ def test_json_stays_json(hostile: str, nfrepro: Call, experiments: Path) -> None
     assert json.loads(nfrepro("list", "--json").stdout)[0]["title"] == f"{HOSTILE}\x7f"
 
 
-def test_a_screen_draws_with_escapes_of_its_own_only(capfd: pytest.CaptureFixture[str]) -> None:
-    screen = Screen(force_terminal=True, width=200, color_system="standard")
-    with Live(words(HOSTILE, style="yellow"), console=screen, auto_refresh=False):
-        screen.print(f"[red]{HOSTILE}", words(HOSTILE))
-    said = capfd.readouterr().out
-    assert r"\x1b[2J\x1b]0;title\x07" in said
+def test_a_live_display_controls_the_terminal_and_texts_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = pty.openpty()
+    with open(slave, "w") as terminal:
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, terminal)
+        monkeypatch.setenv("TERM", "xterm")
+        take_streams()
+        screen = Screen(width=200)
+        with Live(words(HOSTILE, style="yellow"), console=screen, auto_refresh=False):
+            screen.print(f"[red]{HOSTILE}", words(HOSTILE))
+            print(HOSTILE)
+        print(HOSTILE)
+        sys.stdout.flush()
+        said = os.read(master, 100_000).decode()
+    os.close(master)
+    assert "\x1b[33m" in said  # yellow
     assert "[red]" in said
+    assert said.count(SHOWN) >= 3
+    assert r"\x1b[33m" not in said
     assert not [sequence for sequence in ("\x1b[2J", "\x1b]", "\x07", "\x9b", "\u202e") if sequence in said]
 
 
