@@ -45,8 +45,9 @@ class Kind:
 
     label: str
     runs: pd.DataFrame
-    color: int  # in the palette
-    style: int  # of markers and dashes
+    color: int  # in the palette, and of the markers, which tell it in grey
+    dashes: int
+    hollow: bool = False  # its markers
 
     @property
     def done(self) -> pd.DataFrame:
@@ -56,8 +57,8 @@ class Kind:
     @property
     def line(self) -> dict[str, Any]:
         """The style of its line, for matplotlib."""
-        style = {"marker": MARKERS[self.style], "linestyle": LINE_STYLES[self.style], "markersize": 4}
-        return {"color": PALETTE[self.color], **style}
+        style = {"marker": MARKERS[self.color], "linestyle": LINE_STYLES[self.dashes], "markersize": 4}
+        return {"color": PALETTE[self.color], **style, "fillstyle": "none" if self.hollow else "full"}
 
 
 TABLE = "autocorrelation.csv"
@@ -74,7 +75,7 @@ FULLY_CONNECTED = {
     ("residual", "batch_norm", 0.2): "residual, BN, alpha 0.2",
     ("residual", "scaled_ws", 0.2): "residual, NF, alpha 0.2",
 }
-NORMALIZATIONS = ("none", "batch_norm", "scaled_ws")  # each has its colour, each connection its dashes
+NORMALIZATIONS = ("none", "batch_norm", "scaled_ws")  # each has its colour and markers, each connection its dashes
 RESNETS = {
     "unnormalized_resnet": "unnormalized ResNet",
     "bn_resnet": "BN-ResNet",
@@ -138,8 +139,9 @@ def fully_connected_kinds(table: pd.DataFrame) -> list[Kind]:
     kinds = []
     for (connection, normalization, alpha), label in FULLY_CONNECTED.items():
         same = own[(own["model.connection"] == connection) & (own["model.normalization"] == normalization)]
-        style = 0 if connection == "plain" else 1 if alpha == 1.0 else 3
-        kinds.append(Kind(label, same[same["model.alpha"] == alpha], NORMALIZATIONS.index(normalization), style))
+        dashes = 0 if connection == "plain" else 1 if alpha == 1.0 else 3
+        runs, color = same[same["model.alpha"] == alpha], NORMALIZATIONS.index(normalization)
+        kinds.append(Kind(label, runs, color, dashes, hollow=alpha < 1.0))
     return [kind for kind in kinds if not kind.runs.empty]
 
 

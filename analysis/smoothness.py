@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from nfrepro.errors import InputError
@@ -178,8 +179,9 @@ def _draw(axes: Axes, grid: pd.DataFrame, norm: LogNorm) -> None:
     axes.contourf(x, y, losses, levels=levels, norm=norm, cmap=COLOURS, extend="max")
     if contours := _within(CONTOURS, norm):
         lines = axes.contour(x, y, losses, levels=contours, colors="white", linewidths=0.6)
-        axes.clabel(lines, fmt="%g", fontsize=6)
-    axes.plot(0.0, 0.0, "+", color="red", markersize=7)
+        for label in axes.clabel(lines, fmt="%g", fontsize=6):
+            label.set_path_effects([withStroke(linewidth=1.2, foreground="black")])  # on bright colours, too
+    axes.plot(0.0, 0.0, "+", color="white", markersize=7, path_effects=[withStroke(linewidth=3.0, foreground="black")])
     axes.set_aspect("equal")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.path import Path
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
 from nfrepro.plots.comparison import Arm, Comparison
@@ -18,6 +19,8 @@ from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE
 SPREAD = {"category": 0.5, "linear": 0.24, "logarithmic": 0.24}
 ENOUGH_SEEDS = 5  # for an interval that is drawn whole
 MARGIN = 0.06  # of the height, above and below all that is drawn
+# Arrowheads where a bar goes on; filled triangles are the markers of arms.
+DOWN, UP = (Path([(-0.8, -end), (0, 0), (0.8, -end)]) for end in (-1, 1))
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,11 @@ def draw_arms(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
             [plan.place(arm.key) for arm in drawn],
             means,
             np.abs(ends.T - means),
-            capsize=2,
             markersize=4,
             linewidth=1.2,
             **style,
         )
-        mark_bars_that_go_on(axes, plan, drawn)
+        mark_ends(axes, plan, drawn)
         seeds = [(plan.place(arm.key, 0.4), value) for arm in drawn if len(arm.values) > 1 for value in arm.values]
         axes.plot(
             [place for place, _ in seeds],
@@ -226,16 +228,16 @@ def bar(arm: Arm) -> Bar | None:
     return Bar(bottom, top, bottom > low, top < high)
 
 
-def mark_bars_that_go_on(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
-    """An arrow where a bar goes on, instead of an end."""
+def mark_ends(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
+    """The ends of all bars: an arrowhead where a bar goes on."""
     for arm in arms:
         drawn = bar(arm)
         if drawn is None:
             continue
         color = plan.style(plan.line(arm.key))["color"]
-        for goes_on, end, marker in ((drawn.goes_below, drawn.low, "v"), (drawn.goes_above, drawn.high, "^")):
-            if goes_on:
-                axes.plot([plan.place(arm.key)], [end], marker, color=color, markersize=4, clip_on=False, zorder=4)
+        for goes_on, end, arrow in ((drawn.goes_below, drawn.low, DOWN), (drawn.goes_above, drawn.high, UP)):
+            style: dict[str, Any] = {"marker": arrow if goes_on else "_", "markersize": 6 if goes_on else 4}
+            axes.plot([plan.place(arm.key)], [end], color=color, fillstyle="none", clip_on=False, zorder=4, **style)
 
 
 def percent_range(arms: Sequence[Arm]) -> tuple[float, float]:

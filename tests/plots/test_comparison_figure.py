@@ -8,6 +8,7 @@ from test_propagation_figure import cut_off, overlaps, without_warnings
 from training_table import training_table, without_result
 
 from nfrepro.plots.comparison import Comparison, read_arms
+from nfrepro.plots.comparison_axes import DOWN, UP
 from nfrepro.plots.comparison_figure import draw_comparison
 from nfrepro.plots.paper_values import PaperValue, Reference
 
@@ -79,9 +80,9 @@ def test_a_bar_that_is_cut_ends_in_an_arrow() -> None:
     # Of BN the seeds 60 and 61, whose interval is 60.5 ± 6.35, are drawn as far beyond as they lie apart.
     (segment, *_) = axes.containers[0].lines[2][0].get_segments()
     assert list(segment[:, 1]) == pytest.approx([59, 62])
-    arrows = {(line.get_marker(), float(line.get_ydata()[0])) for line in axes.lines if line.get_marker() in ("v", "^")}
-    assert {("v", 59.0), ("^", 62.0)} <= arrows
-    assert not [line for line in drawn(training_table(seeds=range(5))).axes[0].lines if line.get_marker() in ("v", "^")]
+    arrows = {(line.get_marker(), float(line.get_ydata()[0])) for line in axes.lines if line.get_marker() in (DOWN, UP)}
+    assert {(DOWN, 59.0), (UP, 62.0)} <= arrows
+    assert not [line for line in drawn(training_table(seeds=range(5))).axes[0].lines if line.get_marker() in (DOWN, UP)]
 
 
 def test_a_reference_has_a_panel_of_its_own() -> None:
