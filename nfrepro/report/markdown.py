@@ -1,8 +1,8 @@
 """REPORT.md, the report for a forge, with links to the figures in results/."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from urllib.parse import quote
 
 from nfrepro.report.cards import Card, Finding, Reading
@@ -14,6 +14,11 @@ from nfrepro.terminal import printable
 # Characters that Markdown takes for markup: anywhere, and at the start of a line.
 _MARKS = re.compile(r"([\\`*\[\]|~$]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_]))")
 _AT_THE_START = re.compile(r"^((?=[#>+=-])|\d+(?=[.)](\s|$)))")
+BESIDE = "The table of each experiment lies next to its figures."
+DETAILS = (
+    "`make sweep EXP=experiment SCALE=scale` makes the runs of a claim, and `make claims SCALE=scale` its verdict. "
+    "[report.html](report.html) has the method, cost and figures of each, [claims.json](claims.json) all of its tests."
+)
 
 
 def markdown(report: Report) -> str:
@@ -33,23 +38,18 @@ def _lines(report: Report) -> Iterator[str]:
         yield from ("## The paper's figures and tables, and ours", "")
         yield from _table(["in the paper", "ours", "claims"], map(_part, report.parts))
         yield ""
-    yield from ("## Claims", "")
+    yield from ("## Claims", "", DETAILS)
     series = ""
     for group in report.groups:
         if group.series != series:
             series = group.series
-            yield from (escaped(series), "")
-        yield from (f"**{escaped(group.section.title)}**", "")
-        yield from _table(
-            ["claim", "statement", "verdict", "ours, 95 % interval", "n", "scale"], map(_row, group.cards)
-        )
-        yield ""
+            yield from ("", escaped(series))
+        yield from ("", f"**{escaped(group.section.title)}**")
+        for card in group.cards:
+            yield from _card(card)
+    yield from ("", "## All figures", "", BESIDE, "", *_figures(report.figures), "")
     yield from _numbers(report)
-    yield from ("", "## How to read this", "", EXPLANATION, "", ERROR_RATE, "", "## Claim by claim")
-    for card in report.cards:
-        yield from _card(card, report)
-    yield from ("", "## Figures and tables", "")
-    yield from _table(["experiment", "scale", "figures and tables"], map(_figures, report.figures))
+    yield from ("", "## How to read this", "", EXPLANATION, "", ERROR_RATE)
 
 
 def _answer(report: Report) -> Iterator[str]:
@@ -74,18 +74,6 @@ def _part(part: Part) -> list[str]:
     return [escaped(part.part.title), f"[{part.figures.scale}]({quote(part.figure.path)})", ", ".join(claims)]
 
 
-def _row(card: Card) -> list[str]:
-    best, found = card.best, card.found
-    return [
-        _link(card),
-        escaped(card.statement),
-        verdict_text(best.verdict, best.words),
-        _ours(found) if found else "",
-        str(found.n) if found else "",
-        best.scale if best.findings else "",
-    ]
-
-
 def _numbers(report: Report) -> Iterator[str]:
     yield from ("## In numbers", "")
     if report.found:
@@ -101,35 +89,21 @@ def _tally(report: Report) -> Iterator[list[str]]:
         yield [verdict_text(verdict), *(str(count[verdict]) for count in counts)]
 
 
-def _card(card: Card, report: Report) -> Iterator[str]:
-    yield from ("", f"### {card.id}", "", f"**{escaped(card.statement)}**", "")
-    yield f"Source: {escaped(card.source)}; stated by: {escaped(card.stated_by)}; known from: {card.known_from}."
-    if card.note:
-        yield f"Note: {escaped(card.note)}"
-    if card.paper:
-        yield from ("", f"Paper: {escaped(card.paper)}")
-    if card.was:
-        yield from ("", f"Was: {escaped(card.was)}")
-    yield from ("", _verdict(card.best), "")
+def _card(card: Card) -> Iterator[str]:
+    yield from ("", f"### {card.id}", f"{_verdict(card.best)}: {escaped(card.statement)}", "")
     if card.best.findings:
         yield f"- {_test(card.best.findings[0])}"
-        yield from _more(card.best.findings[1:])
-    for heading, text in card.best.remarks:
-        yield f"- {heading}: {escaped(text)}"
-    if card.best.commands:
-        cost = f" ({card.best.cost} for all runs)" if card.best.cost else ""
-        yield f"- Reproduce: {', then '.join(f'`{command}`' for command in card.best.commands)}{cost}"
-    if figures := report.figures_of(card.best):
-        yield f"- Figures and tables: {', '.join(map(_files, figures))}"
+    yield f"- Source: {escaped(f'{card.source}: {card.paper}' if card.paper else card.source)}"
+    said = {"Note": card.note, "Was": card.was, "Not tested": card.best.reason, **dict(card.best.remarks)}
+    yield from (f"- {heading}: {escaped(text)}" for heading, text in said.items() if text and heading != "Method")
     for reading in card.readings[1:]:
-        numbers = [f": {_ours(of)}, n = {of.n}" for of in reading.findings[:1] if of.estimate]
-        yield f"- Otherwise: {_verdict(reading)}{''.join(numbers)}"
+        numbers = [f"{_ours(of)}, n = {of.n}" for of in reading.findings[:1] if of.estimate]
+        yield f"- Otherwise: {': '.join([_verdict(reading), *numbers, *filter(None, [escaped(reading.reason)])])}"
 
 
 def _verdict(reading: Reading) -> str:
-    share, reason = (reading.share and f" ({reading.share})"), (reading.reason and f": {escaped(reading.reason)}")
     where = f" at scale {reading.scale}" if reading.findings else ""
-    return f"**{verdict_text(reading.verdict, reading.words)}**{where}{share}{reason}"
+    return f"**{verdict_text(reading.verdict, reading.words)}**{where}{reading.share and f' ({reading.share})'}"
 
 
 def _test(finding: Finding) -> str:
@@ -140,24 +114,21 @@ def _test(finding: Finding) -> str:
     return f"{escaped(finding.experiment)}{runs}: {escaped(finding.question)}: {ours}{said}"
 
 
-def _more(findings: Sequence[Finding]) -> Iterator[str]:
-    """The other tests, counted: report.html has each."""
-    tally = Counter(finding.verdict for finding in findings)
-    if findings:
-        yield f"- {len(findings)} more test{'s' if len(findings) > 1 else ''}: {counted(tally)}"
-
-
 def _ours(finding: Finding) -> str:
     return f"{finding.estimate} {finding.interval or '(exact)'}"
 
 
-def _figures(figures: Figures) -> list[str]:
-    return [f"{escaped(figures.title)} ({figures.experiment})", figures.scale, _files(figures)]
+def _figures(figures: Sequence[Figures]) -> Iterator[str]:
+    """A line an experiment, with its figures at each scale; with its table where it has no figure."""
+    for title, of in groupby(figures, lambda found: f"{found.title} ({found.experiment})"):
+        yield f"- {escaped(title)}: {'; '.join(f'{found.scale} {_files(found)}' for found in of)}"
 
 
 def _files(figures: Figures) -> str:
-    links = [f"[{escaped(figure.name)}]({quote(figure.path)})" for figure in figures.figures]
-    return ", ".join([*links, f"[table]({quote(figures.table)})"] if figures.table else links)
+    names = {figure.path: figure.name.removeprefix(f"{figures.experiment}_") for figure in figures.figures}
+    if figures.table and not names:
+        names = {figures.table: "table"}
+    return ", ".join(f"[{escaped(name)}]({quote(path)})" for path, name in names.items())
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

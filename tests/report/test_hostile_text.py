@@ -68,7 +68,8 @@ def test_the_markdown_has_no_markup_that_is_not_its_own(spoiled: Study) -> None:
     images = [token.attrs["src"] for token in inline if token.type == "image"]
     links = [token.attrs["href"] for token in inline if token.type == "link_open"]
     assert images == ["verdicts.svg"]
-    assert {link for link in links if not link.startswith("#")} == {"study/laptop/study.png"}
+    own = {"report.html", "claims.json"}
+    assert {link for link in links if not link.startswith("#")} == {"study/laptop/study.png", *own}
     assert sum(token.content.count(SCRIPT) for token in inline if token.type == "text") >= 9
     assert "<script" not in claims_json(spoiled.read()).replace(SCRIPT, "")
 
