@@ -46,7 +46,7 @@ def settle(
 ) -> None:
     """Runs the seeds that open claims are due, looks, records the looks, and goes on until none is open."""
     from nfrepro.claims.file import load_blocks
-    from nfrepro.cli import settling
+    from nfrepro.cli import look_blocks
     from nfrepro.cost import plan as planning
     from nfrepro.launch.devices import device_name, divide_machine
     from nfrepro.launch.remaining import find_remaining
@@ -55,20 +55,20 @@ def settle(
         raise InputError(f"--executor {executor}: there is: local, slurm")
     settler = Settler(experiments, results, scale, name)
     order, deadline = load_blocks(experiments), None if hours is None else time.monotonic() + 3600 * hours
-    blocks = settling.in_blocks(settler.due(record=not dry_run), order, scale)
+    blocks = look_blocks.in_blocks(settler.due(record=not dry_run), order, scale)
     if dry_run:
         runs = list({run.id: run for block in blocks for run in block.at_most}.values())
         resources = divide_machine(len(runs) or 1, jobs, threads)
         costs = planning.run_hours(runs, results, planning.Machine.here(resources, device_name(resources.devices[0])))
         for block in blocks:
-            print_lines((*settling.block_lines(block, results, costs), ""))
-        print(settling.total_line(blocks, results, costs))
+            print_lines((*look_blocks.block_lines(block, results, costs), ""))
+        print(look_blocks.total_line(blocks, results, costs))
         return
     outlive_readers()
     while blocks:
         todo = [(block, left) for block in blocks if (left := find_remaining(block.runs, results, retry).execute)]
         if not todo:
-            print(settling.total_line(blocks, results, {}) + ", which failed: RETRY=1 tries them again")
+            print(look_blocks.total_line(blocks, results, {}) + ", which failed: RETRY=1 tries them again")
             raise typer.Exit(1)
         block, left = todo[0]
         print(f"{block.name}: {len(left)} of {runs_text(len(block.runs))} left for the next looks", flush=True)
@@ -85,7 +85,7 @@ def settle(
             print(f"{hours:g} hours are over; the same command goes on")
             return
         retry = False
-        blocks = settling.in_blocks(settler.due(record=True), order, scale)
+        blocks = look_blocks.in_blocks(settler.due(record=True), order, scale)
     print(f"no claim is open at scale {scale}")
 
 
@@ -112,7 +112,7 @@ class Settler:
         """Collects the tables, looks, says what was found, and returns the looks that are due next."""
         from nfrepro.claims.judge import judge_at
         from nfrepro.claims.looks import due_looks, record_looks
-        from nfrepro.cli.settling import is_done
+        from nfrepro.cli.look_blocks import is_done
         from nfrepro.report.reading import stored_scales
 
         tests = [test for claim in self.claims for test in claim.tests_at(self.scale)]
