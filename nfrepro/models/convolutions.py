@@ -12,6 +12,8 @@ from torch.autograd.function import once_differentiable
 from nfrepro.errors import InputError
 from nfrepro.models import triton_support
 from nfrepro.models.bias_kernel import add_bias
+from nfrepro.signal import prediction
+from nfrepro.signal.moment_maps import Window
 
 Padding = Literal["same", "torch"]
 
@@ -49,6 +51,8 @@ def pad_to_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tens
 class Conv2d(nn.Conv2d):
     """A square convolution with either padding rule. With stride 1 and an odd kernel the two rules are one."""
 
+    standardization: Standardization | None = None
+
     def __init__(
         self,
         in_channels: int,
@@ -62,6 +66,7 @@ class Conv2d(nn.Conv2d):
         if in_channels % groups or out_channels % groups:
             raise InputError(f"{in_channels} and {out_channels} channels do not divide into {groups} groups")
         self.pads_by_size = padding == "same" and stride > 1 and kernel_size > 1
+        self.initial_scale = 1.0  # fan-in times the variance of the initial weights
         symmetric = 0 if self.pads_by_size else kernel_size // 2
         super().__init__(in_channels, out_channels, kernel_size, stride, symmetric, groups=groups, bias=bias)
 
@@ -75,6 +80,13 @@ class Conv2d(nn.Conv2d):
         if bias is not None and not (isinstance(output_scale, float) and output_scale == 1.0):
             bias = bias * output_scale
         return self.convolve(x, weight, bias)
+
+    def describe(self, gain: float = 1.0) -> prediction.Convolution:
+        """The convolution, its weights times `gain`, for `nfrepro.signal.predict`."""
+        standardization, fan_in = self.standardization, self.weight[0].numel()
+        scale = self.initial_scale if standardization is None else standardized_scale(standardization, fan_in)
+        window = Window(self.kernel_size[0], self.stride[0], "same" if self.pads_by_size else "torch")
+        return prediction.Convolution(gain**2 * scale, standardization is not None, window)
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """`x` padded by this convolution's rule, and convolved."""
@@ -90,6 +102,8 @@ class ScaledWSConv2d(Conv2d):
     paper's gamma is not in here: like the authors' code, the block applies it to the activation that feeds the
     convolution, through `input_scale`.
     """
+
+    standardization: Standardization
 
     def __init__(
         self,
@@ -122,12 +136,49 @@ class ScaledWSConv2d(Conv2d):
         return standardize(self.weight, self.gain * scale, self.standardization)
 
 
+@dataclass(frozen=True)
+class ScaledConvolution:
+    """output_scale * skip_gain * conv(input_scale * x): one convolution and the scales its network gives it."""
+
+    owner: nn.Module
+    name: str  # the attribute of `owner` that the convolution is
+    input_scale: float  # gamma, or gamma / beta
+    output_scale: float = 1.0  # alpha
+    skip_gain: nn.Parameter | None = None
+
+    @property
+    def convolution(self) -> Conv2d:
+        found: Conv2d = getattr(self.owner, self.name)
+        return found
+
+    def effective(self) -> tuple[Tensor, Tensor]:
+        """Weight [O, I, K, K] and bias [O] with all scales in them."""
+        scale = self.output_scale if self.skip_gain is None else self.output_scale * self.skip_gain
+        assert self.convolution.bias is not None
+        return self.convolution.effective_weight(self.input_scale * scale), self.convolution.bias * scale
+
+
 class WSConv2d(Conv2d):
     """Weight Standardization as it was before this paper: no 1 / sqrt(N), no gain, no bias (arXiv 1903.10520)."""
 
+    standardization: Standardization = Standardization(scaled=False)
+
     def effective_weight(self, scale: Tensor | float = 1.0) -> Tensor:
         gain = self.weight.new_ones(self.out_channels) * scale
-        return standardize(self.weight, gain, Standardization(scaled=False))
+        return standardize(self.weight, gain, self.standardization)
+
+
+def standardized_scale(how: Standardization, fan_in: int) -> float:
+    """Fan-in times the mean square of a standardized weight at initialisation: 1 if scaled, but for epsilon."""
+    # Weights begin with variance 1 / fan_in; their own mean takes one part in fan_in away.
+    population = (fan_in - 1) / fan_in**2
+    estimate = population if how.variance == "population" else 1.0 / fan_in
+    inverse_square = {
+        "floor": 1.0 / max(estimate * fan_in, FLOOR),
+        "sum": 1.0 / (estimate * fan_in + 1e-4),
+        "timm": 1.0 / ((estimate + 1e-5) * fan_in),
+    }[how.epsilon]
+    return fan_in * population * inverse_square * (1 if how.scaled else fan_in)
 
 
 def standardize(weight: Tensor, gain: Tensor, how: Standardization) -> Tensor:

@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 from nfrepro.models import standardization_kernel as kernel
 from nfrepro.models import triton_support
-from nfrepro.models.convolution_scales import ScaledConvolution, scaled_convolutions
-from nfrepro.models.convolutions import ScaledWSConv2d, Standardization
+from nfrepro.models.blocks import NormalizerFree
+from nfrepro.models.convolutions import ScaledConvolution, ScaledWSConv2d, Standardization
 
 
 class EffectiveWeights:
     """The effective weights and biases of all convolutions with Scaled WS of one network, on the device it is on."""
 
     def __init__(self, model: nn.Module) -> None:
-        found = [scaled for scaled in scaled_convolutions(model) if isinstance(scaled.convolution, ScaledWSConv2d)]
-        self.scaled = found
+        every = model.scaled_convolutions() if isinstance(model, NormalizerFree) else []
+        self.scaled = found = [scaled for scaled in every if isinstance(scaled.convolution, ScaledWSConv2d)]
         self.table = FilterTable(found) if found and _is_for_kernel(found) else None
 
     @contextmanager

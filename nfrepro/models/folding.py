@@ -6,15 +6,8 @@ import torch
 from torch import nn
 
 from nfrepro.errors import InputError
-from nfrepro.models.convolution_scales import (
-    AnyNFBlock,
-    NFNetwork,
-    ScaledConvolution,
-    ends_in_squeeze_excite,
-    scaled_convolutions,
-)
-from nfrepro.models.convolutions import Conv2d
-from nfrepro.models.nfnet import NFNet
+from nfrepro.models.blocks import NormalizerFree, NormalizerFreeBlock
+from nfrepro.models.convolutions import Conv2d, ScaledConvolution
 
 
 @torch.no_grad()
@@ -24,27 +17,17 @@ def fold(model: nn.Module) -> nn.Module:
 
     The copy is in evaluation mode and is not meant to be trained. Raises `ValueError` for any other network.
     """
-    if not isinstance(model, NFNetwork):
+    if not isinstance(model, NormalizerFree):
         raise InputError(f"only NF-ResNets, NF-RegNets and NFNets can be folded, not a {type(model).__name__}")
     folded = deepcopy(model).eval()
-    for scaled in scaled_convolutions(folded):
+    for scaled in folded.scaled_convolutions():
         setattr(scaled.owner, scaled.name, _plain(scaled))
     for module in folded.modules():
-        if isinstance(module, AnyNFBlock):
-            _set_scales_to_one(module)
-    if isinstance(folded, NFNet):
-        folded.gamma = 1.0
+        if isinstance(module, NormalizerFreeBlock):
+            module.set_scales_to_one()
     folded.linear.weight *= folded.gamma_after_activation
-    folded.gamma_in_weight = folded.gamma_after_activation = 1.0
+    folded.gamma = folded.gamma_in_weight = folded.gamma_after_activation = 1.0
     return folded
-
-
-def _set_scales_to_one(block: AnyNFBlock) -> None:
-    if ends_in_squeeze_excite(block):
-        assert block.squeeze_excite is not None
-        block.squeeze_excite.gain *= float(block.branch_scale)
-    block.gamma = block.beta = block.alpha = 1.0
-    block.skip_gain = None
 
 
 def _plain(scaled: ScaledConvolution) -> Conv2d:

@@ -14,7 +14,7 @@ from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, init_lecun_normal
 from nfrepro.models.fully_connected_options import FullyConnectedOptions
 from nfrepro.models.network import Network
-from nfrepro.signal import expected_variance
+from nfrepro.signal import DeclaredBlock, expected_variance
 
 
 class FullyConnected(Network):
@@ -60,7 +60,7 @@ class Layer(nn.Module):
         return self.conv(self.activation(self.norm(x)), input_scale=self.input_scale)  # type: ignore[no-any-return]
 
 
-class ResidualLayer(Layer):
+class ResidualLayer(Layer, DeclaredBlock):
     """x + alpha f(x), the block of a residual network; with Scaled Weight Standardization x + alpha f(x / beta).
 
     As in the other families beta divides behind the activation.
@@ -72,12 +72,12 @@ class ResidualLayer(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, width, 1, 1] to the same."""
-        return torch.add(x, super().forward(x), alpha=self.alpha)
+        # x + alpha f(x / beta): gamma / beta are in f's weights.
+        return torch.add(x, self.residual_branch(x), alpha=self.alpha)
 
-    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output, and the residual branch before alpha."""
-        branch = super().forward(x)
-        return torch.add(x, branch, alpha=self.alpha), branch
+    def residual_branch(self, x: Tensor) -> Tensor:
+        """f(x / beta)."""
+        return super().forward(x)
 
 
 def _weights(options: FullyConnectedOptions, fan_in: int, init_scale: float) -> Conv2d:

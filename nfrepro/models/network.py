@@ -1,9 +1,13 @@
 """Base of every network of the paper: stem, stages of residual blocks, head, linear classifier."""
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor, nn
 
 from nfrepro.errors import InputError
-from nfrepro.models.convolutions import Conv2d, init_haiku_default, init_truncated_normal
+from nfrepro.models.convolutions import CUT_VARIANCE, Conv2d, init_haiku_default, init_truncated_normal
+from nfrepro.signal.prediction import NetworkDescription, Normalization, Stem
 
 
 class Network(nn.Module):
@@ -13,7 +17,11 @@ class Network(nn.Module):
     """
 
     initial_conv: Conv2d
+    fed: tuple[str, ...] = ()  # further convolutions of the stem, each of an activated signal
     linear: nn.Linear
+    activation: Callable[[Tensor], Tensor]
+    normalization: Normalization = "none"
+    gamma = gamma_in_weight = 1.0  # gains of every activation, and in the weights of the first convolution
 
     def __init__(self, dropout: float, feature_channels: list[int], feature_strides: list[int]) -> None:
         super().__init__()
@@ -36,6 +44,7 @@ class Network(nn.Module):
                     init_haiku_default(module.weight)
                 else:
                     init_truncated_normal(module.weight, scale)
+                module.initial_scale = CUT_VARIANCE if scale is None else scale
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
@@ -77,3 +86,16 @@ class Network(nn.Module):
     def forward_head(self, x: Tensor) -> Tensor:
         """The layers between the last block and the pooled features."""
         raise NotImplementedError
+
+    def describe(self) -> NetworkDescription:
+        """The network as `nfrepro.signal.predict` sees it: at initialisation, in the limit of width."""
+        stages: Any = enumerate(self.stages, start=1)
+        blocks = [block.describe(number, index == 0) for number, stage in stages for index, block in enumerate(stage)]
+        return NetworkDescription(
+            self.activation, self.describe_stem(), tuple(blocks), self.gamma, normalization=self.normalization
+        )
+
+    def describe_stem(self) -> Stem:
+        """The stem alone."""
+        further = [getattr(self, name).describe() for name in self.fed]
+        return Stem((self.initial_conv.describe(self.gamma_in_weight), *further))

@@ -4,39 +4,18 @@ Parts keep the names of the authors' code: conv0, conv1, conv1b, conv2, conv_sho
 initial_conv is its stem_conv0, squeeze_excite its `se` and linear its `fc`. Images and activations are [N, C, H, W].
 """
 
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor, nn
 
 from nfrepro.errors import InputError
 from nfrepro.models.activations import ACTIVATIONS
-from nfrepro.models.convolutions import ScaledWSConv2d, Standardization
+from nfrepro.models.blocks import BlockShape, NormalizerFree, NormalizerFreeBlock, SqueezeExcite, standardization
+from nfrepro.models.convolutions import ScaledWSConv2d
 from nfrepro.models.network import Network
 from nfrepro.models.nfnet_options import VARIANTS, NFNetOptions
-from nfrepro.models.residual import NormalizerFreeBlock, SqueezeExcite, StochasticDepth, average_pool
 from nfrepro.signal import expected_variance
 
 STEM_WIDTHS = (16, 32, 64, 128)  # of four 3x3 convolutions, the first and the last with stride 2 (code)
 STAGE_WIDTHS = (256, 512, 1536, 1536)
-
-
-@dataclass(frozen=True)
-class BlockShape:
-    """Position of one residual block, and the widths of its input and output."""
-
-    in_channels: int
-    inner_channels: int  # of the 3x3 convolutions
-    out_channels: int
-    groups: int  # of the 3x3 convolutions
-    hidden_channels: int  # of squeeze-excite
-    stride: int
-    drop_rate: float  # of stochastic depth
-
-    @property
-    def has_projection(self) -> bool:
-        """A transition block: the first of its stage changes the width or the resolution."""
-        return self.stride > 1 or self.in_channels != self.out_channels
 
 
 def block_shapes(options: NFNetOptions) -> list[list[BlockShape]]:
@@ -60,8 +39,8 @@ def block_shapes(options: NFNetOptions) -> list[list[BlockShape]]:
         for index in range(depth):
             stride = 2 if stage > 0 and index == 0 else 1
             drop_rate = options.stochastic_depth * number / sum(depths)
-            sizes = (channels, groups * options.group_width, width, groups, hidden)
-            shapes[-1].append(BlockShape(*sizes, stride, drop_rate))
+            widths = (channels, groups * options.group_width, width)
+            shapes[-1].append(BlockShape(*widths, stride, drop_rate, groups, hidden))
             channels, number = width, number + 1
     return shapes
 
@@ -71,17 +50,17 @@ def stage_widths(options: NFNetOptions) -> list[int]:
     return [max(1, int(width * options.width)) for width in STAGE_WIDTHS]
 
 
-class NFNet(Network):
+class NFNet(NormalizerFree, Network):
     """A stem of four 3x3 convolutions, four stages, a 1x1 convolution, global average pool, linear classifier."""
+
+    fed = ("stem_conv1", "stem_conv2", "stem_conv3")
 
     def __init__(self, options: NFNetOptions, num_classes: int, in_channels: int) -> None:
         variant, widths, how = VARIANTS[options.variant], stage_widths(options), standardization(options)
         dropout = variant.dropout if options.dropout is None else options.dropout
         super().__init__(dropout, widths, [4, 8, 16, 32])
-        activation = ACTIVATIONS[options.activation]
-        self.activation = activation.function
-        self.gamma = activation.gamma(options.gamma)  # once for each activation, wherever it acts
-        self.gamma_after_activation, self.gamma_in_weight = activation.gammas(options.gamma, options.gamma_at)
+        gammas = ACTIVATIONS[options.activation].gammas(options.gamma, options.gamma_at)
+        self.set_activation(options.activation, gammas)
         stem = (in_channels, *STEM_WIDTHS)
         self.initial_conv, self.stem_conv1, self.stem_conv2, self.stem_conv3 = (
             ScaledWSConv2d(channels, width, 3, stride, options.padding, standardization=how)
@@ -97,34 +76,19 @@ class NFNet(Network):
 
     def stem_output(self, x: Tensor) -> Tensor:
         out = self.initial_conv(x, input_scale=self.gamma_in_weight)
-        for convolution in (self.stem_conv1, self.stem_conv2, self.stem_conv3):
-            out = convolution(self.activation(out), input_scale=self.gamma)
+        for name in self.fed:
+            out = getattr(self, name)(self.activation(out), input_scale=self.gamma)
         return out  # type: ignore[no-any-return]
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        out = self.activation(self.final_conv(x, input_scale=self.gamma_in_weight))
-        # gamma is a constant, so that scaling the pooled vector equals scaling the activation.
-        return out.mean((2, 3)) * self.gamma_after_activation
 
 
 class NFNetBlock(NormalizerFreeBlock):
-    """x + alpha * skip_gain * f(x / beta).
+    """f = (activation, 1x1, activation, grouped 3x3, activation, grouped 3x3, activation, 1x1, squeeze-excite)."""
 
-    f = (activation, 1x1, activation, grouped 3x3, activation, grouped 3x3, activation, 1x1, squeeze-excite).
-
-    gamma and, by default, beta act on the activated signal, as in the authors' code, and through the weights that it
-    meets next. In
-    a transition block the shortcut is a 1x1 convolution of the activated, scaled signal, behind a 2x2 average pool
-    where the resolution changes: the pool does not keep the variance, it leaves 1/4 where pixels are independent.
-    """
+    middle = ("conv1", "conv1b")
+    ends_in_squeeze_excite = True
 
     def __init__(self, options: NFNetOptions, shape: BlockShape, beta: float) -> None:
-        super().__init__()
-        activation = ACTIVATIONS[options.activation]
-        self.activation = activation.function
-        self.gamma = activation.gamma(options.gamma)  # once for each activation, wherever it acts
-        self.set_beta(beta, options.beta_at)
-        self.alpha = options.alpha
+        super().__init__(options, shape, beta, ACTIVATIONS[options.activation].gamma(options.gamma))
         inner, how = shape.inner_channels, standardization(options)
         self.conv0 = ScaledWSConv2d(shape.in_channels, inner, 1, standardization=how)
         self.conv1 = ScaledWSConv2d(inner, inner, 3, shape.stride, options.padding, shape.groups, how)
@@ -137,27 +101,3 @@ class NFNetBlock(NormalizerFreeBlock):
         self.conv_shortcut = None
         if shape.has_projection:
             self.conv_shortcut = ScaledWSConv2d(shape.in_channels, shape.out_channels, 1, standardization=how)
-        self.stochastic_depth = StochasticDepth(shape.drop_rate, options.stochastic_depth_rescale)
-        self.skip_gain = (
-            None if options.skipinit_gain is None else nn.Parameter(torch.tensor(float(options.skipinit_gain)))
-        )
-
-    def residual_branch(self, out: Tensor, scale: float, branch_scale: Tensor | float) -> Tensor:
-        """`branch_scale` times the branch of the activated block input `out`, which `scale` brings to unit variance."""
-        out = self.conv0(out, input_scale=scale)
-        for convolution in (self.conv1, self.conv1b, self.conv2):
-            out = convolution(self.activation(out), input_scale=self.gamma)
-        # The gates are no linear function of what they see: only behind them may the branch be scaled.
-        return self.squeeze_excite(out, output_scale=branch_scale)  # type: ignore[no-any-return]
-
-    def shortcut(self, x: Tensor, out: Tensor) -> Tensor:
-        """The skip path of the block input `x`, activated `out`."""
-        if self.conv_shortcut is None:
-            return x
-        source = average_pool(out) if self.shortcut_pools else out
-        return self.conv_shortcut(source, input_scale=self.gamma / self.beta)  # type: ignore[no-any-return]
-
-
-def standardization(options: NFNetOptions) -> Standardization:
-    """How all weights are standardized."""
-    return Standardization(epsilon=options.ws_epsilon, variance=options.ws_variance)

@@ -1,13 +1,19 @@
 """Version 1 (post-activation) ResNets: BatchNorm after each convolution, and FixUp (code: fixup_resnet.py)."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from nfrepro.models.activations import ACTIVATIONS
-from nfrepro.models.convolutions import Conv2d, init_haiku_default
+from nfrepro.models.blocks import BlockShape, StochasticDepth
+from nfrepro.models.convolutions import CUT_VARIANCE, Conv2d, init_haiku_default
 from nfrepro.models.options import BNResNetOptions, FixUpResNetOptions
 from nfrepro.models.preactivation_resnet import INIT_SCALE
-from nfrepro.models.resnet import BlockShape, ResNet, block_shapes, stem_channels
+from nfrepro.models.resnet import ResNet, block_shapes, stem_channels
+from nfrepro.signal import DeclaredBlock, NetworkDescription
+from nfrepro.signal.moment_maps import Window
+from nfrepro.signal.prediction import BlockDescription, Convolution
 
 
 class BNResNetV1(ResNet):
@@ -31,30 +37,25 @@ class BNResNetV1(ResNet):
         return x.mean((2, 3))
 
 
-class BNBlockV1(nn.Module):
+class BNBlockV1(DeclaredBlock):
     """One block; the shortcut of a transition block has a BatchNorm of its own."""
 
     def __init__(self, options: BNResNetOptions, shape: BlockShape) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[options.activation].function
-        width = shape.bottleneck
+        width = shape.inner_channels
         self.conv0, self.norm0 = Conv2d(shape.in_channels, width, 1), nn.BatchNorm2d(width)
         self.conv1, self.norm1 = Conv2d(width, width, 3, shape.stride, options.padding), nn.BatchNorm2d(width)
         self.conv2, self.norm2 = Conv2d(width, shape.out_channels, 1), nn.BatchNorm2d(shape.out_channels)
-        self.stochastic_depth = shape.stochastic_depth(options)
+        self.stochastic_depth = StochasticDepth(shape.drop_rate, options.stochastic_depth_rescale)
         self.shortcut = None
         if shape.has_projection:
             projection = Conv2d(shape.in_channels, shape.out_channels, 1, shape.stride)
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(shape.out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.forward_with_branch(x)[0]
-
-    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output, and the residual branch before stochastic depth."""
         shortcut = x if self.shortcut is None else self.shortcut(x)
-        residual = self.residual_branch(x)
-        return self.activation(self.stochastic_depth(residual) + shortcut), residual
+        return self.activation(shortcut + self.stochastic_depth(self.residual_branch(x)))
 
     def residual_branch(self, x: Tensor) -> Tensor:
         """The branch of the block input `x`."""
@@ -72,6 +73,7 @@ class FixUpResNet(ResNet):
         channels, size, stride = stem_channels(options), self.stem_shape.kernel_size, self.stem_shape.stride
         self.initial_conv = Conv2d(in_channels, channels, size, stride, options.padding)
         init_haiku_default(self.initial_conv.weight)
+        self.initial_conv.initial_scale = CUT_VARIANCE
         self.bias_stem, self.bias_head = _scalar(0.0), _scalar(0.0)
         for shapes in block_shapes(options):
             self.stages.append(nn.Sequential(*[FixUpBlock(options, shape) for shape in shapes]))
@@ -83,12 +85,16 @@ class FixUpResNet(ResNet):
     def forward_head(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))
 
+    def describe(self) -> NetworkDescription:
+        description = super().describe()
+        return replace(description, stem=replace(description.stem, activated=True), post_activation=True)
+
     def classify(self, pooled: Tensor) -> Tensor:
         # The bias comes behind dropout (code: fixup_resnet.py).
         return self.linear(self.dropout(pooled) + self.bias_head)  # type: ignore[no-any-return]
 
 
-class FixUpBlock(nn.Module):
+class FixUpBlock(DeclaredBlock):
     """activation(shortcut + multiplier * f(x + bias1a) + bias3b), f with scalar biases around every layer.
 
     The shortcut starts at x + bias1a, too (code: fixup_resnet.py).
@@ -97,13 +103,13 @@ class FixUpBlock(nn.Module):
     def __init__(self, options: FixUpResNetOptions, shape: BlockShape) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[options.activation].function
-        width = shape.bottleneck
+        width = shape.inner_channels
         self.bias1a, self.bias1b, self.bias2a, self.bias2b = (_scalar(0.0) for _ in range(4))
         self.bias3a, self.bias3b, self.multiplier = _scalar(0.0), _scalar(0.0), _scalar(1.0)
         self.conv0 = Conv2d(shape.in_channels, width, 1)
         self.conv1 = Conv2d(width, width, 3, shape.stride, options.padding)
         self.conv2 = Conv2d(width, shape.out_channels, 1)
-        self.stochastic_depth = shape.stochastic_depth(options)
+        self.stochastic_depth = StochasticDepth(shape.drop_rate, options.stochastic_depth_rescale)
         self.conv_shortcut = None
         if shape.has_projection:
             self.conv_shortcut = Conv2d(shape.in_channels, shape.out_channels, 1, shape.stride)
@@ -115,14 +121,18 @@ class FixUpBlock(nn.Module):
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.forward_with_branch(x)[0]
-
-    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output, and the residual branch before stochastic depth."""
         out = x + self.bias1a
         shortcut = out if self.conv_shortcut is None else self.conv_shortcut(out)
-        residual = self.residual_branch(out)
-        return self.activation(self.stochastic_depth(residual) + shortcut), residual
+        return self.activation(shortcut + self.stochastic_depth(self.residual_branch(out)))
+
+    def describe(self, stage: int, transition: bool) -> BlockDescription:
+        """A branch of 0, and a shortcut whose weights are scaled by the width that comes out."""
+        window = Window(1, self.conv1.stride[0])
+        shortcut = None
+        if self.conv_shortcut is not None:
+            channels = self.conv_shortcut.in_channels, self.conv_shortcut.out_channels
+            shortcut = Convolution(2.0 * channels[0] / channels[1], window=window)
+        return BlockDescription(stage, transition, (Convolution(0.0, window=window),), shortcut)
 
     def residual_branch(self, out: Tensor) -> Tensor:
         """The branch of the block input plus bias1a, `out`; multiplier and last bias included."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nfrepro.errors import InputError
 from nfrepro.models.activations import ACTIVATIONS
+from nfrepro.models.blocks import BlockShape, ResidualBlock, StochasticDepth
 from nfrepro.models.convolutions import Conv2d, WSConv2d
 from nfrepro.models.options import (
     BNResNetOptions,
@@ -17,8 +18,8 @@ from nfrepro.models.options import (
     SkipInitResNetOptions,
     UnnormalizedResNetOptions,
 )
-from nfrepro.models.residual import add_branch
-from nfrepro.models.resnet import BlockShape, ResNet, block_shapes, stem_channels
+from nfrepro.models.resnet import ResNet, block_shapes, stem_channels
+from nfrepro.signal.prediction import Normalization
 
 # Variance of the initial weights times fan-in; None: Haiku's default.
 INIT_SCALE = {"lecun": 1.0, "he": 2.0, "haiku": None}
@@ -33,13 +34,16 @@ class Kind:
     convolution: type[Conv2d] = Conv2d
     bias: bool = False
     stem_bias: bool = False
-    activation_first: bool = False  # ReLU-BN-Conv instead of BN-ReLU-Conv
+    normalization: Normalization = "none"
     skip_gain: bool = False  # SkipInit
 
 
 def bn_resnet(options: BNResNetOptions, num_classes: int, in_channels: int) -> ResNet:
     """BN-ResNet V2; running averages decay by 0.9 (code)."""
-    kind = Kind(nn.BatchNorm2d, INIT_SCALE[options.conv_init], activation_first=options.order == "relu_bn_conv")
+    normalization: Normalization = (
+        "batch_after_activation" if options.order == "relu_bn_conv" else "batch_before_activation"
+    )
+    kind = Kind(nn.BatchNorm2d, INIT_SCALE[options.conv_init], normalization=normalization)
     return PreactivationResNet(options, kind, num_classes, in_channels)
 
 
@@ -51,7 +55,8 @@ def gn_ws_resnet(options: GNWSResNetOptions, num_classes: int, in_channels: int)
             raise InputError(f"{channels} channels do not divide into norm_groups = {options.norm_groups}")
         return nn.GroupNorm(options.norm_groups, channels)
 
-    return PreactivationResNet(options, Kind(norm, 1.0, convolution=WSConv2d), num_classes, in_channels)
+    kind = Kind(norm, 1.0, convolution=WSConv2d, normalization="group_before_activation")
+    return PreactivationResNet(options, kind, num_classes, in_channels)
 
 
 def unnormalized_resnet(options: UnnormalizedResNetOptions, num_classes: int, in_channels: int) -> ResNet:
@@ -70,6 +75,7 @@ class PreactivationResNet(ResNet):
 
     def __init__(self, options: ResNetOptions, kind: Kind, num_classes: int, in_channels: int) -> None:
         super().__init__(options)
+        self.activation, self.normalization = ACTIVATIONS[options.activation].function, kind.normalization
         channels, size, stride = stem_channels(options), self.stem_shape.kernel_size, self.stem_shape.stride
         self.initial_conv = kind.convolution(in_channels, channels, size, stride, options.padding, bias=kind.stem_bias)
         for shapes in block_shapes(options):
@@ -83,41 +89,35 @@ class PreactivationResNet(ResNet):
         return out
 
 
-class PreactivationBlock(nn.Module):
+class PreactivationBlock(ResidualBlock):
     """One block; the shortcut of a transition block takes the normalized, activated signal."""
 
     def __init__(self, options: ResNetOptions, kind: Kind, shape: BlockShape) -> None:
         super().__init__()
-        width, padding = shape.bottleneck, options.padding
+        width, padding = shape.inner_channels, options.padding
         self.norm0 = NormAndActivation(options, kind, shape.in_channels)
         self.conv0 = kind.convolution(shape.in_channels, width, 1, bias=kind.bias)
         self.norm1 = NormAndActivation(options, kind, width)
         self.conv1 = kind.convolution(width, width, 3, shape.stride, padding, bias=kind.bias)
         self.norm2 = NormAndActivation(options, kind, width)
         self.conv2 = kind.convolution(width, shape.out_channels, 1, bias=kind.bias)
-        self.stochastic_depth = shape.stochastic_depth(options)
+        self.stochastic_depth = StochasticDepth(shape.drop_rate, options.stochastic_depth_rescale)
         self.skip_gain = nn.Parameter(torch.tensor(0.0)) if kind.skip_gain else None
+        self.initial_skip_gain = 0.0 if kind.skip_gain else 1.0
         self.conv_shortcut = None
         if shape.has_projection:
             channels = shape.in_channels, shape.out_channels
             self.conv_shortcut = kind.convolution(*channels, 1, shape.stride, bias=kind.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.norm0(x)
-        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(out)
-        residual = self.residual_branch(out, 1.0 if self.skip_gain is None else self.skip_gain)
-        return self.stochastic_depth(residual) + shortcut  # type: ignore[no-any-return]
+    @property
+    def branch_scale(self) -> Tensor | float:  # type: ignore[override]
+        """The SkipInit scalar, where there is one."""
+        return 1.0 if self.skip_gain is None else self.skip_gain
 
-    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output, and the residual branch before stochastic depth and the SkipInit scalar."""
-        out = self.norm0(x)
-        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(out)
-        residual = self.residual_branch(out)
-        branch_scale = 1.0 if self.skip_gain is None else self.skip_gain
-        return add_branch(shortcut, residual, branch_scale, self.stochastic_depth), residual
+    def activated(self, x: Tensor) -> Tensor:
+        return self.norm0(x)  # type: ignore[no-any-return]
 
     def residual_branch(self, out: Tensor, branch_scale: Tensor | float = 1.0) -> Tensor:
-        """`branch_scale` times the branch of the normalized, activated block input `out`."""
         out = self.conv1(self.norm1(self.conv0(out)))
         return self.conv2(self.norm2(out), output_scale=branch_scale)  # type: ignore[no-any-return]
 
@@ -130,9 +130,9 @@ class NormAndActivation(nn.Module):
         self.norm = kind.norm(channels)
         activation = ACTIVATIONS[options.activation]
         # What a norm made is nobody else's.
-        owned = not kind.activation_first and not isinstance(self.norm, nn.Identity)
+        self.activation_first = kind.normalization == "batch_after_activation"
+        owned = not self.activation_first and not isinstance(self.norm, nn.Identity)
         self.activation = activation.overwriting if owned else activation.function
-        self.activation_first = kind.activation_first
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.norm(self.activation(x)) if self.activation_first else self.activation(self.norm(x))

@@ -4,33 +4,25 @@ Parts keep the names of the authors' code: initial_conv, conv0, conv1, conv2, co
 linear; squeeze_excite is its `se`. Images and activations are [N, C, H, W].
 """
 
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor, nn
 
 from nfrepro.errors import InputError
 from nfrepro.models.activations import ACTIVATIONS
-from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, Standardization
+from nfrepro.models.blocks import (
+    BlockShape,
+    NormalizerFree,
+    NormalizerFreeBlock,
+    ResidualBlock,
+    SqueezeExcite,
+    StochasticDepth,
+    standardization,
+)
+from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d
 from nfrepro.models.network import Network
 from nfrepro.models.regnet_options import VARIANTS, BNRegNetOptions, NFRegNetOptions, RegNetOptions
-from nfrepro.models.residual import NormalizerFreeBlock, SqueezeExcite, StochasticDepth, average_pool
 from nfrepro.signal import expected_variance
 
 WIDTH_FACTOR = 0.75  # of the table's widths (code: NF_RegNet, width)
-
-
-@dataclass(frozen=True)
-class BlockShape:
-    """Position of one residual block, and the widths of its input and output."""
-
-    in_channels: int
-    inner_channels: int  # of the 3x3 convolution
-    out_channels: int
-    groups: int  # of the 3x3 convolution
-    hidden_channels: int  # of squeeze-excite
-    stride: int  # 2 in the first block of a stage, which is the transition block; 1 in the others
-    drop_rate: float  # of stochastic depth
 
 
 def block_shapes(options: RegNetOptions) -> list[list[BlockShape]]:
@@ -55,7 +47,7 @@ def block_shapes(options: RegNetOptions) -> list[list[BlockShape]]:
             inner = groups * options.group_width
             hidden = _whole(inner * options.squeeze_excite_ratio, options)
             drop_rate = options.stochastic_depth * number / sum(depths)
-            shapes[-1].append(BlockShape(channels, inner, width, groups, hidden, 1 if index else 2, drop_rate))
+            shapes[-1].append(BlockShape(channels, inner, width, 1 if index else 2, drop_rate, groups, hidden))
             channels, number = width, number + 1
     return shapes
 
@@ -92,13 +84,13 @@ class RegNet(Network):
         self.add_classifier(head_channels(options), num_classes)
 
 
-class NFRegNet(RegNet):
+class NFRegNet(NormalizerFree, RegNet):
     """NF-RegNet (paper section 5; code: nf_regnet.py)."""
 
     def __init__(self, options: NFRegNetOptions, num_classes: int, in_channels: int) -> None:
         super().__init__(options, num_classes)
         gammas = ACTIVATIONS[options.activation].gammas(options.gamma, options.gamma_at)
-        self.gamma_after_activation, self.gamma_in_weight = gammas
+        self.set_activation(options.activation, gammas)
         widths, how = stage_widths(options), standardization(options)
         self.initial_conv = ScaledWSConv2d(in_channels, widths[0], 3, 2, options.padding, standardization=how)
         ledger = expected_variance(VARIANTS[options.variant].depths, options.alpha)
@@ -110,29 +102,12 @@ class NFRegNet(RegNet):
     def stem_output(self, x: Tensor) -> Tensor:
         return self.initial_conv(x, input_scale=self.gamma_in_weight)  # type: ignore[no-any-return]
 
-    def forward_head(self, x: Tensor) -> Tensor:
-        out = self.activation(self.final_conv(x, input_scale=self.gamma_in_weight))
-        # gamma is a constant, so that scaling the pooled vector equals scaling the activation.
-        return out.mean((2, 3)) * self.gamma_after_activation
-
 
 class NFRegNetBlock(NormalizerFreeBlock):
-    """x + alpha * skip_gain * f(x / beta), f = (activation, 1x1, activation, grouped 3x3, SE, activation, 1x1).
-
-    gamma and, by default, beta act on the activated signal, as in the authors' code, and through the weights that it
-    meets next.
-    Squeeze-excite sits between a convolution and an activation, where its input and output carry no scale of ours:
-    nothing is moved across it. In a transition block the shortcut is a 2x2 average pool of the activated, scaled signal
-    and a 1x1 convolution. The pool does not keep the variance: it leaves 1/4 where pixels are independent.
-    """
+    """f = (activation, 1x1, activation, grouped 3x3, squeeze-excite, activation, 1x1)."""
 
     def __init__(self, options: NFRegNetOptions, shape: BlockShape, beta: float) -> None:
-        super().__init__()
-        activation = ACTIVATIONS[options.activation]
-        self.activation = activation.function
-        self.gamma = activation.gamma(options.gamma)  # once for each activation, wherever it acts
-        self.set_beta(beta, options.beta_at)
-        self.alpha = options.alpha
+        super().__init__(options, shape, beta, ACTIVATIONS[options.activation].gamma(options.gamma))
         inner, how = shape.inner_channels, standardization(options)
         self.conv0 = ScaledWSConv2d(shape.in_channels, inner, 1, standardization=how)
         self.conv1 = ScaledWSConv2d(inner, inner, 3, shape.stride, options.padding, shape.groups, how)
@@ -140,30 +115,10 @@ class NFRegNetBlock(NormalizerFreeBlock):
             inner, shape.hidden_channels, options.squeeze_excite_gain, options.squeeze_excite_init
         )
         self.conv2 = ScaledWSConv2d(inner, shape.out_channels, 1, standardization=how)
+        self.shortcut_pools = shape.has_projection
         self.conv_shortcut = None
-        if shape.stride > 1:
+        if shape.has_projection:
             self.conv_shortcut = ScaledWSConv2d(shape.in_channels, shape.out_channels, 1, standardization=how)
-        self.stochastic_depth = StochasticDepth(shape.drop_rate, options.stochastic_depth_rescale)
-        self.skip_gain = (
-            None if options.skipinit_gain is None else nn.Parameter(torch.tensor(float(options.skipinit_gain)))
-        )
-
-    def shortcut(self, x: Tensor, out: Tensor) -> Tensor:
-        """The skip path of the block input `x`, activated `out`."""
-        if self.conv_shortcut is None:
-            return x
-        return self.conv_shortcut(average_pool(out), input_scale=self.gamma / self.beta)  # type: ignore[no-any-return]
-
-    def residual_branch(self, out: Tensor, scale: float, branch_scale: Tensor | float) -> Tensor:
-        """`branch_scale` times the branch of the activated block input `out`, which `scale` brings to unit variance."""
-        out = self.conv0(out, input_scale=scale)
-        out = self.squeeze_excite(self.conv1(self.activation(out), input_scale=self.gamma))
-        return self.conv2(self.activation(out), input_scale=self.gamma, output_scale=branch_scale)  # type: ignore[no-any-return]
-
-
-def standardization(options: NFRegNetOptions) -> Standardization:
-    """How all weights are standardized."""
-    return Standardization(epsilon=options.ws_epsilon, variance=options.ws_variance)
 
 
 class BNRegNet(RegNet):
@@ -171,6 +126,8 @@ class BNRegNet(RegNet):
 
     The paper compares with BN-RegNets and releases none: where the norms stand is ours.
     """
+
+    normalization = "batch_before_activation"
 
     def __init__(self, options: BNRegNetOptions, num_classes: int, in_channels: int) -> None:
         super().__init__(options, num_classes)
@@ -186,7 +143,7 @@ class BNRegNet(RegNet):
         return self.activation(self.final_bn(self.final_conv(x))).mean((2, 3))
 
 
-class BNRegNetBlock(nn.Module):
+class BNRegNetBlock(ResidualBlock):
     """x + f(x), f = (BN, activation, 1x1, BN, activation, grouped 3x3, SE, BN, activation, 1x1).
 
     Squeeze-excite needs no gain here: the norm that follows takes out any constant factor.
@@ -203,22 +160,14 @@ class BNRegNetBlock(nn.Module):
         self.squeeze_excite = SqueezeExcite(inner, shape.hidden_channels, 1.0, options.squeeze_excite_init)
         self.bn2 = nn.BatchNorm2d(inner)
         self.conv2 = Conv2d(inner, shape.out_channels, 1)
-        self.conv_shortcut = Conv2d(shape.in_channels, shape.out_channels, 1) if shape.stride > 1 else None
+        self.shortcut_pools = shape.has_projection
+        self.conv_shortcut = Conv2d(shape.in_channels, shape.out_channels, 1) if shape.has_projection else None
         self.stochastic_depth = StochasticDepth(shape.drop_rate, options.stochastic_depth_rescale)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
-        return self.forward_with_branch(x)[0]
+    def activated(self, x: Tensor) -> Tensor:
+        return self.activation(self.bn0(x))
 
-    def forward_with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output, and the residual branch before stochastic depth."""
-        out = self.activation(self.bn0(x))
-        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(average_pool(out))
-        residual = self.residual_branch(out)
-        return self.stochastic_depth(residual) + shortcut, residual
-
-    def residual_branch(self, out: Tensor) -> Tensor:
-        """The branch of the normalized, activated block input `out`."""
+    def residual_branch(self, out: Tensor, branch_scale: Tensor | float = 1.0) -> Tensor:
         out = self.conv0(out)
         out = self.squeeze_excite(self.conv1(self.activation(self.bn1(out))))
-        return self.conv2(self.activation(self.bn2(out)))  # type: ignore[no-any-return]
+        return self.conv2(self.activation(self.bn2(out)), output_scale=branch_scale)  # type: ignore[no-any-return]

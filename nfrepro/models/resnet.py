@@ -4,15 +4,17 @@ Parts keep the names of the authors' code: initial_conv, conv0, conv1, conv2, co
 and linear. Images and activations are [N, C, H, W].
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from nfrepro.models.blocks import BlockShape
 from nfrepro.models.convolutions import Padding, pad_to_same
 from nfrepro.models.network import Network
 from nfrepro.models.options import ResNetOptions
-from nfrepro.models.residual import StochasticDepth
+from nfrepro.signal.moment_maps import Window
+from nfrepro.signal.prediction import Stem as SignalStem
 
 STAGE_WIDTHS = (256, 512, 1024, 2048, 4096, 8192)  # the paper's four, doubled on for networks with more stages
 BOTTLENECK_RATIO = 0.25  # inner width of a block over its output width
@@ -34,32 +36,6 @@ STEMS = {
 }
 
 
-@dataclass(frozen=True)
-class BlockShape:
-    """Position of one residual block, and the widths of its input and output."""
-
-    stage: int
-    index: int  # within the stage
-    in_channels: int
-    out_channels: int
-    stride: int
-
-    @property
-    def bottleneck(self) -> int:
-        return max(1, int(self.out_channels * BOTTLENECK_RATIO))
-
-    def stochastic_depth(self, options: ResNetOptions) -> StochasticDepth:
-        """Block i of L loses its branch with probability rate * i / L (code: rate * index / number of blocks)."""
-        number = sum(options.blocks[: self.stage]) + self.index
-        rate = options.stochastic_depth * number / sum(options.blocks)
-        return StochasticDepth(rate, options.stochastic_depth_rescale)
-
-    @property
-    def has_projection(self) -> bool:
-        """A transition block: the first of its stage changes the width or the resolution."""
-        return self.stride > 1 or self.in_channels != self.out_channels
-
-
 def stem_channels(options: ResNetOptions) -> int:
     """64 at the paper's width."""
     return _scaled(64, options.width)
@@ -67,15 +43,17 @@ def stem_channels(options: ResNetOptions) -> int:
 
 def block_shapes(options: ResNetOptions) -> list[list[BlockShape]]:
     """The blocks of each stage. Every stage but the first halves the resolution in its first block."""
-    shapes = []
-    channels = stem_channels(options)
+    shapes: list[list[BlockShape]] = []
+    channels, number = stem_channels(options), 0
     for stage, count in enumerate(options.blocks):
+        shapes.append([])
         width = _scaled(STAGE_WIDTHS[stage], options.width)
-        stride = 1 if stage == 0 else 2
-        first = BlockShape(stage, 0, channels, width, stride)
-        rest = [BlockShape(stage, index, width, width, 1) for index in range(1, count)]
-        shapes.append([first, *rest])
-        channels = width
+        inner = max(1, int(width * BOTTLENECK_RATIO))
+        for index in range(count):
+            stride = 2 if stage > 0 and index == 0 else 1
+            drop_rate = options.stochastic_depth * number / sum(options.blocks)
+            shapes[-1].append(BlockShape(channels, inner, width, stride, drop_rate))
+            channels, number = width, number + 1
     return shapes
 
 
@@ -94,6 +72,9 @@ class ResNet(Network):
     def stem_output(self, x: Tensor) -> Tensor:
         x = self.convolve_stem(x)
         return _max_pool(x, self.padding) if self.stem_shape.max_pool else x
+
+    def describe_stem(self) -> SignalStem:
+        return replace(super().describe_stem(), max_pool=self.stem_shape.max_pool, pool=Window(3, 2, self.padding))
 
     def convolve_stem(self, x: Tensor) -> Tensor:
         """The first convolution, and what follows it before the max pool."""

@@ -2,6 +2,7 @@
 what a network's signal does in fact; and how smooth its loss is."""
 
 from nfrepro.signal.activation_use import activation_use
+from nfrepro.signal.declared_blocks import DeclaredBlock
 from nfrepro.signal.expected_variance import BlockScale, expected_variance
 from nfrepro.signal.gain import Moments, gain, moments
 from nfrepro.signal.gradient_correlation import (
@@ -23,6 +24,7 @@ from nfrepro.signal.smoothness import Smoothness, smoothness
 __all__ = [
     "STATISTICS",
     "BlockScale",
+    "DeclaredBlock",
     "GradientCorrelation",
     "Landscape",
     "Moments",

@@ -1,10 +1,12 @@
 """Signal propagation plots as a table: what happens to the signal in every residual block (paper section 3)."""
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from nfrepro.errors import InputError
 from nfrepro.signal.channel_axis import layout_of
 from nfrepro.signal.channel_statistics import ChannelStatistics, channel_statistics
+from nfrepro.signal.declared_blocks import DeclaredBlock, watched
 from nfrepro.signal.evaluation import evaluation
 from nfrepro.signal.module_names import matching_modules
 from nfrepro.signal.residual_additions import ResidualAddition, ResidualAdditions
@@ -51,10 +54,10 @@ def propagation(
     model itself, and `attrs["layouts"]` where the channels of each were found, such as "[N, T, C]" (the rule is in
     `channel_axis.py`).
 
-    Blocks are modules with a method `forward_with_branch(x) -> (output, residual branch)`. In all other modules they
-    are found by their additions, shortcut + branch (`ResidualAdditions`): the block is the innermost module that makes
-    exactly one. If it makes several, say in a loop, each is a block whose output is the sum. `blocks` is a regular
-    expression instead: the modules whose whole name it matches; `res_var` is NaN for one without residual addition.
+    Blocks are modules that declare themselves (`DeclaredBlock`). In all others they are found by their additions,
+    shortcut + branch (`ResidualAdditions`): the block is the innermost module that makes exactly one. If it makes
+    several, say in a loop, each is a block whose output is the sum. `blocks` is a regular expression instead: the
+    modules whose whole name it matches; `res_var` is NaN for one without residual addition.
 
     Stage and transition are read from names `stages.I.J` of declared blocks. Otherwise a stage begins where the number
     of positions or channels changes, and transition blocks are the first of each stage and those with a layer in their
@@ -151,20 +154,20 @@ class _Recorder:
         self._chosen = chosen
         self._extra = extra
         self._calls: list[_Call] = []
-        self._order = 0
-        self._in_declared = False
+        self._order = itertools.count(1)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Put hooks on all modules of the model and another forward on declared blocks, for the time of the context."""
         with ExitStack() as stack:
             self.additions.strangers.set_apart((*self._model.parameters(), *self._model.buffers()))
-            within = {part for module in self._names if _is_declared(module) for part in module.modules()}
+            within = {part for module in self._names if isinstance(module, DeclaredBlock) for part in module.modules()}
             for module in self._names:
                 if _is_scripted(module):
                     continue  # it takes no hooks
-                if _is_declared(module):
-                    stack.enter_context(_replaced_forward(module, self._declared_forward(module)))
+                if isinstance(module, DeclaredBlock):
+                    notes = partial(self._declared_branch, module), partial(self._declared_output, module)
+                    stack.enter_context(watched(module, *notes))
                 elif module in within and module not in (self._chosen or ()):
                     continue
                 entering = module.register_forward_pre_hook(self._enter, with_kwargs=True)
@@ -175,10 +178,6 @@ class _Recorder:
             # The recorder is part of a cycle: it would keep the network until the next garbage collection.
             stack.callback(self._names.clear)
             yield
-
-    def _next_order(self) -> int:
-        self._order += 1
-        return self._order
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.additions.take_up((*args, *kwargs.values()))
@@ -200,7 +199,7 @@ class _Recorder:
             caller.last = call.last or caller.last
         if self._chosen is not None:
             if module in self._chosen:
-                self._record_module(call, outputs[0], self._of_stream(call.last), self._next_order())
+                self._record_module(call, outputs[0], self._of_stream(call.last), next(self._order))
         elif caller is not None and self.additions.layers == call.layers:
             # A module that only adds: the block is in the one that calls it.
             caller.branches += call.branches
@@ -213,7 +212,7 @@ class _Recorder:
         return None if addition and addition.number in self.additions.of_attention else branch
 
     def _found(self, addition: ResidualAddition) -> None:
-        self._add_branch(_Branch(self._next_order(), addition.branch_var, addition.factor, addition))
+        self._add_branch(_Branch(next(self._order), addition.branch_var, addition.factor, addition))
 
     def _add_branch(self, branch: _Branch) -> None:
         call = self._calls[-1]
@@ -221,26 +220,20 @@ class _Recorder:
         if branch.addition is not None:
             call.branches.append(branch)
 
-    def _declared_forward(self, module: nn.Module) -> Callable[..., Any]:
-        plain = module.forward
+    def _declared_branch(self, module: nn.Module, residual: Tensor, factor: float) -> None:
+        if module is self._declared():
+            var = self._statistics(module, residual, 1).avg_var
+            self._add_branch(_Branch(next(self._order), var, factor))
 
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            if self._in_declared:
-                return plain(*args, **kwargs)
-            self._in_declared = True
-            try:
-                with torch._C.DisableTorchFunction():  # all that happens in it is known
-                    output, residual = module.forward_with_branch(*args, **kwargs)  # type: ignore[operator]
-                    var = self._statistics(module, residual, 1).avg_var
-                    branch = _Branch(self._next_order(), var, float(getattr(module, "branch_scale", 1.0)))
-            finally:
-                self._in_declared = False
-            self._add_branch(branch)
-            if self._chosen is None:
-                self._record_module(self._calls[-1], output, branch, branch.order)
-            return output
+    def _declared_output(self, module: nn.Module, output: Tensor) -> None:
+        if module is self._declared() and self._chosen is None:
+            branch = self._calls[-1].last
+            assert branch is not None
+            self._record_module(self._calls[-1], output, branch, branch.order)
 
-        return forward
+    def _declared(self) -> nn.Module | None:
+        """The declared block under way, the outermost if there are several."""
+        return next((call.module for call in self._calls if isinstance(call.module, DeclaredBlock)), None)
 
     def _record_branches(self, call: _Call, outputs: Sequence[Any]) -> None:
         """Record the module as the block of its only branch, unless something follows, or each of several branches."""
@@ -327,25 +320,8 @@ def _gain_of_gates(module: nn.Module) -> float:
     return float(getattr(module, "attn_gain", 1.0)) if getattr(module, "attn_last", None) is not None else 1.0
 
 
-def _is_declared(module: nn.Module) -> bool:
-    return hasattr(module, "forward_with_branch") and not _is_scripted(module)
-
-
 def _is_scripted(module: nn.Module) -> bool:
     return isinstance(module, torch.jit.ScriptModule)
-
-
-@contextmanager
-def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Put `forward` in the place of `module.forward` for the time of the context."""
-    own = module.__dict__.get("forward")
-    module.__dict__["forward"] = forward
-    try:
-        yield
-    finally:
-        del module.__dict__["forward"]
-        if own is not None:
-            module.__dict__["forward"] = own
 
 
 def _table(records: list[_Record], extra: list[str]) -> "pd.DataFrame":

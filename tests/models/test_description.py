@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from nfrepro.errors import InputError
 from nfrepro.models import convolutions, create
-from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, Standardization
-from nfrepro.models.description import describe, standardized_scale, why_inexact
+from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, Standardization, standardized_scale
+from nfrepro.models.description import describe, why_inexact
 from nfrepro.models.options import FAMILIES
 from nfrepro.options import Options
 from nfrepro.signal.moment_maps import Image, Window, averaged
@@ -44,7 +44,8 @@ def measured(family: str, pixels: int, seeds: int, batch: int = 4, **given: Any)
                 parameter.fill_(1.0)
         x, rows = model.forward_stem(torch.randn(batch, 3, pixels, pixels)), []
         for block in (block for stage in model.stages for block in stage):
-            x, branch = block.forward_with_branch(x)
+            branch = block.residual_branch(block.activated(x) if hasattr(block, "activated") else x)
+            x = block(x)
             rows.append([x.mean((0, 2, 3)).square().mean(), *(variance(signal) for signal in (x, branch))])
         runs.append(rows)
     return np.mean(np.array(runs, dtype=np.float64), axis=0)

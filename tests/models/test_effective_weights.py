@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nfrepro.models import create
-from nfrepro.models.convolution_scales import scaled_convolutions
 from nfrepro.models.convolutions import ScaledWSConv2d
 from nfrepro.models.effective_weights import EffectiveWeights
 from nfrepro.training.evaluation import evaluate
@@ -91,11 +90,11 @@ def test_on_a_cpu_a_step_launches_what_it_did() -> None:
 def test_every_standardized_convolution_has_its_scales(name: str) -> None:
     model = create(name, num_classes=4, **FAMILIES[name])
     expected = [module for module in model.modules() if isinstance(module, ScaledWSConv2d)]
-    assert [scaled.convolution for scaled in scaled_convolutions(model)] == expected
+    assert [scaled.convolution for scaled in model.scaled_convolutions()] == expected
 
 
 def test_another_network_has_none() -> None:
-    assert scaled_convolutions(create("bn_resnet", num_classes=4, blocks=[1], width=0.1, stem="small")) == []
+    assert EffectiveWeights(create("bn_resnet", num_classes=4, blocks=[1], width=0.1, stem="small")).scaled == []
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -114,7 +113,7 @@ def test_weights_are_taken_back_after_an_error() -> None:
     model = shaken("nf_resnet")
     with pytest.raises(RuntimeError), EffectiveWeights(model).for_inference(torch.float32):
         raise RuntimeError
-    assert all(scaled.convolution.effective is None for scaled in scaled_convolutions(model))  # type: ignore[attr-defined]
+    assert all(scaled.convolution.effective is None for scaled in model.scaled_convolutions())  # type: ignore[attr-defined]
 
 
 def test_evaluation_sees_weights_that_changed_since() -> None:
@@ -134,7 +133,7 @@ def shaken(name: str, **options: Any) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-        scaled_convolutions(model)[1].convolution.weight[:3] *= 1e-5
+        model.scaled_convolutions()[1].convolution.weight[:3] *= 1e-5
     return model
 
 

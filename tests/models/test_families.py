@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from nfrepro.models import create
 from nfrepro.models.activations import ACTIVATIONS
+from nfrepro.models.blocks import SqueezeExcite, StochasticDepth
 from nfrepro.models.convolutions import ScaledWSConv2d
 from nfrepro.models.folding import fold
 from nfrepro.models.options import FAMILIES, ResNetOptions
-from nfrepro.models.residual import SqueezeExcite, StochasticDepth
 from nfrepro.signal import expected_variance
 
 RESNETS = [family for family, options in FAMILIES.items() if issubclass(options, ResNetOptions)]
@@ -138,7 +138,7 @@ def residual_variances(model: Any, pixels: int = 64) -> list[float]:
         x = model.forward_stem(torch.randn(4, 3, pixels, pixels))
         for stage in model.stages:
             for block in stage:
-                branch = block.residual_branch(block.norm0(x))
+                branch = block.residual_branch(block.activated(x))
                 measured.append(branch.var((0, 2, 3), correction=0).mean().item())
                 x = block(x)
     return measured

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nfrepro.models import create
+from nfrepro.models.blocks import StochasticDepth
 from nfrepro.models.nfnet import NFNet, NFNetBlock, block_shapes
 from nfrepro.models.nfnet_options import VARIANTS, NFNetOptions
 from nfrepro.models.options import split_name
-from nfrepro.models.residual import StochasticDepth
 from nfrepro.signal import expected_variance
 
 SMALL: dict[str, Any] = {"width": 0.125, "group_width": 8}
@@ -88,7 +88,7 @@ def test_residual_branches_keep_the_ledgers_variance() -> None:
     with torch.no_grad():
         for block, scale in zip(blocks, scales, strict=True):
             x = torch.randn(4, block.conv0.in_channels, 32, 32) * scale.beta
-            branches.append(mean_variance(block.residual_branch(torch.relu(x), block.gamma / block.beta, 1.0)))
+            branches.append(mean_variance(block.residual_branch(block.activated(x))))
             if not block.shortcut_pools:  # the pool leaves 1/4 of white noise
                 outputs.append(mean_variance(block(x)))
                 expected.append(scale.output_variance)
@@ -164,13 +164,12 @@ def test_zero_skipinit_gain_makes_other_blocks_the_identity() -> None:
     assert nfnet(**SMALL, skipinit_gain=None).stages[1][1].skip_gain is None
 
 
-def test_the_branch_that_comes_along_is_the_one_in_the_output() -> None:
+def test_the_branch_that_is_measured_is_the_one_in_the_output() -> None:
     torch.manual_seed(0)
     block: Any = nfnet(**SMALL, skipinit_gain=0.75, stochastic_depth=0.0).stages[2][1].double()
     x = torch.randn(2, 192, 6, 6, dtype=torch.float64)
-    out, branch = block.forward_with_branch(x)
-    torch.testing.assert_close(out, block(x), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(out, x + 0.2 * 0.75 * branch, rtol=1e-12, atol=1e-12)
+    branch = block.residual_branch(block.activated(x))
+    torch.testing.assert_close(block(x), x + 0.2 * 0.75 * branch, rtol=1e-12, atol=1e-12)
 
 
 def test_dropping_is_the_variants_own_unless_given() -> None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nfrepro.models.blocks import StochasticDepth
 from nfrepro.models.cost import count_authors_multiply_adds
 from nfrepro.models.registry import parse_options
 from nfrepro.models.regnet import BNRegNet, NFRegNet, NFRegNetBlock, RegNet, block_shapes
 from nfrepro.models.regnet_options import VARIANTS, BNRegNetOptions, NFRegNetOptions, RegNetOptions
-from nfrepro.models.residual import StochasticDepth
 from nfrepro.signal import expected_variance
 
 
@@ -121,7 +121,7 @@ def test_residual_branches_keep_the_ledgers_variance() -> None:
     with torch.no_grad():
         for block, scale in zip(blocks, scales, strict=True):
             x = torch.randn(4, block.conv0.in_channels, 32, 32) * scale.beta
-            branches.append(mean_variance(block.residual_branch(torch.relu(x), block.gamma / block.beta, 1.0)))
+            branches.append(mean_variance(block.residual_branch(block.activated(x))))
             if not scale.transition:
                 outputs.append(mean_variance(block(x)))
                 expected.append(scale.output_variance)

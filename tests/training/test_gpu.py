@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from test_loop import execute_on, task, without_times
 
 from nfrepro.models import convolutions, create
-from nfrepro.models.convolution_scales import scaled_convolutions
 from nfrepro.models.effective_weights import EffectiveWeights
 from nfrepro.tasks.options import TrainTask
 from nfrepro.training import callbacks
@@ -95,7 +94,7 @@ def test_every_way_to_standardize_agrees_with_float64(monkeypatch: pytest.Monkey
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
-        scaled_convolutions(model)[1].convolution.weight[:3] *= 1e-5  # on the floor
+        model.scaled_convolutions()[1].convolution.weight[:3] *= 1e-5  # on the floor
     x, labels = torch.randn(4, 3, 16, 16), torch.arange(4)
     exact = copy.deepcopy(model).double()
     F.cross_entropy(exact(x.double()), labels).backward()
