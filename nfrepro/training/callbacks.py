@@ -1,6 +1,5 @@
 """Callbacks of a training run, and when it looks at its losses, reports, saves and stops."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from nfrepro.training import checkpoint
 from nfrepro.training.context import Interrupted, Progress, RunContext
+from nfrepro.training.divergence import require_finite
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.state import TrainingState
 
@@ -18,14 +18,6 @@ from nfrepro.training.state import TrainingState
 SECONDS_BETWEEN_LOOKS = 1.0
 GPU_STEPS_BETWEEN_LOOKS = 20  # at most
 SECONDS_BETWEEN_REPORTS = 0.5
-
-
-class Diverged(Exception):
-    """A loss was not finite; `step` counts from 1."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the loss of step {step} is not finite")
-        self.step = step
 
 
 @dataclass(frozen=True)
@@ -140,8 +132,7 @@ class Observer:
         self.clock, self.waited = now, 0.0
         sums = self.state.sums
         for step, (loss, correct) in enumerate(found, start=self.state.step - len(found) + 1):
-            if not math.isfinite(loss):
-                raise Diverged(step)
+            require_finite(loss, step)
             sums.loss += loss
             sums.correct += int(correct)
             sums.images += self.options.batch_size

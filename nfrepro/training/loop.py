@@ -15,8 +15,9 @@ from nfrepro.data.sources import Dataset
 from nfrepro.data.training_sample import training_sample
 from nfrepro.errors import InputError
 from nfrepro.training import checkpoint, cuda_graph
-from nfrepro.training.callbacks import Callbacks, Diverged, Observer, images_per_second
+from nfrepro.training.callbacks import Callbacks, Observer, images_per_second
 from nfrepro.training.context import RunContext
+from nfrepro.training.divergence import Diverged, require_finite
 from nfrepro.training.evaluation import Evaluation, evaluate
 from nfrepro.training.optim import learning_rate, set_learning_rate
 from nfrepro.training.options import TrainOptions
@@ -148,8 +149,7 @@ def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: O
 def _evaluate(state: TrainingState, setup: TrainingSetup, ctx: RunContext) -> None:
     """Adds a row of metrics and starts new sums. Raises `Diverged` where the test loss is not finite."""
     result = _evaluated(state.model, setup, ctx)
-    if not math.isfinite(result.loss):
-        raise Diverged(state.step)
+    require_finite(result.loss, state.step)
     row = _metrics_row(state, result, setup)
     if state.ema is not None:
         average = _evaluated(state.ema.model, setup, ctx)
