@@ -1,6 +1,6 @@
 """Augmentation: the random draws of an epoch, and their application to images held in memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,7 +30,10 @@ class Augmentation:
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """All rows of one epoch. `images`: int64 [N], the number of the image in each; flips, corners: as above."""
+    """All rows of one epoch, or those from `first` on: their numbers count through the epoch.
+
+    `images`: int64 [N], the number of the image in each; flips, corners: as above.
+    """
 
     options: AugmentationOptions
     seed: int
@@ -38,9 +41,16 @@ class Epoch:
     images: NDArray[np.int64]
     flips: NDArray[np.bool_]
     corners: NDArray[np.int64]
+    first: int = 0
+
+    def part(self, rows: range) -> "Epoch":
+        """`rows` alone."""
+        cut = slice(rows.start - self.first, rows.stop - self.first)
+        images, flips, corners = self.images[cut], self.flips[cut], self.corners[cut]
+        return replace(self, first=rows.start, images=images, flips=flips, corners=corners)
 
     def augmentation(self, rows: range) -> Augmentation:
-        part, layers = slice(rows.start, rows.stop), self.options.randaugment_layers
+        part, layers = slice(rows.start - self.first, rows.stop - self.first), self.options.randaugment_layers
         inception = self.options.crop == "inception"
         numbers = self.uniform("randaugment", rows, layers * randaugment.NUMBERS)
         return Augmentation(

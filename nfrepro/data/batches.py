@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from nfrepro.data import mixing
 from nfrepro.data.augmentation import Epoch, augment, draw_epoch
-from nfrepro.data.image_files import ImageFiles, TestReader, TrainReader, read_ahead
+from nfrepro.data.image_files import ImageFiles, Readers, opened
 from nfrepro.data.options import AugmentationOptions, batch_multiple
 from nfrepro.data.sources import Dataset, ImageSet
 from nfrepro.errors import InputError
@@ -30,14 +31,15 @@ def train_batches(
     epoch: int,
     first_step: int = 0,
     rows: range | None = None,
-    workers: int = 0,
+    workers: Readers | int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of one epoch from `first_step` on, the same as if the earlier ones had been taken too.
 
     Yields images float32 [B, C, H, W], cropped, flipped, changed, normalised, mixed, in channels_last layout, and
     labels int64 [B], or where images are mixed float32 [B, classes] with rows that sum to 1; both on the device of the
     data set. B is `batch_size`; with `rows` only these of each batch come, as they are in the whole batch. `workers`
-    processes read images that lie in files, 0: this one does; that changes no batch.
+    processes read images that lie in files, 0: this one does; as `Readers` they outlast the epoch. That changes no
+    batch.
 
     Raises InputError where the data set is smaller than a batch or has no step `first_step` (the number of steps itself
     is allowed: nothing is left), the batch has no such rows, or does not divide as `options` demand.
@@ -58,7 +60,7 @@ def train_batches(
 def test_batches(
     dataset: Dataset,
     batch_size: int,
-    workers: int = 0,  # noqa: PT028
+    workers: Readers | int = 0,  # noqa: PT028
     rows: range | None = None,  # noqa: PT028
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The test split in its fixed order, or these `rows` of it, the last incomplete batch included.
@@ -93,7 +95,9 @@ class Batches:
         return range(first + self.needed.start, first + self.needed.stop)
 
 
-def _train_batches(dataset: Dataset, batches: Batches, epoch: Epoch, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _train_batches(
+    dataset: Dataset, batches: Batches, epoch: Epoch, workers: Readers | int
+) -> Iterator[tuple[Tensor, Tensor]]:
     split, mixed = dataset.train, batches.options.mixing != "none"
     normalisation = Normalisation.of(dataset, split.pixels)
     parts = [batches.in_epoch(step) for step in batches.steps]
@@ -103,10 +107,13 @@ def _train_batches(dataset: Dataset, batches: Batches, epoch: Epoch, workers: in
         yield _mixed(x, labels, dataset.num_classes, batches, epoch, part) if mixed else (x, labels)
 
 
-def _augmented(split: ImageSet | ImageFiles, epoch: Epoch, parts: Sequence[range], workers: int) -> Iterator[Tensor]:
+def _augmented(
+    split: ImageSet | ImageFiles, epoch: Epoch, parts: Sequence[range], workers: Readers | int
+) -> Iterator[Tensor]:
     """uint8 [B, C, H, W] for each of `parts`, on the device of the split."""
     if isinstance(split, ImageFiles):
-        yield from read_ahead(TrainReader(split.to("cpu"), epoch), parts, workers, split.device)
+        with opened(workers, split.device) as readers:
+            yield from readers.read(partial(split.train_piece, epoch), parts)
         return
     for part in parts:
         images = split.images[_images(epoch, part, split.device)]
@@ -128,18 +135,21 @@ def _images(epoch: Epoch, part: range, device: torch.device) -> Tensor:
     return torch.from_numpy(epoch.images[part.start : part.stop]).to(device, non_blocking=True)
 
 
-def _test_batches(dataset: Dataset, batch_size: int, workers: int, rows: range) -> Iterator[tuple[Tensor, Tensor]]:
+def _test_batches(
+    dataset: Dataset, batch_size: int, workers: Readers | int, rows: range
+) -> Iterator[tuple[Tensor, Tensor]]:
     split = dataset.test
     parts = [range(start, min(start + batch_size, rows.stop)) for start in rows[::batch_size]]
     for part, images in zip(parts, _normalised(dataset, parts, workers), strict=True):
         yield images, split.labels[part.start : part.stop]
 
 
-def _normalised(dataset: Dataset, parts: Sequence[range], workers: int) -> Iterator[Tensor]:
+def _normalised(dataset: Dataset, parts: Sequence[range], workers: Readers | int) -> Iterator[Tensor]:
     split = dataset.test
     if isinstance(split, ImageFiles):
-        for images in read_ahead(TestReader(split.to("cpu")), parts, workers, split.device):
-            yield images.contiguous(memory_format=torch.channels_last)
+        with opened(workers, split.device) as readers:
+            for images in readers.read(split.test_piece, parts):
+                yield images.contiguous(memory_format=torch.channels_last)
         return
     normalisation = Normalisation.of(dataset, split.pixels)
     for part in parts:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ LEFT_TO_THE_MAIN_PROCESS = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 SECONDS_TO_END = 20
 
 # Images a worker hands over at a time: bounds the shared memory, and a large batch is read by all workers at once.
-PIECE = 32
+IMAGES_OF_A_PIECE = 32
 
 TEST_CROP = PaddedCrop()
 
@@ -54,6 +55,13 @@ class ImageFiles:
     def to(self, device: torch.device | str) -> "ImageFiles":
         return replace(self, labels=self.labels.to(device))
 
+    def train_piece(self, epoch: Epoch, rows: range) -> "TrainPiece":
+        part = epoch.part(rows)
+        return TrainPiece(self.folder, self.names[part.images], self.pixels, part, rows)
+
+    def test_piece(self, numbers: range) -> "TestPiece":
+        return TestPiece(self.folder, self.names[numbers.start : numbers.stop], self.pixels)
+
     def path(self, number: int) -> Path:
         return self.folder / os.fsdecode(self.names[number])
 
@@ -67,25 +75,41 @@ class ImageFiles:
 
 
 @dataclass(frozen=True, eq=False)
-class TrainReader:
-    """Reads rows of an epoch: uint8 [B, 3, pixels, pixels], augmented."""
+class Piece:
+    """Some images that a process reads at once: `names` below `folder`, to be `pixels` high and wide."""
 
-    files: ImageFiles
-    epoch: Epoch
+    folder: Path
+    names: NDArray[np.bytes_]
+    pixels: int
 
-    def __call__(self, rows: range) -> Tensor:
-        options, drawn = self.epoch.options, self.epoch.augmentation(rows)
-        paths = [self.files.path(number) for number in self.epoch.images[rows.start : rows.stop]]
+    @property
+    def paths(self) -> list[Path]:
+        return [self.folder / os.fsdecode(name) for name in self.names]
+
+    def __call__(self) -> Tensor:
+        """The images, [B, 3, pixels, pixels]. Raises InputError, by name, for one that cannot be read."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class TrainPiece(Piece):
+    """Some `rows` of an epoch: uint8, augmented."""
+
+    epoch: Epoch  # the part of it that `rows` are
+    rows: range
+
+    def __call__(self) -> Tensor:
+        options, drawn = self.epoch.options, self.epoch.augmentation(self.rows)
         if drawn.crops is not None:
-            return torch.stack([self._read(read_rgb(path), drawn, row, options) for row, path in enumerate(paths)])
-        return augment(torch.stack([self._centre(read_rgb(path)) for path in paths]), drawn, options)
+            return torch.stack([self._read(read_rgb(path), drawn, row, options) for row, path in enumerate(self.paths)])
+        return augment(torch.stack([self._centre(read_rgb(path)) for path in self.paths]), drawn, options)
 
     def _read(self, image: Image.Image, drawn: Augmentation, row: int, options: AugmentationOptions) -> Tensor:
         """Inception crop, flip and RandAugment of one image, by Pillow: several times faster than with tensors."""
         assert drawn.crops is not None
         ((top, left, height, width),) = crop_boxes(image.height, image.width, drawn.crops[row : row + 1]).tolist()
         part = np.asarray(image.crop((left, top, left + width, top + height)))
-        pixels = np.rint(resize_bicubic(part, self.files.pixels)).clip(0, 255).astype(np.uint8)
+        pixels = np.rint(resize_bicubic(part, self.pixels)).clip(0, 255).astype(np.uint8)
         if drawn.flips[row]:
             pixels = pixels[:, :, ::-1]
         if options.randaugment_layers:
@@ -96,47 +120,86 @@ class TrainReader:
         return torch.from_numpy(np.ascontiguousarray(pixels))
 
     def _centre(self, image: Image.Image) -> Tensor:
-        centre: NDArray[np.float32] = FractionCrop(1.0)(image, self.files.pixels)
+        centre: NDArray[np.float32] = FractionCrop(1.0)(image, self.pixels)
         return torch.from_numpy(centre.astype(np.uint8))
 
 
 @dataclass(frozen=True, eq=False)
-class TestReader:
-    """Reads test images as the authors do: float32 [B, 3, pixels, pixels], normalised."""
+class TestPiece(Piece):
+    """Test images as the authors read them: float32, normalised."""
 
     __test__ = False  # pytest: not a test
 
-    files: ImageFiles
-
-    def __call__(self, numbers: range) -> Tensor:
-        images = [read_image(self.files.path(number), self.files.pixels, TEST_CROP) for number in numbers]
-        return torch.from_numpy(np.stack(images))
+    def __call__(self) -> Tensor:
+        return torch.from_numpy(np.stack([read_image(path, self.pixels, TEST_CROP) for path in self.paths]))
 
 
-def read_ahead(
-    read: Callable[[range], Tensor], parts: Sequence[range], workers: int, device: torch.device
-) -> Iterator[Tensor]:
-    """`read` of each of `parts`, in order, on `device`; by `workers` processes, 0 = by this one alone.
+class Readers:
+    """`count` processes that read images for `device`, from epoch to epoch as long as the context lasts; 0: none, this
+    process reads them itself.
 
-    Raises InputError, by name, for an image that cannot be read.
+    They start with the first images. A piece has all that is needed to read it, so that they know of no data set.
     """
-    pieces = [range(part.stop)[start : start + PIECE] for part in parts for start in part[::PIECE]]
-    loader = DataLoader(
-        _Pieces(read),
-        batch_size=None,  # a piece is read as a whole
-        sampler=pieces,
-        num_workers=workers,
-        multiprocessing_context="fork" if workers else None,  # at once, and without a copy of all names
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_outlive_signals if workers else None,
-        generator=torch.Generator(),  # the global one would be advanced
-    )
-    loaded = iter(loader)
-    try:
-        for part in parts:
-            yield torch.cat([_received(next(loaded)).to(device, non_blocking=True) for _ in part[::PIECE]])
-    finally:
-        del loaded  # ends the workers now, even where a traceback keeps this frame
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self.device, self.waiting = device, _Waiting(iter(()))
+        self.loader: DataLoader[Any] | None = DataLoader(
+            _Read(),
+            batch_size=None,  # a piece is read as a whole
+            sampler=self.waiting,
+            num_workers=count,
+            persistent_workers=count > 0,
+            multiprocessing_context="fork" if count else None,  # at once
+            pin_memory=device.type == "cuda",
+            worker_init_fn=_outlive_signals if count else None,
+            generator=torch.Generator(),  # the global one would be advanced
+        )
+
+    def __enter__(self) -> "Readers":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self.loader is not None:
+            self.loader._iterator = None  # ends the processes now, even where a traceback keeps this object
+            self.loader = None
+
+    def read(self, piece_of: Callable[[range], Piece], parts: Sequence[range]) -> Iterator[Tensor]:
+        """The images of each of `parts`, in order, on the device. One call ends, or is given up, before the next.
+
+        Raises InputError, by name, for an image that cannot be read.
+        """
+        assert self.loader is not None
+        pieces = [
+            range(part.stop)[start : start + IMAGES_OF_A_PIECE] for part in parts for start in part[::IMAGES_OF_A_PIECE]
+        ]
+        self.waiting.pieces = map(piece_of, pieces)
+        loaded = iter(self.loader)
+        try:
+            for part in parts:
+                received = [_received(next(loaded)) for _ in part[::IMAGES_OF_A_PIECE]]
+                yield torch.cat([images.to(self.device, non_blocking=True) for images in received])
+        finally:
+            del loaded  # a traceback may keep this frame
+
+
+@contextmanager
+def opened(readers: Readers | int, device: torch.device) -> Iterator[Readers]:
+    """`readers` themselves or, for a number, as many that end with the context."""
+    if isinstance(readers, Readers):
+        yield readers
+        return
+    with Readers(readers, device) as own:
+        yield own
+
+
+@dataclass
+class _Waiting:
+    """A sampler for DataLoader: the pieces of the current call."""
+
+    pieces: Iterator[Piece]
+
+    def __iter__(self) -> Iterator[Piece]:
+        return self.pieces
 
 
 def _received(piece: Tensor | InputError) -> Tensor:
@@ -145,15 +208,12 @@ def _received(piece: Tensor | InputError) -> Tensor:
     return piece
 
 
-@dataclass(frozen=True, eq=False)
-class _Pieces(Dataset[Any]):
-    """An item for DataLoader. An InputError is returned: raised in a worker it would arrive as a traceback."""
+class _Read(Dataset[Any]):
+    """For DataLoader. An InputError is returned: raised in a worker it would arrive as a traceback."""
 
-    read: Callable[[range], Tensor]
-
-    def __getitem__(self, piece: range) -> Tensor | InputError:
+    def __getitem__(self, piece: Piece) -> Tensor | InputError:
         try:
-            return self.read(piece)
+            return piece()
         except InputError as error:
             return error
 

@@ -1,5 +1,6 @@
 """A few real steps of a training run: whether they fit, how long they take, whether the loss is finite."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nfrepro.data.batches import train_batches
+from nfrepro.data.image_files import Readers
 from nfrepro.data.loader_rate import loader_rate
 from nfrepro.data.location import is_here
 from nfrepro.data.sizes import image_sizes
@@ -164,12 +166,11 @@ def random_images(task: TrainTask, count: int) -> Dataset:
 
 def endless_batches(setup: TrainingSetup) -> Iterator[tuple[Tensor, Tensor]]:
     """Epoch after epoch, without end."""
-    epoch = 0
-    while True:
-        yield from train_batches(
-            setup.dataset, setup.data, setup.options.batch_size, setup.seed, epoch, workers=_workers()
-        )
-        epoch += 1
+    with Readers(_workers(), setup.dataset.device) as readers:
+        for epoch in itertools.count():
+            yield from train_batches(
+                setup.dataset, setup.data, setup.options.batch_size, setup.seed, epoch, workers=readers
+            )
 
 
 def _steps(trainer: Trainer, setup: TrainingSetup, batches: Iterable[tuple[Tensor, Tensor]]) -> float:

@@ -10,6 +10,7 @@ from torch import nn
 
 from nfrepro import atomic
 from nfrepro.data.batches import steps_per_epoch, test_batches, train_batches
+from nfrepro.data.image_files import Readers
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sources import Dataset
 from nfrepro.data.training_sample import training_sample
@@ -94,18 +95,19 @@ def fit(model: nn.Module, setup: TrainingSetup, ctx: RunContext, callbacks: Call
     model.train()
     if state.step == 0 and 0 in callbacks.probe_steps:
         observer.probe()
-    try:
-        for epoch in range(state.step // setup.steps_per_epoch, setup.options.epochs):
-            _train_epoch(trainer, setup, epoch, observer)
-            if (epoch + 1) % setup.options.evaluate_every == 0 or epoch + 1 == setup.options.epochs:
-                _evaluate(state, setup, ctx)
-                write_metrics(state.metrics, ctx)
-                observer.report(evaluated=True)
-            observer.after_epoch()
-    except Diverged as diverged:
-        return _outcome("diverged", diverged.step, state, setup)
-    sample = replace(setup, dataset=training_sample(setup.dataset, TRAINING_SAMPLE))
-    return _outcome("completed", state.step, state, setup, _evaluated(state.model, sample, ctx).top1)
+    with Readers(ctx.workers, setup.dataset.device) as readers:
+        try:
+            for epoch in range(state.step // setup.steps_per_epoch, setup.options.epochs):
+                _train_epoch(trainer, setup, epoch, observer, readers)
+                if (epoch + 1) % setup.options.evaluate_every == 0 or epoch + 1 == setup.options.epochs:
+                    _evaluate(state, setup, ctx, readers)
+                    write_metrics(state.metrics, ctx)
+                    observer.report(evaluated=True)
+                observer.after_epoch()
+        except Diverged as diverged:
+            return _outcome("diverged", diverged.step, state, setup)
+        sample = replace(setup, dataset=training_sample(setup.dataset, TRAINING_SAMPLE))
+        return _outcome("completed", state.step, state, setup, _evaluated(state.model, sample, ctx, readers).top1)
 
 
 def _start_or_continue(model: nn.Module, setup: TrainingSetup, ctx: RunContext) -> TrainingState:
@@ -130,13 +132,13 @@ def _start_or_continue(model: nn.Module, setup: TrainingSetup, ctx: RunContext) 
     return state
 
 
-def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: Observer) -> None:
+def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: Observer, readers: Readers) -> None:
     """Train the rest of the epoch."""
     observer.start_clock()
     state, batch_size = trainer.state, setup.options.batch_size
     first_step = state.step - epoch * setup.steps_per_epoch
-    rows, workers = trainer.processes.share(batch_size), observer.ctx.workers
-    batches = train_batches(setup.dataset, setup.data, batch_size, setup.seed, epoch, first_step, rows, workers)
+    rows = trainer.processes.share(batch_size)
+    batches = train_batches(setup.dataset, setup.data, batch_size, setup.seed, epoch, first_step, rows, readers)
     for x, targets in observer.timed(batches):
         set_learning_rate(state.optimizer, setup.learning_rate(state.step))
         observer.callbacks.before_step(state.step)
@@ -146,22 +148,22 @@ def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: O
         observer.after_step(found)
 
 
-def _evaluate(state: TrainingState, setup: TrainingSetup, ctx: RunContext) -> None:
+def _evaluate(state: TrainingState, setup: TrainingSetup, ctx: RunContext, readers: Readers) -> None:
     """Adds a row of metrics and starts new sums. Raises `Diverged` where the test loss is not finite."""
-    result = _evaluated(state.model, setup, ctx)
+    result = _evaluated(state.model, setup, ctx, readers)
     require_finite(result.loss, state.step)
     row = _metrics_row(state, result, setup)
     if state.ema is not None:
-        average = _evaluated(state.ema.model, setup, ctx)
+        average = _evaluated(state.ema.model, setup, ctx, readers)
         finite = average.loss if math.isfinite(average.loss) else None
         row |= {"ema_test_loss": finite, "ema_test_top1": average.top1, "ema_test_top5": average.top5}
     state.metrics.append(row)
     state.sums = Sums()
 
 
-def _evaluated(model: nn.Module, setup: TrainingSetup, ctx: RunContext) -> Evaluation:
+def _evaluated(model: nn.Module, setup: TrainingSetup, ctx: RunContext, readers: Readers) -> Evaluation:
     rows = ctx.processes.share(len(setup.dataset.test))
-    batches = test_batches(setup.dataset, setup.evaluation_batch, ctx.workers, rows)
+    batches = test_batches(setup.dataset, setup.evaluation_batch, readers, rows)
     return evaluate(model, batches, setup.autocast, ctx.processes)
 
 

@@ -17,6 +17,7 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop, functio
 from nfrepro.data.batches import test_batches as read_tests
 from nfrepro.data.batches import train_batches
 from nfrepro.data.evaluation_images import PaddedCrop, read_image
+from nfrepro.data.image_files import Readers
 from nfrepro.data.location import locate
 from nfrepro.data.options import ImageNetOptions
 from nfrepro.data.probe_batch import image_batch
@@ -99,7 +100,7 @@ def test_pieces_of_a_large_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     from nfrepro.data import image_files
 
     whole = taken()
-    monkeypatch.setattr(image_files, "PIECE", 3)
+    monkeypatch.setattr(image_files, "IMAGES_OF_A_PIECE", 3)
     assert equal(taken(), whole)
 
 
@@ -243,4 +244,34 @@ def test_workers_end_with_the_batches(folder: Path) -> None:
     workers = children() - before
     assert len(workers) == 2
     batches.close()
+    assert not workers & children()
+
+
+def test_readers_outlast_epochs_and_evaluations(folder: Path) -> None:
+    before, dataset = children(), load(OPTIONS)
+    with Readers(2, dataset.device) as readers:
+        assert children() == before  # until there is something to read
+        first = list(train_batches(dataset, OPTIONS, 8, 1, 0, workers=readers))
+        workers = children() - before
+        assert len(workers) == 2
+        assert equal(list(read_tests(dataset, 4, readers)), list(read_tests(dataset, 4)))
+        abandoned = train_batches(dataset, OPTIONS, 8, 1, 0, workers=readers)
+        next(abandoned)
+        abandoned.close()
+        second = list(train_batches(dataset, OPTIONS, 8, 1, 1, first_step=2, workers=readers))
+        assert children() - before == workers
+    assert not workers & children()
+    assert equal(first, taken())
+    assert equal(second, taken(epoch=1)[2:])
+
+
+def test_a_reader_that_dies_is_an_error_and_leaves_no_other(folder: Path) -> None:
+    before = children()
+    batches = train_batches(load(OPTIONS), OPTIONS, 8, 1, 0, workers=2)
+    next(batches)
+    workers = children() - before
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="worker"):
+        list(batches)
     assert not workers & children()
