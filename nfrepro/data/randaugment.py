@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import pad
 from torchvision.transforms.v2 import functional
 
 # The strongest magnitude has this number, the weakest 0.
@@ -28,6 +30,7 @@ class Change:
     strongest: Callable[[int], float] = lambda side: 0.0
     weakest: float = 0.0
     signed: bool = False
+    moves: bool = False  # pixels, whatever is on them
 
     def magnitude(self, number: int, side: int) -> float:
         # In float32, as torchvision: a threshold on a whole grey level is sensitive to the last digit.
@@ -48,11 +51,11 @@ def _shift_range(side: int) -> float:
 
 CHANGES = {
     "Identity": Change(lambda image, size: image),
-    "ShearX": Change(lambda image, size: _moved(image, shear_x=size), lambda side: 0.3, signed=True),
-    "ShearY": Change(lambda image, size: _moved(image, shear_y=size), lambda side: 0.3, signed=True),
-    "TranslateX": Change(lambda image, size: _moved(image, x=int(size)), _shift_range, signed=True),
-    "TranslateY": Change(lambda image, size: _moved(image, y=int(size)), _shift_range, signed=True),
-    "Rotate": Change(lambda image, size: functional.rotate(image, size), lambda side: 30.0, signed=True),
+    "ShearX": Change(lambda image, size: _moved(image, shear_x=size), lambda side: 0.3, signed=True, moves=True),
+    "ShearY": Change(lambda image, size: _moved(image, shear_y=size), lambda side: 0.3, signed=True, moves=True),
+    "TranslateX": Change(lambda image, size: _moved(image, x=int(size)), _shift_range, signed=True, moves=True),
+    "TranslateY": Change(lambda image, size: _moved(image, y=int(size)), _shift_range, signed=True, moves=True),
+    "Rotate": Change(lambda image, size: functional.rotate(image, size), lambda side: 30.0, signed=True, moves=True),
     "Brightness": Change(
         lambda image, size: functional.adjust_brightness(image, 1 + size), lambda side: 0.9, signed=True
     ),
@@ -89,11 +92,23 @@ def apply_change(image: Picture, code: int, number: int) -> Picture:
 def change_batch(images: Tensor, codes: NDArray[np.int64], number: int) -> Tensor:
     """Changes image after image as its row of `codes` [B, layers] says; uint8 [B, 1 or 3, H, W], left as they were.
 
-    Images to which the same is done are changed together. Colour is the identity on grey images.
+    Images to which the same is done are changed together. Colour is the identity on grey images. Pixels are moved by a
+    table of their places: on a GPU torchvision waits for the device at each change, for a matrix made on the host.
     """
-    images = images.clone()
+    images, side, device = images.clone(), images.shape[-1], images.device
     for layer in codes.T:
         for code in np.unique(layer):
-            chosen = torch.from_numpy(np.flatnonzero(layer == code)).to(images.device, non_blocking=True)
-            images[chosen] = apply_change(images[chosen], int(code), number)
+            chosen = torch.from_numpy(np.flatnonzero(layer == code)).to(device, non_blocking=True)
+            if TABLE[code // 2].moves:
+                pixels = pad(images[chosen].flatten(2), (1, 0))
+                images[chosen] = pixels[:, :, _sources(int(code), number, side, device)].view(-1, *images.shape[1:])
+            else:
+                images[chosen] = apply_change(images[chosen], int(code), number)
     return images
+
+
+@cache
+def _sources(code: int, number: int, side: int, device: torch.device) -> Tensor:
+    """Where a change that moves pixels takes each from, int64 [side^2]: their numbers from 1; 0 is black."""
+    numbers = torch.arange(1.0, side**2 + 1.0).view(1, 1, side, side)
+    return apply_change(numbers, code, number).flatten().long().to(device)

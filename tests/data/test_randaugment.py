@@ -77,6 +77,15 @@ def test_a_batch_is_changed_image_by_image() -> None:
             assert torch.equal(image, found)
 
 
+@pytest.mark.parametrize("pixels", [28, 33])
+def test_a_batch_is_moved_as_images_are(pixels: int) -> None:
+    images = pictures(2, pixels=pixels)
+    for code in (2 * place + sign for place, change in enumerate(TABLE) if change.moves for sign in (0, 1)):
+        for number in (1, 15, 30):
+            changed = change_batch(images, np.full((2, 1), code), number)
+            assert torch.equal(changed, apply_change(images, code, number))
+
+
 def test_draws_are_uniform_over_the_table_and_half_are_negative() -> None:
     codes = draw_changes(np.random.default_rng(0).random((28_000, 1, 2)))
     counts = np.bincount(codes.ravel() // 2, minlength=14)
