@@ -8,7 +8,6 @@ names in our networks but for the norms and the layers listed below.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nfrepro.errors import InputError, first_three
 from nfrepro.models.convolutions import ScaledWSConv2d
-from nfrepro.models.npz import Array, stored_trees
+from nfrepro.models.npz import Array
 
 Tree = Mapping[str, Mapping[str, Any]]  # module -> name -> array
 
@@ -120,18 +119,6 @@ def load_haiku(model: nn.Module, params: Tree, state: Tree | None = None) -> Non
             ours = _to_our_layout(np.asarray(found.value, np.float64), slot.owner)
             # A fresh array: torch takes neither read-only memory nor negative strides.
             slot.tensor.copy_(torch.from_numpy(np.array(ours, order="C")))
-
-
-def read_npz(path: str | Path) -> tuple[dict[str, dict[str, Array]], dict[str, dict[str, Array]]]:
-    """`params` and `state` of a numpy archive with keys `param/<module>/<name>` and `state/<module>/<name>`.
-
-    Other keys are passed over. Raises `ValueError` for a file that is no such archive.
-    """
-    params, state = (
-        {module: {name: np.asarray(array) for name, array in arrays.items()} for module, arrays in tree.items()}
-        for tree in stored_trees(path)
-    )
-    return params, state
 
 
 def _naming(params: Tree, state: Tree) -> _Naming:

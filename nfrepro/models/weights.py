@@ -140,6 +140,24 @@ def build_network(
     return model, known or _describe(name, chosen, weights)
 
 
+def load_own_network(
+    path: Path, name: str, options: Mapping[str, Any], num_classes: int, in_channels: int
+) -> tuple[nn.Module, str]:
+    """The network `name`, of this package or not, in float32 on the CPU, filled with the state dict in `path`, which
+    has the network's own names; and the SHA-256 of the file.
+
+    Raises `InputError` where the file does not fill the network exactly, or has a number that is not finite.
+    """
+    tensors, sha256 = read_state_dict(path)
+    model = create(name, num_classes=num_classes, in_channels=in_channels, **options).float()
+    try:
+        load_own(model, tensors, f"{name} with {num_classes} classes")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    _require_finite(model, path)
+    return model, sha256
+
+
 def write_weights(path: Path, model: nn.Module, description: Description, replace: bool = False) -> None:
     """Writes all tensors of `model` with their description, as safetensors or, where `path` ends so, as .pt.
 
@@ -163,14 +181,14 @@ def check_output(path: Path, replace: bool = False) -> None:
         raise InputError(f"{path}: is there already: choose another name, or replace it with --force")
 
 
-def load_own(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copies `tensors`, under our own names, into `model` in place.
+def load_own(model: nn.Module, tensors: Mapping[str, Tensor], network: str = "the network") -> None:
+    """Copies `tensors`, under the names of `model`, the `network` of error messages, into it in place.
 
     Raises InputError, with `model` unchanged, for one that is missing, left over, or of another shape or kind.
     """
     slots = model.state_dict()
     if problems := _own_problems(slots, tensors):
-        raise InputError(f"does not fit the network: {first_three(problems)}")
+        raise InputError(f"does not fit {network}: {first_three(problems)}")
     with torch.no_grad():
         for name, ours in slots.items():
             ours.copy_(tensors[name])

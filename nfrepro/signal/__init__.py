@@ -2,6 +2,7 @@
 what a network's signal does in fact; and how smooth its loss is."""
 
 from nfrepro.signal.activation_use import activation_use
+from nfrepro.signal.channel_statistics import input_correlation
 from nfrepro.signal.declared_blocks import DeclaredBlock
 from nfrepro.signal.expected_variance import BlockScale, expected_variance
 from nfrepro.signal.gain import Moments, gain, moments
@@ -13,7 +14,6 @@ from nfrepro.signal.gradient_correlation import (
     input_gradients,
     white_noise,
 )
-from nfrepro.signal.input_correlation import input_correlation
 from nfrepro.signal.landscape import Landscape, landscape, random_directions
 from nfrepro.signal.layer_inputs import layer_inputs, moment_shift
 from nfrepro.signal.long_form import STATISTICS, long_form

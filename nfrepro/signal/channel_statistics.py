@@ -42,7 +42,7 @@ class ChannelMoments:
 @torch.no_grad()
 def channel_moments(x: Tensor, channel_dim: int = 1) -> ChannelMoments:
     """The moments of each channel of `x`, of any number of dimensions, computed in float64."""
-    channels = x.movedim(channel_dim, 0).flatten(1).double()
+    channels = x.movedim(channel_dim, 0).reshape(x.shape[channel_dim], -1).double()
     var, mean = torch.var_mean(channels, dim=1, correction=0)
     return ChannelMoments(channels.shape[1], mean, var)
 
@@ -146,3 +146,26 @@ def _in_two_passes(x: Tensor) -> ChannelStatistics:
     norm = torch.linalg.vector_norm(x - pivot[:, None, None], dim=(0, 2, 3), dtype=torch.float64)
     var = norm.square() * x.shape[1] / x.numel() - (mean - pivot).square()
     return ChannelStatistics(mean.square().mean(), var.mean().clamp(min=0.0))
+
+
+# Between these magnitudes sums of squares stay within float32.
+_SAFE_SIZE = (1e-12, 1e12)
+
+
+@torch.no_grad()
+def input_correlation(x: Tensor) -> Tensor:
+    """Mean cosine similarity between the activations of two images of the batch `x` [N, C, H, W]; NaN for one image
+    (paper section 4.1: what a mean shift leads to)."""
+    # In the order of memory nothing is copied; all images have the same order.
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    images = (x.permute(0, 2, 3, 1) if channels_last else x).reshape(len(x), -1)
+    largest = float(images.abs().max())
+    if not _SAFE_SIZE[0] < largest < _SAFE_SIZE[1]:
+        images = images / largest  # or products would leave the range of float32
+    with torch.autocast(x.device.type, enabled=False):
+        images = images.to(torch.promote_types(images.dtype, torch.float32))
+        products = (images @ images.T).double()
+    norms = products.diagonal().sqrt()
+    cosines = products / (norms[:, None] * norms)
+    count = len(images)
+    return (cosines.sum() - cosines.trace()) / (count * (count - 1)) if count > 1 else cosines.new_tensor(float("nan"))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from nfrepro.errors import InputError
+from nfrepro.signal.channel_statistics import ChannelMoments, channel_moments, merged
 from nfrepro.signal.evaluation import evaluation
 from nfrepro.signal.module_names import matching_modules
 
@@ -46,7 +47,7 @@ def layer_inputs(
     if layers is not None:
         chosen = matching_modules(model, layers, "layers")
         found = [module for module in found if module in chosen]
-    calls: dict[nn.Module, list[_Moments]] = {}
+    calls: dict[nn.Module, list[ChannelMoments]] = {}
     with evaluation(model, batch_statistics), _recorded(found, calls):
         model(x)
     if not calls:
@@ -55,12 +56,13 @@ def layer_inputs(
     names = {module: name for name, module in model.named_modules()}
     tables = []
     for number, (module, moments) in enumerate(calls.items(), 1):
-        mean, variance = _together(moments)
-        if not bool(torch.isfinite(mean).all() & torch.isfinite(variance).all()):
+        together = merged(moments)
+        if not bool(torch.isfinite(together.mean).all() & torch.isfinite(together.var).all()):
             where = names[module] or "the model itself"
             raise InputError(f"inputs of layer {number} ({where}) are not finite: the signal explodes")
-        columns = {"mean": mean.tolist(), "variance": variance.tolist()}
-        table = pd.DataFrame({"layer": number, "module": names[module], "channel": range(len(mean)), **columns})
+        columns = {"mean": together.mean.tolist(), "variance": together.var.tolist()}
+        channels = range(len(together.mean))
+        table = pd.DataFrame({"layer": number, "module": names[module], "channel": channels, **columns})
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -100,19 +102,14 @@ def moment_shift(before: "pd.DataFrame", after: "pd.DataFrame") -> "pd.DataFrame
     return shifts.groupby(["layer", "module"], sort=False, as_index=False).mean()
 
 
-_Moments = tuple[int, Tensor, Tensor]  # of one call: how many numbers a channel has, their means, their variances
-
-
 @contextmanager
-def _recorded(layers: Sequence[nn.Module], calls: dict[nn.Module, list[_Moments]]) -> Iterator[None]:
+def _recorded(layers: Sequence[nn.Module], calls: dict[nn.Module, list[ChannelMoments]]) -> Iterator[None]:
     """Add to `calls` the moments of the inputs that each of `layers` is called with."""
 
     def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         inputs: Tensor = args[0] if args else kwargs["input"]
         dim = -1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else -1
-        rows = inputs.movedim(dim, -1).reshape(-1, inputs.shape[dim]).double()
-        variance, mean = torch.var_mean(rows, 0, correction=0)
-        calls.setdefault(layer, []).append((len(rows), mean.cpu(), variance.cpu()))
+        calls.setdefault(layer, []).append(channel_moments(inputs, dim))
 
     hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
     try:
@@ -120,14 +117,6 @@ def _recorded(layers: Sequence[nn.Module], calls: dict[nn.Module, list[_Moments]
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _together(moments: list[_Moments]) -> tuple[Tensor, Tensor]:
-    """Mean and variance over several calls together."""
-    total = sum(count for count, _, _ in moments)
-    mean = torch.stack([count / total * of_call for count, of_call, _ in moments]).sum(0)
-    spreads = [count / total * (variance + (of_call - mean).square()) for count, of_call, variance in moments]
-    return mean, torch.stack(spreads).sum(0)
 
 
 def _is_constant(moments: "pd.DataFrame") -> "pd.Series[bool]":

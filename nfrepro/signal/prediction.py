@@ -97,10 +97,6 @@ class BlockDescription:
     skip_gain: float = 1.0  # SkipInit's scalar
     squeeze_excite: SqueezeExcite | None = None
 
-    def with_beta(self, beta: float, at: Literal["activation", "input"]) -> "BlockDescription":
-        """The same block with a division by `beta` behind the first activation, or before it."""
-        return replace(self, beta=beta) if at == "activation" else replace(self, input_beta=beta)
-
 
 @dataclass(frozen=True)
 class NetworkDescription:

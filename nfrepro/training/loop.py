@@ -23,8 +23,7 @@ from nfrepro.training.evaluation import Evaluation, evaluate
 from nfrepro.training.optim import learning_rate, set_learning_rate
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.precision import autocast
-from nfrepro.training.skipinit import mean_abs_skipinit_gain
-from nfrepro.training.state import Sums, TrainingState, initial_state
+from nfrepro.training.state import Sums, TrainingState, initial_state, mean_abs_skipinit_gain
 from nfrepro.training.step import Trainer
 
 # Images evaluated at once; of large ones no more than are trained on at once, so that what trains can be evaluated.

@@ -86,3 +86,10 @@ def initial_state(model: nn.Module, options: TrainOptions) -> TrainingState:
     """The state of `model` before its first step."""
     ema = None if options.ema_decay is None else WeightAverage(model)
     return TrainingState(model, ema, make_optimizer(model, options))
+
+
+def mean_abs_skipinit_gain(model: nn.Module) -> float | None:
+    """The mean of |scalar| over the residual blocks; None for a network without SkipInit scalars."""
+    gains = [getattr(module, "skip_gain", None) for module in model.modules()]
+    sizes = [abs(gain.item()) for gain in gains if isinstance(gain, nn.Parameter)]
+    return sum(sizes) / len(sizes) if sizes else None

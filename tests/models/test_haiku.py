@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from authors_weights import read_npz
 from torch import nn
 
 from nfrepro.errors import InputError
 from nfrepro.models import create
-from nfrepro.models.haiku import load_haiku, read_npz
+from nfrepro.models.haiku import load_haiku
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 Tree = dict[str, dict[str, Any]]

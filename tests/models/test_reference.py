@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from authors_weights import read_npz
 
 from nfrepro.models import create
-from nfrepro.models.haiku import load_haiku, read_npz
+from nfrepro.models.haiku import load_haiku
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 NETWORKS = {"nf_resnet50": "nf_resnet50_relu.npz", "bn_resnet50": "resnet50_bn.npz"}

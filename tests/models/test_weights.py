@@ -18,11 +18,11 @@ import safetensors
 import safetensors.torch
 import timm
 import torch
+from authors_weights import read_npz
 from torch import nn
 
 from nfrepro.errors import InputError
 from nfrepro.models import create, load_haiku
-from nfrepro.models.haiku import read_npz
 from nfrepro.models.options import FAMILIES
 from nfrepro.models.resolution import test_pixels as pixels_of
 from nfrepro.models.weights import Description, build_network, load_own, read_weights, write_weights

@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
+from authors_weights import read_npz
 from small_networks import Block, Branch, Loop, check, images, moments
 from torch import Tensor, nn
 from torch.profiler import profile
 
 from nfrepro.errors import InputError
 from nfrepro.models import create
-from nfrepro.models.haiku import load_haiku, read_npz
+from nfrepro.models.haiku import load_haiku
 from nfrepro.signal import DeclaredBlock, propagation
 
 COLUMNS = ["block", "stage", "transition", "avg_sq_mean", "avg_var", "res_var"]
