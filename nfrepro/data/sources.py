@@ -249,3 +249,19 @@ def _size(folder: Path, name: np.bytes_) -> int:
         return path.stat().st_size
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): replace it or delete it") from None
+
+
+def training_sample(dataset: Dataset, count: int) -> Dataset:
+    """`dataset` with `count` of its training images, or all where it has fewer, in place of its test images.
+
+    The choice is random and fixed, since folders list images class by class. Images are not augmented.
+    """
+    split = dataset.train
+    generator = torch.Generator().manual_seed(stream_seed("train-sample"))
+    chosen = torch.randperm(len(split), generator=generator)[:count].sort().values
+    labels = split.labels[chosen.to(split.labels.device)]
+    if isinstance(split, ImageFiles):
+        sample: ImageSet | ImageFiles = replace(split, names=split.names[np.asarray(chosen)], labels=labels)
+    else:
+        sample = ImageSet(split.images[chosen.to(split.device)], labels)
+    return replace(dataset, test=sample)

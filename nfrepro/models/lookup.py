@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.models.activations import ACTIVATIONS
-from nfrepro.models.own_network import maker_of
 from nfrepro.models.own_options import LIBRARIES, OwnNetworkOptions
-from nfrepro.models.registry import build, parse_options
+from nfrepro.models.registry import build, maker_of, parse_options
 from nfrepro.options import Options
 from nfrepro.plugins.loading import load_attribute, takes
 from nfrepro.plugins.names import is_name, search_folders, search_in

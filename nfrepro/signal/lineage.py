@@ -1,11 +1,24 @@
-"""How an activation has come from the input of a network."""
+"""How activations have come from the input of a network: by which layers, from what else, joined of which parts."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from nfrepro.signal.channel_axis import MAPS, ChannelAxis
 from nfrepro.signal.channel_statistics import channel_statistics
+from nfrepro.signal.torch_functions import (
+    CONCATENATED_ALONG,
+    CONCATENATIONS,
+    COPIES,
+    RESHAPES,
+    SPLITS,
+    STACKS,
+    tensors_in,
+)
 
 
 @dataclass(frozen=True)
@@ -52,3 +65,121 @@ FROM_ELSEWHERE = Lineage(weighted=-1, layer=-1)
 def have_a_layer_between(first: Lineage | None, second: Lineage | None) -> bool:
     """Whether one of two activations is the other's shortcut: at a complete tie neither is."""
     return first is not None and second is not None and first.layer != second.layer and first.depth != second.depth
+
+
+class Strangers:
+    """Tensors that do not come from the input, each with a number of its own: made from parameters, buffers and numbers
+    alone, such as position embeddings and class tokens for every image.
+
+    A class token is the shortcut of a residual addition: the branch was made from it. A position embedding is none:
+    what it is first added to was made without it. Only the first addition of a stranger can tell.
+    """
+
+    def __init__(self) -> None:
+        self._ancestors = WeakTensorKeyDictionary()  # tensor -> numbers of itself and of the strangers it is made from
+        self._own = WeakTensorKeyDictionary()  # tensor -> its number
+        self._count = 0
+        self._added: set[int] = set()
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        return tensor in self._ancestors
+
+    def set_apart(self, tensors: Iterable[Tensor]) -> None:
+        """Note `tensors` as parameters and buffers."""
+        for tensor in tensors:
+            self._ancestors[tensor] = frozenset()
+
+    def meet(self, made: Iterable[Tensor], sources: list[Tensor]) -> None:
+        """Note tensors `made` by a function from `sources`, if all of these are strangers."""
+        if not all(tensor in self for tensor in sources):
+            return
+        for tensor in made:
+            self._count += 1
+            self._own[tensor] = self._count
+            self._ancestors[tensor] = self.among(sources) | {self._count}
+
+    def among(self, tensors: Iterable[Tensor]) -> frozenset[int]:
+        """The numbers of all strangers that the strangers among `tensors` are made from."""
+        found: frozenset[int] = frozenset()
+        for tensor in tensors:
+            found |= self._ancestors.get(tensor, frozenset())  # type: ignore[no-untyped-call]
+        return found
+
+    def is_shortcut(self, tensor: Tensor, strangers: frozenset[int]) -> bool:
+        """Whether `tensor` is a stranger that is added for the first time, and to an activation made from it."""
+        own: int | None = self._own.get(tensor)  # type: ignore[no-untyped-call]
+        if own is None or own in self._added:
+            return False
+        self._added.add(own)
+        return own in strangers
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The parts that an activation was joined from, along `dim`; `sizes` are None in a stack, one index a part."""
+
+    dim: int
+    sizes: tuple[int, ...] | None
+    lineages: tuple[Lineage | None, ...]
+    weighed: bool = False  # something has been done to the parts since
+
+    @property
+    def has_a_shortcut(self) -> bool:
+        """Whether a sum over the parts would be a residual addition."""
+        first = self.lineages[0]
+        return any(have_a_layer_between(first, other) for other in self.lineages[1:])
+
+
+class JoinedParts:
+    """The parts of all joined activations; no activation is kept for it."""
+
+    def __init__(self) -> None:
+        self._joined = WeakTensorKeyDictionary()  # activation -> Joined
+
+    def of(self, activation: Tensor) -> Joined | None:
+        """None for what was not joined."""
+        found: Joined | None = self._joined.get(activation)  # type: ignore[no-untyped-call]
+        return found
+
+    def stack_among(self, tensors: Iterable[Tensor]) -> Joined | None:
+        """The first among `tensors` that is a stack of a shortcut and its branch, if any."""
+        stacks = (self.of(tensor) for tensor in tensors)
+        return next((found for found in stacks if found and found.sizes is None and found.has_a_shortcut), None)
+
+    def join(self, name: str, values: tuple[Any, ...], output: Tensor, lineages: Iterable[Lineage | None]) -> None:
+        """Note that the function `name` joined `output` from the tensors among `values`."""
+        given = next((value for value in values[1:] if isinstance(value, int)), 0)
+        dim = CONCATENATED_ALONG.get(name, given) % output.ndim
+        sizes = None if name in STACKS else tuple(part.shape[dim] for part in tensors_in(values))
+        self._joined[output] = Joined(dim, sizes, tuple(lineages))
+
+    def follow(self, name: str, values: tuple[Any, ...], output: Tensor) -> None:
+        """Note the parts of the `output` of any other function, where it still has them."""
+        if name in CONCATENATIONS | STACKS | SPLITS:
+            return
+        for tensor in tensors_in(values):
+            joined = self.of(tensor)
+            if joined is None:
+                continue
+            if joined.sizes is None and output.shape == tensor.shape:
+                self._joined[output] = replace(joined, weighed=joined.weighed or name not in COPIES)
+            elif name in RESHAPES and _is_stacked_again(joined, tensor.shape, output.shape):
+                self._joined[output] = replace(joined, sizes=None)
+            return
+
+    def taken_apart(self, name: str, values: tuple[Any, ...], outputs: list[Tensor]) -> dict[int, Lineage]:
+        """The lineages of the `outputs` of a function that takes a joined activation apart as it was put together."""
+        tensors = tensors_in(values)
+        joined = self.of(tensors[0]) if name in SPLITS and tensors else None
+        if joined is None or joined.weighed or len(outputs) != len(joined.lineages):
+            return {}
+        if joined.sizes is not None and tuple(tensor.shape[joined.dim] for tensor in outputs) != joined.sizes:
+            return {}
+        return {id(tensor): lineage for tensor, lineage in zip(outputs, joined.lineages, strict=True) if lineage}
+
+
+def _is_stacked_again(joined: Joined, before: torch.Size, after: torch.Size) -> bool:
+    """Whether a concatenation of equal parts has got a dimension for them: `cat([x, f], 1).unflatten(1, (2, C))`."""
+    if joined.sizes is None or len(set(joined.sizes)) != 1:
+        return False
+    return tuple(after) == (*before[: joined.dim], len(joined.sizes), joined.sizes[0], *before[joined.dim + 1 :])

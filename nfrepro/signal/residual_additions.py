@@ -17,9 +17,7 @@ from nfrepro.signal.channel_statistics import (
     channel_statistics,
     merged,
 )
-from nfrepro.signal.joined_parts import JoinedParts
-from nfrepro.signal.lineage import FROM_ELSEWHERE, Lineage, have_a_layer_between
-from nfrepro.signal.strangers import Strangers
+from nfrepro.signal.lineage import FROM_ELSEWHERE, JoinedParts, Lineage, Strangers, have_a_layer_between
 from nfrepro.signal.torch_functions import (
     ADDITIONS,
     CONCATENATIONS,

@@ -11,8 +11,8 @@ from nfrepro.data.probe_batch import gaussian_batch
 from nfrepro.errors import InputError
 from nfrepro.models.cost import count_authors_multiply_adds, count_cost
 from nfrepro.models.folding import fold
+from nfrepro.models.options import test_pixels, train_pixels
 from nfrepro.models.registry import build
-from nfrepro.models.resolution import test_pixels, train_pixels
 from nfrepro.options import Options
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.base import Outcome

@@ -21,7 +21,7 @@ def import_own_code(options: TaskOptions) -> None:
 
 def _import(part: Options) -> None:
     if isinstance(part, OwnNetworkOptions):
-        from nfrepro.models.own_network import try_maker  # not at the top: it brings torch
+        from nfrepro.models.registry import try_maker  # not at the top: it brings torch
 
         try_maker(part)
     elif isinstance(part, OwnDataOptions):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nfrepro.data.evaluation_images import Crop, FractionCrop, PaddedCrop, TestImages, list_test_images, read_batches
 from nfrepro.errors import InputError, did_you_mean
-from nfrepro.models.resolution import DEFAULT_PIXELS, test_pixels
+from nfrepro.models.options import DEFAULT_PIXELS, test_pixels
 from nfrepro.models.weights import Description, build_network, load_own_network, read_weights
 from nfrepro.plugins.names import is_name, search_folders, search_in
 from nfrepro.training.evaluation import Evaluation, evaluate

@@ -12,8 +12,7 @@ from nfrepro import atomic
 from nfrepro.data.batches import steps_per_epoch, test_batches, train_batches
 from nfrepro.data.image_files import Readers
 from nfrepro.data.options import DataOptions
-from nfrepro.data.sources import Dataset
-from nfrepro.data.training_sample import training_sample
+from nfrepro.data.sources import Dataset, training_sample
 from nfrepro.errors import InputError
 from nfrepro.training import checkpoint, cuda_graph
 from nfrepro.training.callbacks import Callbacks, Observer, images_per_second

@@ -5,8 +5,7 @@ from dataclasses import replace
 import torch
 
 from nfrepro.data.options import SyntheticOptions
-from nfrepro.data.sources import Dataset, ImageSet, load
-from nfrepro.data.training_sample import training_sample
+from nfrepro.data.sources import Dataset, ImageSet, load, training_sample
 
 
 def sorted_by_class() -> Dataset:

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nfrepro.models import create
 from nfrepro.models.efficientnet_options import VARIANTS
-from nfrepro.models.resolution import test_pixels as pixels_of
+from nfrepro.models.options import test_pixels as pixels_of
 from nfrepro.signal import propagation
 from nfrepro.training.agc import clipped_parameters
 from nfrepro.training.optim import parameter_groups

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nfrepro.models import create
 from nfrepro.models.activations import ACTIVATIONS
+from nfrepro.models.options import test_pixels as pixels_of
 from nfrepro.models.registry import parse_options
-from nfrepro.models.resolution import test_pixels as pixels_of
 from nfrepro.signal import propagation
 
 KINDS = list(itertools.product(["plain", "residual"], ["none", "batch_norm", "scaled_ws"]))

@@ -24,7 +24,7 @@ from torch import nn
 from nfrepro.errors import InputError
 from nfrepro.models import create, load_haiku
 from nfrepro.models.options import FAMILIES
-from nfrepro.models.resolution import test_pixels as pixels_of
+from nfrepro.models.options import test_pixels as pixels_of
 from nfrepro.models.weights import Description, build_network, load_own, read_weights, write_weights
 
 ROOT = Path(__file__).parents[2]
