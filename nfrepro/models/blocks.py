@@ -238,6 +238,7 @@ class NormalizerFree(nn.Module):
 
     unfed: tuple[str, ...] = ("initial_conv", "final_conv")  # convolutions that no activation feeds
     fed: tuple[str, ...]  # the others outside of blocks
+    initial_conv: Conv2d
     linear: nn.Linear
 
     def set_activation(self, name: str, gammas: tuple[float, float]) -> None:
@@ -245,6 +246,13 @@ class NormalizerFree(nn.Module):
         self.activation = ACTIVATIONS[name].function
         self.gamma_after_activation, self.gamma_in_weight = gammas
         self.gamma = self.gamma_after_activation * self.gamma_in_weight
+
+    def convolve_stem(self, x: Tensor) -> Tensor:
+        """The first convolution, and those of activated signals behind it."""
+        out = self.initial_conv(x, input_scale=self.gamma_in_weight)
+        for name in self.fed:
+            out = getattr(self, name)(self.activation(out), input_scale=self.gamma)
+        return out  # type: ignore[no-any-return]
 
     def forward_head(self, x: Tensor) -> Tensor:
         """The layers between the last block and the pooled features."""

@@ -80,6 +80,10 @@ class Network(nn.Module):
 
     def stem_output(self, x: Tensor) -> Tensor:
         """The first convolution, and whatever the family has between it and the first block."""
+        return self.convolve_stem(x)
+
+    def convolve_stem(self, x: Tensor) -> Tensor:
+        """The same before a pool."""
         out: Tensor = self.initial_conv(x)
         return out
 

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from nfrepro.models.activations import ACTIVATIONS
 from nfrepro.models.blocks import BlockShape, NormalizerFree, NormalizerFreeBlock, SqueezeExcite, standardization
 from nfrepro.models.convolutions import Conv2d, ScaledWSConv2d, init_lecun_normal
 from nfrepro.models.options import NFResNetOptions
-from nfrepro.models.resnet import ResNet, block_shapes, stem_channels
+from nfrepro.models.resnet import ResNet, block_shapes, stem_sizes
 from nfrepro.signal import NetworkDescription, expected_variance
 
 SQUEEZE_EXCITE_RATIO = 0.25  # hidden width over the block's (code: nf_resnet.py)
@@ -22,10 +22,7 @@ class NFResNet(NormalizerFree, ResNet):
     def __init__(self, options: NFResNetOptions, num_classes: int, in_channels: int) -> None:
         super().__init__(options)
         self.set_activation(options.activation, gammas(options))
-        channels = stem_channels(options)
-        self.initial_conv = convolution(
-            options, in_channels, channels, self.stem_shape.kernel_size, self.stem_shape.stride
-        )
+        self.initial_conv = convolution(options, in_channels, *stem_sizes(options))
         ledger = expected_variance(options.blocks, options.alpha, reset=options.beta != "no_reset")
         for shapes, scales in zip(block_shapes(options), ledger, strict=True):
             betas = [1.0 if options.beta == "off" else scale.beta for scale in scales]
@@ -33,9 +30,6 @@ class NFResNet(NormalizerFree, ResNet):
             self.stages.append(nn.Sequential(*blocks))
         self.add_classifier(shapes[-1].out_channels, num_classes, std=0.01)  # code: nf_resnet.py
         self.shortcut_input = options.shortcut_input
-
-    def convolve_stem(self, x: Tensor) -> Tensor:
-        return self.initial_conv(x, input_scale=self.gamma_in_weight)  # type: ignore[no-any-return]
 
     def describe(self) -> NetworkDescription:
         return replace(super().describe(), shortcut_input=self.shortcut_input)
@@ -45,8 +39,8 @@ class NFBlock(NormalizerFreeBlock):
     """f = (activation, 1x1, activation, 3x3, activation, 1x1), with squeeze-excite on request."""
 
     def __init__(self, options: NFResNetOptions, shape: BlockShape, beta: float) -> None:
-        before, after = gammas(options)
-        super().__init__(options, shape, beta, gamma=before * after)
+        at_activation, in_weight = gammas(options)
+        super().__init__(options, shape, beta, gamma=at_activation * in_weight)
         width = shape.inner_channels
         self.conv0 = convolution(options, shape.in_channels, width, 1)
         self.conv1 = convolution(options, width, width, 3, shape.stride)

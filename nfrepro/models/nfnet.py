@@ -4,7 +4,7 @@ Parts keep the names of the authors' code: conv0, conv1, conv1b, conv2, conv_sho
 initial_conv is its stem_conv0, squeeze_excite its `se` and linear its `fc`. Images and activations are [N, C, H, W].
 """
 
-from torch import Tensor, nn
+from torch import nn
 
 from nfrepro.errors import InputError
 from nfrepro.models.activations import ACTIVATIONS
@@ -73,12 +73,6 @@ class NFNet(NormalizerFree, Network):
         head_channels = max(1, int(widths[-1] * options.final_ratio))
         self.final_conv = ScaledWSConv2d(widths[-1], head_channels, 1, standardization=how)
         self.add_classifier(head_channels, num_classes, std=0.01)  # code: nfnet.py
-
-    def stem_output(self, x: Tensor) -> Tensor:
-        out = self.initial_conv(x, input_scale=self.gamma_in_weight)
-        for name in self.fed:
-            out = getattr(self, name)(self.activation(out), input_scale=self.gamma)
-        return out  # type: ignore[no-any-return]
 
 
 class NFNetBlock(NormalizerFreeBlock):

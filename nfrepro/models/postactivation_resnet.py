@@ -10,7 +10,7 @@ from nfrepro.models.blocks import BlockShape, StochasticDepth
 from nfrepro.models.convolutions import CUT_VARIANCE, Conv2d, init_haiku_default
 from nfrepro.models.options import BNResNetOptions, FixUpResNetOptions
 from nfrepro.models.preactivation_resnet import INIT_SCALE
-from nfrepro.models.resnet import ResNet, block_shapes, stem_channels
+from nfrepro.models.resnet import ResNet, block_shapes, stem_channels, stem_sizes
 from nfrepro.signal import DeclaredBlock, NetworkDescription
 from nfrepro.signal.moment_maps import Window
 from nfrepro.signal.prediction import BlockDescription, Convolution
@@ -22,9 +22,8 @@ class BNResNetV1(ResNet):
     def __init__(self, options: BNResNetOptions, num_classes: int, in_channels: int) -> None:
         super().__init__(options)
         self.activation = ACTIVATIONS[options.activation].function
-        channels, size, stride = stem_channels(options), self.stem_shape.kernel_size, self.stem_shape.stride
-        self.initial_conv = Conv2d(in_channels, channels, size, stride, options.padding)
-        self.initial_norm = nn.BatchNorm2d(channels)
+        self.initial_conv = Conv2d(in_channels, *stem_sizes(options), options.padding)
+        self.initial_norm = nn.BatchNorm2d(stem_channels(options))
         for shapes in block_shapes(options):
             self.stages.append(nn.Sequential(*[BNBlockV1(options, shape) for shape in shapes]))
         self.add_classifier(shapes[-1].out_channels, num_classes)
@@ -70,8 +69,7 @@ class FixUpResNet(ResNet):
     def __init__(self, options: FixUpResNetOptions, num_classes: int, in_channels: int) -> None:
         super().__init__(options)
         self.activation = ACTIVATIONS[options.activation].function
-        channels, size, stride = stem_channels(options), self.stem_shape.kernel_size, self.stem_shape.stride
-        self.initial_conv = Conv2d(in_channels, channels, size, stride, options.padding)
+        self.initial_conv = Conv2d(in_channels, *stem_sizes(options), options.padding)
         init_haiku_default(self.initial_conv.weight)
         self.initial_conv.initial_scale = CUT_VARIANCE
         self.bias_stem, self.bias_head = _scalar(0.0), _scalar(0.0)

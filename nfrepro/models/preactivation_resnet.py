@@ -18,7 +18,7 @@ from nfrepro.models.options import (
     SkipInitResNetOptions,
     UnnormalizedResNetOptions,
 )
-from nfrepro.models.resnet import ResNet, block_shapes, stem_channels
+from nfrepro.models.resnet import ResNet, block_shapes, stem_sizes
 from nfrepro.signal.prediction import Normalization
 
 # Variance of the initial weights times fan-in; None: Haiku's default.
@@ -76,8 +76,7 @@ class PreactivationResNet(ResNet):
     def __init__(self, options: ResNetOptions, kind: Kind, num_classes: int, in_channels: int) -> None:
         super().__init__(options)
         self.activation, self.normalization = ACTIVATIONS[options.activation].function, kind.normalization
-        channels, size, stride = stem_channels(options), self.stem_shape.kernel_size, self.stem_shape.stride
-        self.initial_conv = kind.convolution(in_channels, channels, size, stride, options.padding, bias=kind.stem_bias)
+        self.initial_conv = kind.convolution(in_channels, *stem_sizes(options), options.padding, bias=kind.stem_bias)
         for shapes in block_shapes(options):
             self.stages.append(nn.Sequential(*[PreactivationBlock(options, kind, shape) for shape in shapes]))
         self.final_norm = NormAndActivation(options, kind, shapes[-1].out_channels)

@@ -99,9 +99,6 @@ class NFRegNet(NormalizerFree, RegNet):
             self.stages.append(nn.Sequential(*blocks))
         self.final_conv = ScaledWSConv2d(widths[-1], head_channels(options), 1, standardization=how)
 
-    def stem_output(self, x: Tensor) -> Tensor:
-        return self.initial_conv(x, input_scale=self.gamma_in_weight)  # type: ignore[no-any-return]
-
 
 class NFRegNetBlock(NormalizerFreeBlock):
     """f = (activation, 1x1, activation, grouped 3x3, squeeze-excite, activation, 1x1)."""

@@ -41,6 +41,11 @@ def stem_channels(options: ResNetOptions) -> int:
     return _scaled(64, options.width)
 
 
+def stem_sizes(options: ResNetOptions) -> tuple[int, int, int]:
+    """Channels, kernel size and stride of the first convolution."""
+    return stem_channels(options), STEMS[options.stem].kernel_size, STEMS[options.stem].stride
+
+
 def block_shapes(options: ResNetOptions) -> list[list[BlockShape]]:
     """The blocks of each stage. Every stage but the first halves the resolution in its first block."""
     shapes: list[list[BlockShape]] = []
@@ -75,11 +80,6 @@ class ResNet(Network):
 
     def describe_stem(self) -> SignalStem:
         return replace(super().describe_stem(), max_pool=self.stem_shape.max_pool, pool=Window(3, 2, self.padding))
-
-    def convolve_stem(self, x: Tensor) -> Tensor:
-        """The first convolution, and what follows it before the max pool."""
-        out: Tensor = self.initial_conv(x)
-        return out
 
 
 def _scaled(channels: int, width: float) -> int:

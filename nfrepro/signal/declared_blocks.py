@@ -30,7 +30,7 @@ def watched(
 
     def residual_branch(out: Tensor, branch_scale: Tensor | float = 1.0) -> Tensor:
         residual = branch(out)
-        note_branch(residual, float(branch_scale))
+        note_branch(residual, branch_scale.item() if isinstance(branch_scale, Tensor) else branch_scale)
         return residual if isinstance(branch_scale, float) and branch_scale == 1.0 else residual * branch_scale
 
     def watched_forward(*args: Any, **kwargs: Any) -> Tensor:
