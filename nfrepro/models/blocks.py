@@ -108,8 +108,9 @@ class ResidualBlock(DeclaredBlock):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
         out = self.activated(x)
+        alpha_f = self.stochastic_depth(self.residual_branch(out, self.branch_scale))
         # x + alpha f(x / beta): gamma / beta are in the weights of f's first convolution, alpha in those of its last.
-        return self.shortcut(x, out) + self.stochastic_depth(self.residual_branch(out, self.branch_scale))  # type: ignore[no-any-return]
+        return self.shortcut(x, out) + alpha_f  # type: ignore[no-any-return]
 
     def activated(self, x: Tensor) -> Tensor:
         """The block input `x` as the branch sees it."""
