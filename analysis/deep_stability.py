@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import NullLocator
 
-from nfrepro.claims.number_quantities import CHANCE_LEVELS
+from nfrepro.claims.quantities import CHANCE_LEVELS
 from nfrepro.plots.comparison import Comparison, Factor, read_arms, setting
 from nfrepro.plots.paper_values import COLLAPSES
 from nfrepro.plots.script import Analysis, run_script, write_markdown

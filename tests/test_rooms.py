@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "nfrepro"
-GROUND = {"errors", "options", "seeding", "atomic", "allocation", "terminal"}
+GROUND = {"errors", "options", "seeding", "atomic", "malloc", "terminal"}
 # A room that every other one may import from, as it may the files above.
 SHARED_ROOM = "plugins"
 # Room -> rooms it may import from. Inside a job, launch executes tasks, and joins the processes that train together.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from nfrepro.claims.verdict import Course, rule
+from nfrepro.claims.rule import Course, rule
 from nfrepro.stats.intervals import Bounds
 from nfrepro.stats.power import power_of_mean_test
 from nfrepro.stats.samples import MeanSample, PValues, Term, paired

@@ -7,17 +7,11 @@ import pandas as pd
 
 from nfrepro.claims.claim import Claim, ClaimTest, hint
 from nfrepro.claims.file import Schemas
-from nfrepro.claims.runs import select, where_text
+from nfrepro.claims.runs import known_scales, select, where_text
 from nfrepro.errors import InputError
 from nfrepro.runs.table import flatten
 from nfrepro.specs import Experiment, expand, load_experiment
 from nfrepro.specs.origins import problem
-
-
-def known_scales(claims: Sequence[Claim], folder: Path) -> list[str]:
-    """The scales that the claims' experiments have, in the order of their files: smaller ones first."""
-    names = dict.fromkeys(test.form.experiment for claim in claims for test in claim.tests)
-    return list(dict.fromkeys(found for name in names for found in load_experiment(name, folder).scales))
 
 
 def check_scale(claims: Sequence[Claim], folder: Path, scale: str) -> None:

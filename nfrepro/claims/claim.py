@@ -58,8 +58,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from nfrepro.claims.measured_run import Extreme
-from nfrepro.claims.number_quantities import Contrast, FittedDecay, NumberDifference, OfCollapse
-from nfrepro.claims.quantities import Quantity
+from nfrepro.claims.quantities import Contrast, FittedDecay, NumberDifference, OfCollapse, Quantity
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.options import Options
 from nfrepro.specs.origins import Origin

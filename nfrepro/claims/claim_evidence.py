@@ -8,8 +8,8 @@ from typing import Any
 
 from nfrepro.claims.claim import Claim, ClaimTest, Control
 from nfrepro.claims.evidence import Evidence, gather
+from nfrepro.claims.rule import Course, p_of_claim
 from nfrepro.claims.runs import ResultTable, read_results, split
-from nfrepro.claims.verdict import Course, p_of_claim
 from nfrepro.stats.intervals import Interval
 from nfrepro.stats.samples import Missing, PValues
 

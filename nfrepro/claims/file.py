@@ -21,7 +21,7 @@ from nfrepro.claims.claim import (
     Where,
     hint,
 )
-from nfrepro.claims.number_quantities import Contrast
+from nfrepro.claims.quantities import Contrast
 from nfrepro.options import Options, TaskOptions
 from nfrepro.specs import find_experiments, load_experiment
 from nfrepro.specs.documents import key_path, leaves

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nfrepro.claims.checks import check_runs, check_scale
 from nfrepro.claims.claim import Claim, ClaimTest, Explanation, Verdict
 from nfrepro.claims.claim_evidence import ONE_LOOK, ClaimEvidence, best_evidence, gather_all, numbers_of
 from nfrepro.claims.evidence import ArmRuns, Evidence
-from nfrepro.claims.runs import readable
-from nfrepro.claims.verdict import Course, Decision, Ending, Ruling, combine, decide_test, not_run, rule
+from nfrepro.claims.file import Schemas
+from nfrepro.claims.rule import Course, Decision, Ending, Ruling, combine, decide_test, not_run, rule
+from nfrepro.claims.runs import known_scales, readable
+from nfrepro.runs.table import table_path
 from nfrepro.stats.samples import Missing
 
 
@@ -244,3 +247,32 @@ def _arm(arm: ArmRuns) -> dict[str, Any]:
         "mean": mean,
         "values": {str(seed): value for seed, value in arm.values.items()},
     }
+
+
+def verdicts_at(
+    scale: str | None, claims: Sequence[Claim], experiments: Path, results: Path, schemas: Schemas
+) -> list[ClaimVerdict]:
+    """The verdicts of one scale, or (None) of the list. Raises `InputError` for results that do not fit."""
+    if scale is None:
+        return list(judge_stored(claims, known_scales(claims, experiments), experiments, results, schemas).best)
+    check_scale(claims, experiments, scale)
+    check_runs(claims, experiments, scale, schemas)
+    return judge(claims, results, scale)
+
+
+def judge_stored(
+    claims: Sequence[Claim], scales: Sequence[str], experiments: Path, results: Path, schemas: Schemas
+) -> Judgement:
+    """The verdicts at each of `scales` that has results. Raises `InputError` for tests that mean no run."""
+    stored = stored_scales(claims, scales, results)
+    for scale in stored:
+        check_runs(claims, experiments, scale, schemas)
+    return judge_best(claims, results, stored)
+
+
+def stored_scales(claims: Sequence[Claim], scales: Sequence[str], results: Path) -> list[str]:
+    """The scales with results that tests are for; where there are none, the first scale that tests are for."""
+    tests = {scale: [test for claim in claims for test in claim.tests if test.applies_at(scale)] for scale in scales}
+    tested = [scale for scale in scales if tests[scale]]
+    stored = [s for s in tested if any(table_path(results, test.form.experiment, s).exists() for test in tests[s])]
+    return stored or tested[:1]

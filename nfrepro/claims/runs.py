@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from nfrepro.claims.claim import ClaimTest, Where
+from nfrepro.claims.claim import Claim, ClaimTest, Where
 from nfrepro.claims.measured_run import MeasuredRun
 from nfrepro.errors import InputError
 from nfrepro.runs import store
 from nfrepro.runs.table import read_table, table_path
+from nfrepro.specs import load_experiment
 from nfrepro.specs.origins import problem
 
 # Values of a selection that stand for whatever is the extreme one among its runs.
@@ -32,6 +33,12 @@ class ResultTable:
         name = str(row["id"])
         run = MeasuredRun({str(key): cell for key, cell in row.items()}, self.folder / name)
         return self.runs.setdefault(name, run) if row["state"] == "completed" else run
+
+
+def known_scales(claims: Sequence[Claim], folder: Path) -> list[str]:
+    """The scales that the claims' experiments have, in the order of their files: smaller ones first."""
+    names = dict.fromkeys(test.form.experiment for claim in claims for test in claim.tests)
+    return list(dict.fromkeys(found for name in names for found in load_experiment(name, folder).scales))
 
 
 def read_results(results: Path, experiment: str, scale: str) -> ResultTable:

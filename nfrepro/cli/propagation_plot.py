@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from nfrepro import atomic
-from nfrepro.allocation import keep_freed_memory
 from nfrepro.data.probe_batch import folder_batch, gaussian_batch
 from nfrepro.errors import InputError
+from nfrepro.malloc import keep_freed_memory
 from nfrepro.models.description import describe
 from nfrepro.models.lookup import NamedNetwork
 from nfrepro.options import Options

@@ -93,9 +93,10 @@ class Settler:
     """The claims to be settled, and the tables that they are judged by."""
 
     def __init__(self, experiments: Path, results: Path, scale: str, only: str | None) -> None:
-        from nfrepro.claims.checks import check_looks, check_runs, check_scale, known_scales
+        from nfrepro.claims.checks import check_looks, check_runs, check_scale
         from nfrepro.claims.file import load_claims
         from nfrepro.claims.looks import Expansions
+        from nfrepro.claims.runs import known_scales
 
         self.experiments, self.results, self.scale, self.only = experiments, results, scale, only
         self.claims = load_claims(experiments, SCHEMAS)
@@ -110,10 +111,9 @@ class Settler:
 
     def due(self, record: bool) -> "list[DueLook]":
         """Collects the tables, looks, says what was found, and returns the looks that are due next."""
-        from nfrepro.claims.judge import judge_at
+        from nfrepro.claims.judge import judge_at, stored_scales
         from nfrepro.claims.looks import due_looks, record_looks
         from nfrepro.cli.look_blocks import is_done
-        from nfrepro.report.reading import stored_scales
 
         tests = [test for claim in self.claims for test in claim.tests_at(self.scale)]
         tests += [control.test for claim in self.claims for control in claim.controls_at(self.scale)]

@@ -28,7 +28,8 @@ def claims(
     from nfrepro.claims import lines as claim_lines
     from nfrepro.claims.claim import select_claims
     from nfrepro.claims.file import load_claims
-    from nfrepro.report.reading import read_report, verdicts_at
+    from nfrepro.claims.judge import verdicts_at
+    from nfrepro.report.reading import read_report
     from nfrepro.report.writing import write_claims
 
     stated = load_claims(experiments, SCHEMAS)

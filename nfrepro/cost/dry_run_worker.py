@@ -10,8 +10,8 @@ import json
 import sys
 from typing import Any
 
-from nfrepro.allocation import keep_freed_memory
 from nfrepro.launch.worker import own_standard_output
+from nfrepro.malloc import keep_freed_memory
 from nfrepro.plugins.names import search_in
 from nfrepro.tasks.options import TrainTask
 

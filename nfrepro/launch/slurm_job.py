@@ -18,12 +18,12 @@ from types import FrameType
 
 import submitit
 
-from nfrepro.allocation import keep_freed_memory
 from nfrepro.launch import submission as kept
 from nfrepro.launch.devices import Resources, count_gpus
 from nfrepro.launch.execute import Ended, Placement, execute
 from nfrepro.launch.local_queue import Event, execute_all
 from nfrepro.launch.submission import Submission
+from nfrepro.malloc import keep_freed_memory
 from nfrepro.runs import store
 from nfrepro.runs.lock import holder, is_locked, scheduler_job
 from nfrepro.specs import Run

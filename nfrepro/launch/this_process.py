@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nfrepro import atomic
-from nfrepro.allocation import keep_freed_memory
 from nfrepro.launch.devices import Resources
 from nfrepro.launch.execute import Ended, Placement, execute
 from nfrepro.launch.local_queue import Event
 from nfrepro.launch.local_workers import thread_variables
+from nfrepro.malloc import keep_freed_memory
 from nfrepro.runs import redo, store
 from nfrepro.specs import Run
 

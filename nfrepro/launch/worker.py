@@ -19,10 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from nfrepro.allocation import keep_freed_memory
 from nfrepro.errors import InputError
 from nfrepro.launch.device_errors import device_works
 from nfrepro.launch.execute import Placement, execute
+from nfrepro.malloc import keep_freed_memory
 from nfrepro.specs import Run
 from nfrepro.training.distributed import ProcessLost, init_processes
 

@@ -1,21 +1,20 @@
 """The report's content, read from claims and stored results."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from nfrepro.claims.checks import check_runs, check_scale, known_scales
-from nfrepro.claims.claim import Claim, Verdict
+from nfrepro.claims.claim import Verdict
 from nfrepro.claims.file import Schemas, load_claims
-from nfrepro.claims.judge import ClaimVerdict, Judgement, judge, judge_best
+from nfrepro.claims.judge import ClaimVerdict, Judgement, judge_stored
+from nfrepro.claims.runs import known_scales
 from nfrepro.report.cards import Card, Reading, card, finding
 from nfrepro.report.costs import Costs
 from nfrepro.report.figures import Figure, Figures, find_figures
 from nfrepro.report.paper_parts import PARTS, PaperPart
 from nfrepro.report.sections import Section, place
-from nfrepro.runs.table import table_path
 from nfrepro.specs import find_experiments, load_experiment
 
 
@@ -119,22 +118,11 @@ class Report:
         return [f"{card.id} ({of.scale})" for card, of in best if of.needs_a_reason and not of.likely_reason]
 
 
-def verdicts_at(
-    scale: str | None, claims: Sequence[Claim], experiments: Path, results: Path, schemas: Schemas
-) -> list[ClaimVerdict]:
-    """The verdicts of one scale, or (None) of the list. Raises `InputError` as `read_report` does."""
-    if scale is None:
-        return list(_judged(claims, known_scales(claims, experiments), experiments, results, schemas).best)
-    check_scale(claims, experiments, scale)
-    check_runs(claims, experiments, scale, schemas)
-    return judge(claims, results, scale)
-
-
 def read_report(experiments: Path, results: Path, schemas: Schemas) -> Report:
     """The report on stored results. Raises `InputError` for claims or results that cannot be read or do not fit."""
     claims = load_claims(experiments, schemas)
     scales = known_scales(claims, experiments)
-    judgement = _judged(claims, scales, experiments, results, schemas)
+    judgement = judge_stored(claims, scales, experiments, results, schemas)
     listed = [load_experiment(path.stem, experiments) for path in find_experiments(experiments)]
     costs = Costs(results)
     return Report(
@@ -145,15 +133,6 @@ def read_report(experiments: Path, results: Path, schemas: Schemas) -> Report:
     )
 
 
-def _judged(
-    claims: Sequence[Claim], scales: Sequence[str], experiments: Path, results: Path, schemas: Schemas
-) -> Judgement:
-    stored = stored_scales(claims, scales, results)
-    for scale in stored:
-        check_runs(claims, experiments, scale, schemas)
-    return judge_best(claims, results, stored)
-
-
 def _others(judgement: Judgement) -> list[list[ClaimVerdict]]:
     """For each claim the verdicts at scales other than its best, larger ones first, where its tests apply."""
     by_claim = zip(*judgement.by_scale.values(), strict=True)
@@ -161,11 +140,3 @@ def _others(judgement: Judgement) -> list[list[ClaimVerdict]]:
         [found for found in verdicts[::-1] if found.scale != best.scale and found.applying]
         for best, verdicts in zip(judgement.best, by_claim, strict=True)
     ]
-
-
-def stored_scales(claims: Sequence[Claim], scales: Sequence[str], results: Path) -> list[str]:
-    """The scales with results that tests are for; where there are none, the first scale that tests are for."""
-    tests = {scale: [test for claim in claims for test in claim.tests if test.applies_at(scale)] for scale in scales}
-    tested = [scale for scale in scales if tests[scale]]
-    stored = [s for s in tested if any(table_path(results, test.form.experiment, s).exists() for test in tests[s])]
-    return stored or tested[:1]

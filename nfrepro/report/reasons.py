@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from nfrepro.claims.claim import Claim
 from nfrepro.claims.judge import ClaimVerdict
-from nfrepro.claims.verdict import Decision
+from nfrepro.claims.rule import Decision
 from nfrepro.stats.intervals import Bounds
 
 

@@ -2,9 +2,9 @@
 what a network's signal does in fact; and how smooth its loss is."""
 
 from nfrepro.signal.activation_use import activation_use
+from nfrepro.signal.beta import BlockScale, expected_variance
 from nfrepro.signal.channel_statistics import input_correlation
 from nfrepro.signal.declared_blocks import DeclaredBlock
-from nfrepro.signal.expected_variance import BlockScale, expected_variance
 from nfrepro.signal.gain import Moments, gain, moments
 from nfrepro.signal.gradient_correlation import (
     GradientCorrelation,

@@ -25,8 +25,8 @@ from nfrepro.claims.file import load_claims
 from nfrepro.claims.judge import ClaimVerdict, judge, judge_best
 from nfrepro.claims.measured_run import MeasuredRun, NoValue
 from nfrepro.claims.quantities import Quantity
+from nfrepro.claims.rule import Course, combine, p_of_claim, rule
 from nfrepro.claims.runs import select
-from nfrepro.claims.verdict import Course, combine, p_of_claim, rule
 from nfrepro.errors import InputError
 from nfrepro.runs import store
 from nfrepro.runs import table as collection

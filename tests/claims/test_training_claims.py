@@ -12,10 +12,10 @@ import pytest
 from nfrepro.claims import lines as claim_lines
 from nfrepro.claims.checks import check_looks, check_runs
 from nfrepro.claims.claim import Claim
+from nfrepro.claims.evidence import CLASSES
 from nfrepro.claims.file import load_claims
 from nfrepro.claims.judge import Answer, ClaimVerdict, judge
 from nfrepro.claims.runs import select
-from nfrepro.claims.values import CLASSES
 from nfrepro.runs.table import flatten
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
