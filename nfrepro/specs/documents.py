@@ -15,6 +15,8 @@ _BLOCK_KEYS = ("set", "grid", "zip")
 _COMMON_KEYS = (*_BLOCK_KEYS, "scales")
 _ARM_KEYS = (*_COMMON_KEYS, "only")
 _DOCUMENT_KEYS = ("title", "claims", "extends", "task", *_COMMON_KEYS, "arms")
+# Keys that files once had.
+_INSTEAD = dict.fromkeys(("include", "exclude"), "; list such runs as arms of their own, under arms")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -216,8 +218,7 @@ def _sections(node: Node, where: str, known: tuple[str, ...]) -> dict[str, Node]
     prefix = f"{where}." if where else ""
     for key, child in sections.items():
         if key not in known:
-            hint = did_you_mean(key, known) or f"; known are {', '.join(known)}"
-            hint = "; list such runs as arms of their own, under arms" if key in ("include", "exclude") else hint
+            hint = _INSTEAD.get(key) or did_you_mean(key, known) or f"; known are {', '.join(known)}"
             raise problem(child.origin, f"{prefix}{key}: unknown key{hint}")
     return sections
 

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.options import TaskOptions, old_paths
 from nfrepro.plugins.names import is_name, search_folders, search_in
-from nfrepro.specs.documents import Arm, Axis, Entry
+from nfrepro.specs.documents import Arm, Entry
 from nfrepro.specs.experiments import Experiment
 from nfrepro.specs.identity import Resolved, id_config, resolve
-from nfrepro.specs.layers import Layered, Override, assign, override_axes, read_override, record, stack
+from nfrepro.specs.layers import Layered, assign, override, read_override, record, stack
 from nfrepro.specs.new_names import under_new_names
 from nfrepro.specs.origins import KeyPath, Origin, display_path, dotted, problem, written
 from nfrepro.specs.validation import config_keys, explain
@@ -52,32 +52,21 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """The runs of an arm, which differ in its axes only."""
-
-    base: dict[str, Any]
-    origins: dict[KeyPath, Origin]
-    origin: Origin
-    axes: tuple[Axis, ...]
-    overrides: tuple[Entry, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Point:
-    """One choice of values on the axes of a group."""
+    """One choice of values on the axes of an arm."""
 
-    group: _Group
+    arm: Layered
     values: tuple[Entry, ...]
 
     def config(self) -> dict[str, Any]:
-        config = _copy(self.group.base)
-        for entry in (*self.values, *self.group.overrides):
+        config = _copy(self.arm.base)
+        for entry in (*self.values, *self.arm.overrides):
             assign(config, entry)
         return config
 
     def origins(self) -> dict[KeyPath, Origin]:
-        origins = dict(self.group.origins)
-        for entry in (*self.values, *self.group.overrides):
+        origins = dict(self.arm.origins)
+        for entry in (*self.values, *self.arm.overrides):
             record(origins, entry)
         return origins
 
@@ -99,12 +88,12 @@ def expand(
     names = old_paths(schema)
     pins = [(names.get(path, path), node) for path, node in map(read_override, overrides)]
     _check_only(experiment)
-    groups = [_group(layered, pins) for layered in _arms(under_new_names(experiment, names), scale)]
-    count = sum(prod(len(axis.points) for axis in group.axes) for group in groups)
+    arms = [override(arm, pins) for arm in _arms(under_new_names(experiment, names), scale)]
+    count = sum(prod(len(axis.points) for axis in arm.axes) for arm in arms)
     if count > MAX_RUNS:
         raise problem(display_path(experiment.path), f"{count} runs at scale {scale}; the limit is {MAX_RUNS}")
     keys = config_keys(schema)
-    runs = list(_runs(experiment, scale, schema, groups, keys))
+    runs = list(_runs(experiment, scale, schema, arms, keys))
     if not runs:
         raise problem(display_path(experiment.path), f"no arm at scale {scale}: see `only`")
     return runs
@@ -158,20 +147,15 @@ def _arms(experiment: Experiment, scale: str) -> Iterator[Layered]:
         yield stack(blocks, (arms or documents)[-1].origin)
 
 
-def _group(layered: Layered, pins: Sequence[Override]) -> _Group:
-    axes, rest = override_axes(layered.axes, pins)
-    return _Group(layered.base, layered.origins, layered.origin, axes, rest)
-
-
 def _runs(
     experiment: Experiment,
     scale: str,
     schema: type[TaskOptions],
-    groups: Sequence[_Group],
+    arms: Sequence[Layered],
     keys: frozenset[str],
 ) -> Iterator[Run]:
     seen: dict[str, _Point] = {}
-    for point in chain.from_iterable(map(_points, groups)):
+    for point in chain.from_iterable(map(_points, arms)):
         config = point.config()
         try:
             options = schema.model_validate(config)
@@ -193,21 +177,21 @@ def _resolved(options: TaskOptions, experiment: Experiment, point: _Point) -> Re
     try:
         return resolve(options, experiment.task)
     except InputError as error:
-        raise problem(point.group.origin, str(error)) from None
+        raise problem(point.arm.origin, str(error)) from None
 
 
-def _points(group: _Group) -> Iterator[_Point]:
-    for parts in product(*(axis.points for axis in group.axes)):
-        yield _Point(group, tuple(chain.from_iterable(parts)))
+def _points(arm: Layered) -> Iterator[_Point]:
+    for parts in product(*(axis.points for axis in arm.axes)):
+        yield _Point(arm, tuple(chain.from_iterable(parts)))
 
 
 def _duplicate(first: _Point, second: _Point) -> InputError:
     """Names the values that both runs have, and the line that gives them the second time."""
-    if first.group is second.group:
+    if first.arm is second.arm:
         pairs = zip(first.values, second.values, strict=False)
         line, earlier = next((b.origin, a.origin) for a, b in pairs if a is not b)
     else:
-        line, earlier = second.group.origin, first.group.origin
+        line, earlier = second.arm.origin, first.arm.origin
     values = f" ({second})" if second.values else ""
     return problem(line, f"duplicate run{values}: the same config as at {earlier}")
 

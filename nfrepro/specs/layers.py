@@ -1,7 +1,7 @@
 """Layers of settings into one: what holds for every run of an arm, where each key came from, and the axes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -14,12 +14,13 @@ Override = tuple[KeyPath, Node]
 
 @dataclass(frozen=True, slots=True)
 class Layered:
-    """The blocks of one arm at one scale, put on top of each other."""
+    """The blocks of one arm at one scale, put on top of each other: its runs differ in the axes only."""
 
     base: dict[str, Any]
     origins: dict[KeyPath, Origin]
     origin: Origin
     axes: tuple[Axis, ...]
+    overrides: tuple[Entry, ...] = ()  # on top of the axes
 
 
 def stack(blocks: Sequence[Block], origin: Origin) -> Layered:
@@ -63,8 +64,10 @@ def read_override(text: str) -> Override:
     return key_path(key, Origin(name)), read_value(value, name)
 
 
-def override_axes(axes: Sequence[Axis], overrides: Sequence[Override]) -> tuple[tuple[Axis, ...], tuple[Entry, ...]]:
-    """The axes as the overrides pin or narrow them, and what the others set; InputError for a key of a zip."""
+def override(layered: Layered, overrides: Sequence[Override]) -> Layered:
+    """The arm with its axes as the overrides pin or narrow them, and what the others set; InputError for a key of a
+    zip."""
+    axes = layered.axes
     narrowed = list(axes)
     rest: list[Entry] = []
     numbers = {path: number for number, axis in enumerate(axes) for path in axis.keys}
@@ -80,7 +83,7 @@ def override_axes(axes: Sequence[Axis], overrides: Sequence[Override]) -> tuple[
                 )
             values = leaf if isinstance(leaf.value, list) else Node([leaf], leaf.origin)
             narrowed[numbers[key]] = list_axis(key, values, dotted(key), axis.section)
-    return tuple(narrowed), tuple(rest)
+    return replace(layered, axes=tuple(narrowed), overrides=tuple(rest))
 
 
 def _stacked_axes(blocks: Sequence[Block]) -> tuple[Axis, ...]:
