@@ -23,16 +23,16 @@ def prepare(runs: Sequence[Run], processes: int = 1, here: bool = True) -> None:
     them starts."""
     if here:
         check_precision(runs)
-    seen = set()
-    for run in runs:
-        task = TASKS[run.task]
-        options = task.options.model_validate(run.config)
+    checked = [(run, TASKS[run.task], TASKS[run.task].options.model_validate(run.config)) for run in runs]
+    for run, task, options in checked:
         try:
             if run.config.get("source") is not None:
                 import_own_code(options)
             task.check_processes(options, processes)
         except InputError as error:
             raise InputError(f"{run.id}: {error}") from None
+    seen = set()
+    for run, task, options in checked:
         needs = json.dumps([run.task, run.config.get("data")], sort_keys=True)
         if needs not in seen:
             seen.add(needs)
