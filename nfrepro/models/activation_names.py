@@ -6,13 +6,34 @@ from pydantic import AfterValidator, Discriminator, Tag
 
 from nfrepro.plugins.names import OURS, OWN, OwnName, origin_of
 
-# The authors' table (code: base.py, nonlinearities).
-_Published = Literal["identity", "relu", "silu", "gelu", "glu", "leaky_relu", "relu6", "elu", "celu", "selu"]
-_PublishedToo = Literal["tanh", "sigmoid", "softplus", "log_sigmoid", "log_softmax", "soft_sign"]
-# timm's form of GELU, and the rest of torch's elementwise functions by their names in torch.nn.functional: all that
-# need no argument, learn nothing and draw nothing.
-_Others = Literal["gelu_erf", "mish", "hardswish", "hardsigmoid", "hardtanh", "hardshrink", "softshrink", "tanhshrink"]
-KnownActivation = Literal[_Published, _PublishedToo, _Others]
+# The authors' table (code: base.py, nonlinearities), timm's form of GELU, and the rest of torch's elementwise functions
+# by their names in torch.nn.functional: all that need no argument, learn nothing and draw nothing.
+KnownActivation = Literal[
+    "identity",
+    "relu",
+    "silu",
+    "gelu",
+    "glu",
+    "leaky_relu",
+    "relu6",
+    "elu",
+    "celu",
+    "selu",
+    "tanh",
+    "sigmoid",
+    "softplus",
+    "log_sigmoid",
+    "log_softmax",
+    "soft_sign",
+    "gelu_erf",
+    "mish",
+    "hardswish",
+    "hardsigmoid",
+    "hardtanh",
+    "hardshrink",
+    "softshrink",
+    "tanhshrink",
+]
 
 
 def _keeps_the_channels(name: KnownActivation) -> KnownActivation:
