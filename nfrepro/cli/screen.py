@@ -42,11 +42,11 @@ def table_lines(
     rows: Iterable[Sequence[str]], right: Collection[int] = (), width: int = AS_WIDE_AS_NEEDED
 ) -> list[str]:
     """A plain table whose columns at the places `right` end in one place; cells are folded where `width` needs that."""
-    head, *others = rows
+    rows = list(rows)
     table = Table.grid(padding=(0, 2))
-    for place in range(len(head)):
+    for place in range(len(rows[0])):
         table.add_column(justify="right" if place in right else "left", overflow="fold")
-    for row in (head, *others):
+    for row in rows:
         table.add_row(*map(words, row))
     screen = Screen(width=width, color_system=None)
     with screen.capture() as capture:
