@@ -17,6 +17,7 @@ from tiny_experiment import TINY, Call, command
 
 from nfrepro.cli import watch
 from nfrepro.cli.run_log import RunLog
+from nfrepro.launch.local_queue import MOST_DEATHS
 from nfrepro.launch.watching import Watching
 from nfrepro.runs.status import Row
 from nfrepro.specs import expand, load_experiment
@@ -67,6 +68,20 @@ def evaluated(results: Path, runs: int) -> bool:
     return len(list(results.glob("runs/*/metrics.jsonl"))) >= runs
 
 
+def worker_of(results: Path, run_id: str) -> int | None:
+    """The process that holds the claim of a run."""
+    with contextlib.suppress(FileNotFoundError):
+        return int(json.loads((results / "runs" / run_id / "claim").read_text())["process"])
+    return None
+
+
+def kill_worker(results: Path, run_id: str) -> int:
+    process = worker_of(results, run_id)
+    assert process is not None
+    os.kill(process, signal.SIGKILL)
+    return process
+
+
 def test_a_sweep_is_watched_in_a_terminal_loses_a_worker_and_is_cancelled(
     sweep: Any, nfrepro: Call, rows: Callable[[], list[Row]], experiments: Path, results: Path
 ) -> None:
@@ -81,7 +96,10 @@ def test_a_sweep_is_watched_in_a_terminal_loses_a_worker_and_is_cancelled(
     assert first.seconds_left == pytest.approx((first.steps - first.step) / first.rate)
     for columns in (80, 140):
         watch_in_a_terminal(experiments, results, columns)
-    os.kill(claim["process"], signal.SIGKILL)
+    for _ in range(MOST_DEATHS):
+        dead = kill_worker(results, first.id)
+        wait_until(lambda dead=dead: worker_of(results, first.id) not in (None, dead))
+    kill_worker(results, first.id)
     wait_until(lambda: states(rows) == ["interrupted", "running", "waiting", "waiting"])
     running = rows()[1].id
     # What the experiment has no more is cancelled as well, if it is being executed.
