@@ -101,6 +101,7 @@ settle: $(INSTALLED)  ## run the seeds that open claims are due at SCALE (overni
 report: figures  ## every figure, results/claims.json, results/REPORT.md and results/report.html, again from results/
 	@$(NFREPRO) report
 	@$(VENV)/bin/python docs/verdicts.py
+	@$(VENV)/bin/python docs/experiments.py
 
 bench: $(TEST_TOOLS)  ## measure speed on this machine
 	@$(NFREPRO) bench
