@@ -25,6 +25,7 @@ EXPERIMENT = "deep_stability"
 CLASSES = {"fashion_mnist": 10.0, "cifar10": 10.0}  # others say it in data.classes
 NEAR = 1.1  # times the top-1 of guessing: what chance makes of 1,000 images in 10 classes
 COLORS = colormaps["cividis"]
+NOTHING = mean_interval([])  # of NaN: breaks the line
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def _words(outcome: Outcome) -> str:
 
 
 def _draw_shares(axes: Axes, outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int, int]]) -> None:
-    ours = {rate: share for rate, own in by_rate(outcomes).items() if (share := collapses(own)) is not None}
+    ours = {rate: collapses(own) or NOTHING for rate, own in by_rate(outcomes).items()}
     theirs = {rate: exact_interval(hits, n) for rate, (hits, n) in paper.items()}
     rates = sorted({*by_rate(outcomes), *theirs})
     _draw_intervals(axes, ours, 0.97, color=PALETTE[0], marker=MARKERS[0], linestyle="-", label="collapsed")

@@ -89,16 +89,20 @@ def _places(comparison: Comparison, keys: Sequence[tuple[Level, ...]]) -> dict[L
 
 
 def draw_arms(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
-    """Mean and interval of every arm, a line through those of one kind; every seed as a cross next to its mean."""
+    """Mean and interval of every arm, a line through those of one kind; every seed as a cross next to its mean.
+
+    A line breaks where an arm has no result.
+    """
     for line in plan.lines:
-        drawn = [arm for arm in arms if plan.line(arm.key) == line and arm.values]
+        own = [arm for arm in arms if plan.line(arm.key) == line]
+        drawn = [arm for arm in own if arm.values]
         if not drawn:
             continue
-        style, means = plan.style(line), np.array([arm.top1.mean for arm in drawn])
-        # NaN draws no bar.
-        ends = np.array([(of.low, of.high) if (of := bar(arm)) else (math.nan, math.nan) for arm in drawn])
+        # NaN draws no mark, no bar and no line.
+        style, means = plan.style(line), np.array([arm.top1.mean for arm in own])
+        ends = np.array([(of.low, of.high) if (of := bar(arm)) else (math.nan, math.nan) for arm in own])
         axes.errorbar(
-            [plan.place(arm.key) for arm in drawn],
+            [plan.place(arm.key) for arm in own],
             means,
             np.abs(ends.T - means),
             markersize=4,

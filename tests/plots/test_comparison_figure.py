@@ -1,5 +1,6 @@
 """The figure of a comparison: what is drawn where, and that nothing is lost or hidden."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -51,6 +52,14 @@ def test_runs_without_result_are_written_below_their_place() -> None:
     assert strip(figure) == (["BN: diverged", "NF: failed or missing"], [["2 of 3", "0"], ["0", "1 of 3"]])
     assert not cut_off(figure)
     assert not overlaps(figure)
+
+
+def test_a_line_breaks_where_an_arm_has_no_result() -> None:
+    table = training_table((4, 16, 64))
+    table.loc[table["train.batch_size"] == 16, ["state", "top1"]] = ["missing", None]
+    figure = drawn(table)
+    for bars in figure.axes[0].containers:
+        assert np.isnan(bars.lines[0].get_ydata()).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("state", ["diverged", "missing"])

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from project_scripts import script
@@ -65,3 +66,10 @@ def test_the_map_shows_every_run_and_the_share_beside_the_papers() -> None:
     assert list(theirs.lines[0].get_ydata()) == [0, 40]
     assert not cut_off(figure)
     assert not overlaps(figure)
+
+
+def test_no_line_crosses_a_rate_without_a_run_that_ended() -> None:
+    between = table().loc[:4].assign(**{"train.lr_per_256": 0.07, "state": "missing", "top1": math.nan})
+    figure = without_warnings(draw_stability(read_outcomes(pd.concat([table(), between])), {}, "title", "note"))
+    (ours,) = figure.axes[1].containers
+    assert np.isnan(np.asarray(ours.lines[0].get_ydata(), float)).tolist() == [False, True, False]
