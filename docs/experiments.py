@@ -30,7 +30,7 @@ def row(experiment: Experiment, costs: Costs) -> list[str]:
 
 
 def total(experiments: list[Experiment], costs: Costs) -> str:
-    """What all stored runs have cost, each counted once."""
+    """The cost of all stored runs, each counted once."""
     names = [experiment.name for experiment in experiments]
     spent = " and ".join(f"{costs.text(names, scale)} at scale `{scale}`" for scale in STORED)
     where = "Costs are measured, on the processors that `run.json` names."
