@@ -68,16 +68,15 @@ def evaluated(results: Path, runs: int) -> bool:
     return len(list(results.glob("runs/*/metrics.jsonl"))) >= runs
 
 
-def worker_of(results: Path, run_id: str) -> int | None:
-    """The process that holds the claim of a run."""
+def claim_of(results: Path, run_id: str) -> dict[str, Any]:
+    """The claim on a run; empty where nobody holds one."""
     with contextlib.suppress(FileNotFoundError):
-        return int(json.loads((results / "runs" / run_id / "claim").read_text())["process"])
-    return None
+        return dict(json.loads((results / "runs" / run_id / "claim").read_text()))
+    return {}
 
 
 def kill_worker(results: Path, run_id: str) -> int:
-    process = worker_of(results, run_id)
-    assert process is not None
+    process = int(claim_of(results, run_id)["process"])
     os.kill(process, signal.SIGKILL)
     return process
 
@@ -88,8 +87,7 @@ def test_a_sweep_is_watched_in_a_terminal_loses_a_worker_and_is_cancelled(
     sweep("--jobs", "1")
     wait_until(lambda: rows()[0].rate)
     first = rows()[0]
-    claim = json.loads((results / "runs" / first.id / "claim").read_text())
-    assert (first.state, first.host) == ("running", claim["host"])
+    assert (first.state, first.host) == ("running", claim_of(results, first.id)["host"])
     assert first.step is not None
     assert 0 < first.step < 100_000 == first.steps
     assert first.rate is not None
@@ -98,7 +96,7 @@ def test_a_sweep_is_watched_in_a_terminal_loses_a_worker_and_is_cancelled(
         watch_in_a_terminal(experiments, results, columns)
     for _ in range(MOST_DEATHS):
         dead = kill_worker(results, first.id)
-        wait_until(lambda dead=dead: worker_of(results, first.id) not in (None, dead))
+        wait_until(lambda dead=dead: claim_of(results, first.id).get("process") not in (None, dead))
     kill_worker(results, first.id)
     wait_until(lambda: states(rows) == ["interrupted", "running", "waiting", "waiting"])
     running = rows()[1].id
