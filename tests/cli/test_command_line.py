@@ -13,6 +13,8 @@ from in_this_process import nfrepro_here
 from tiny_experiment import TINY, Call
 
 from nfrepro.cli import app
+from nfrepro.specs import expand, load_experiment
+from nfrepro.tasks.registry import SCHEMAS
 
 KNOWN_IDS = Path(__file__).parent / "known_ids.json"
 ROOT = Path(__file__).parents[2]
@@ -170,16 +172,10 @@ def test_runs_that_left_the_experiment_stay_in_the_table_but_are_marked(
 def test_identities_are_what_they_always_were() -> None:
     # A changed id orphans stored results: change one only together with SCHEMA_VERSION, and say so.
     known = json.loads(KNOWN_IDS.read_text())
-    for experiment, scales in known.items():
+    for name, scales in known.items():
+        experiment = load_experiment(name, ROOT / "experiments")
         for scale, ids in scales.items():
-            called = subprocess.run(
-                [sys.executable, "-m", "nfrepro", "expand", experiment, "--scale", scale],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            assert [line.split()[0] for line in called.stdout.splitlines()] == ids
+            assert [run.id for run in expand(experiment, scale, SCHEMAS)] == ids
 
 
 @pytest.mark.parametrize(
