@@ -16,6 +16,7 @@ from matplotlib.ticker import NullLocator
 from nfrepro.claims.quantities import CHANCE_LEVELS
 from nfrepro.plots.comparison import Comparison, Factor, read_arms, setting
 from nfrepro.plots.paper_values import COLLAPSES
+from nfrepro.plots.run_counts import count_runs
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.style import MARKERS, PALETTE, entitle, legend_with_note, new_figure, save_figure
 from nfrepro.stats.intervals import Interval, mean_interval
@@ -117,9 +118,9 @@ def stability_rows(outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int,
                 f"at most {CHANCE_LEVELS:g} times guessing": str(sum(outcome.is_low for outcome in own)),
                 "collapsed (%)": "" if share is None else f"{share.mean:.0f} ({share.low:.0f} to {share.high:.0f})",
                 "n": str(ended),
-                "failed or missing": str(len(own) - ended),
-                "test top-1 of the others (%)": str(mean_interval(others)),
             }
+            | count_runs(outcome.state for outcome in own).without_result()
+            | {"test top-1 of the others (%)": str(mean_interval(others))}
             | ({"paper (ImageNet, 288 layers)": known} if paper else {})
         )
     return rows

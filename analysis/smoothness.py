@@ -13,6 +13,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from nfrepro.errors import InputError
+from nfrepro.plots.run_counts import count_runs
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.smoothness_figure import draw_smoothness
 from nfrepro.plots.style import NOTE_SIZE, entitle, fill_note, new_figure, save_figure
@@ -78,16 +79,13 @@ def rows(table: pd.DataFrame) -> list[dict[str, str]]:
     """A row a network: top-1 and log10 of what was measured, each with its interval."""
     found = []
     for label, runs in table.groupby([network(row) for _, row in table.iterrows()], sort=False):
-        done = runs[runs["state"] == "completed"]
+        done, counts = runs[runs["state"] == "completed"], count_runs(runs["state"])
         found.append(
             {"network": str(label), "test top-1 (%)": interval(done, "top1", 1)}
             | {heading: interval(done, column, 2) for column, heading in LOGARITHMS.items()}
             | {"rise on the plane": interval(done, "landscape_rise", 2)}
-            | {
-                "n": str(len(done)),
-                "diverged": str((runs["state"] == "diverged").sum()),
-                "failed or missing": str((~runs["state"].isin(["completed", "diverged"])).sum()),
-            }
+            | {"n": str(counts.completed), "diverged": str(counts.diverged)}
+            | counts.without_result()
         )
     return found
 

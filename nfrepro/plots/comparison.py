@@ -9,6 +9,7 @@ import pandas as pd
 
 from nfrepro.errors import InputError
 from nfrepro.plots.paper_values import Level, Reference
+from nfrepro.plots.run_counts import RunCounts, count_runs
 from nfrepro.stats.intervals import Interval, mean_interval
 
 # Columns of every table of training runs.
@@ -85,17 +86,11 @@ class Arm:
     key: tuple[Level, ...]  # a level for each factor of the comparison: panel, axis, line, as far as there are such
     ids: tuple[str, ...]
     values: tuple[float, ...]  # top-1 in percent of the runs that completed
-    diverged: int
-    unfinished: int  # failed, interrupted, missing
+    counts: RunCounts
 
     @property
     def top1(self) -> Interval:
         return mean_interval(self.values)
-
-    @property
-    def ended(self) -> int:
-        """Runs that completed or diverged."""
-        return len(self.values) + self.diverged
 
 
 def read_arms(comparison: Comparison, table: pd.DataFrame, where: str) -> list[Arm]:
@@ -162,9 +157,8 @@ def _arm(comparison: Comparison, key: tuple[Level, ...], runs: pd.DataFrame, whe
     for name, value in zip(completed["id"], completed.get("top1", ()), strict=True):
         if not math.isfinite(value):
             raise InputError(f"{where}: run {name} is completed, but top1 is blank: redo it with --force '{name}'")
-    diverged = int((runs["state"] == "diverged").sum())
     values = tuple(float(value) for value in completed.get("top1", ()))
-    return Arm(key, tuple(runs["id"]), values, diverged, len(runs) - len(completed) - diverged)
+    return Arm(key, tuple(runs["id"]), values, count_runs(runs["state"]))
 
 
 def setting(comparison: Comparison, table: pd.DataFrame, scale: str) -> str:

@@ -1,7 +1,7 @@
 """One panel of the figure of a comparison: means, intervals, seeds, a paper's numbers, and runs without a result."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from textwrap import fill
 from typing import Any
@@ -13,6 +13,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
 from nfrepro.plots.comparison import Arm, Comparison
 from nfrepro.plots.paper_values import Level, Reference
+from nfrepro.plots.run_counts import RunCounts
 from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE
 
 # Lines at one place of the axis stand side by side, over this share of the least distance between places.
@@ -142,27 +143,32 @@ def draw_reference(axes: Axes, plan: Plan, reference: Reference) -> None:
 class CountRow:
     """A line of the strip below a panel."""
 
-    label: str
+    kind: str  # a key of `OF_HOW_MANY`
     line: Level
-    kind: str  # "diverged" or "unfinished"
+    label: str
 
     def text(self, arm: Arm) -> str:
-        runs = arm.ended + arm.unfinished
-        count, of = (arm.diverged, arm.ended) if self.kind == "diverged" else (arm.unfinished, runs)
+        count, of = OF_HOW_MANY[self.kind](arm.counts)
         return f"{count} of {of}" if count else "0"
 
 
+# Kinds of runs that have no accuracy to draw: how many there are, and of how many.
+OF_HOW_MANY: dict[str, Callable[[RunCounts], tuple[int, int]]] = {
+    "diverged": lambda counts: (counts.diverged, counts.ended),
+    "failed or unfinished": lambda counts: (counts.unfinished, counts.runs),
+    "not run": lambda counts: (counts.not_run, counts.runs),
+}
+
+
 def count_rows(plan: Plan, arms: Sequence[Arm]) -> list[CountRow]:
-    """A row for each line with runs that diverged, and one for those that failed or are missing; none where all have
-    a result."""
+    """A row for each line and each kind of runs without an accuracy; none where all have one."""
     rows = []
     for line in plan.lines:
         own = [arm for arm in arms if plan.line(arm.key) == line]
         prefix = f"{line}: " if line else ""
-        if any(arm.diverged for arm in own):
-            rows.append(CountRow(f"{prefix}diverged", line, "diverged"))
-        if any(arm.unfinished for arm in own):
-            rows.append(CountRow(f"{prefix}failed or missing", line, "unfinished"))
+        for kind, of_how_many in OF_HOW_MANY.items():
+            if any(of_how_many(arm.counts)[0] for arm in own):
+                rows.append(CountRow(kind, line, f"{prefix}{kind}"))
     return rows
 
 

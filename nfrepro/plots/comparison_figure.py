@@ -89,7 +89,7 @@ def _by_panel(comparison: Comparison, arms: Sequence[Arm]) -> dict[str, list[Arm
 
 def _with_results(panels: Mapping[str, list[Arm]]) -> tuple[dict[str, list[Arm]], list[str]]:
     """The panels with a run that ended, and the names of the others; all panels where there is no such run at all."""
-    drawn = {name: arms for name, arms in panels.items() if any(arm.ended for arm in arms)}
+    drawn = {name: arms for name, arms in panels.items() if any(arm.counts.ended for arm in arms)}
     return (drawn, [name for name in panels if name not in drawn]) if drawn else (dict(panels), [])
 
 

@@ -13,9 +13,9 @@ def table_rows(comparison: Comparison, arms: Sequence[Arm]) -> list[dict[str, st
         | {
             "test top-1 (%)": str(arm.top1),
             "n": str(arm.top1.n),
-            "diverged": str(arm.diverged),
-            "failed or missing": str(arm.unfinished),
+            "diverged": str(arm.counts.diverged),
         }
+        | arm.counts.without_result()
         | {reference.heading: str(reference.values.get(arm.key, "")) for reference in comparison.references}
         for arm in arms
     ]

@@ -79,9 +79,9 @@ def test_diverged_failed_and_missing_runs_are_counted(results: Path) -> None:
     content.loc[4, ["state", "top1"]] = ["missing", None]
     called = run_script(results, content)
     assert called.returncode == 0, called.stderr
-    assert "| 0.1 | 82.50 ± 6.35 | 2 | 0 | 1 |" in called.stdout
-    assert "| 0.2 | 83.00 ± 12.71 | 2 | 0 | 1 |" in called.stdout
-    assert "| 1 | n = 0 | 0 | 3 | 0 |" in called.stdout
+    assert "| 0.1 | 82.50 ± 6.35 | 2 | 0 | 1 | 0 |" in called.stdout
+    assert "| 0.2 | 83.00 ± 12.71 | 2 | 0 | 0 | 1 |" in called.stdout
+    assert "| 1 | n = 0 | 0 | 3 | 0 | 0 |" in called.stdout
 
 
 @pytest.mark.parametrize("state", ["missing", "failed", "diverged"])

@@ -34,7 +34,11 @@ def test_every_run_is_counted_once_and_the_interval_is_scipys(runs: list[tuple[s
     rows = table_rows(BATCH, arms)
     for arm, row in zip(arms, rows, strict=True):
         own = table[table["id"].isin(arm.ids)]
-        assert len(own) == 3 == int(row["n"]) + int(row["diverged"]) + int(row["failed or missing"])
+        assert len(own) == 3
+        assert (int(row["n"]), int(row["not run"])) == tuple(
+            (own["state"] == of).sum() for of in ("completed", "missing")
+        )
+        assert int(row["failed or unfinished"]) == own["state"].isin(["failed", "interrupted"]).sum()
         assert int(row["diverged"]) == (own["state"] == "diverged").sum()
         values = own["top1"].dropna()
         assert sorted(arm.values) == sorted(values)

@@ -49,7 +49,7 @@ def test_runs_without_result_are_written_below_their_place() -> None:
     for name, state in (("bn_resnet-4-0", "diverged"), ("bn_resnet-4-1", "diverged"), ("nf_resnet-64-2", "missing")):
         table = without_result(table, name, state)
     figure = drawn(table)
-    assert strip(figure) == (["BN: diverged", "NF: failed or missing"], [["2 of 3", "0"], ["0", "1 of 3"]])
+    assert strip(figure) == (["BN: diverged", "NF: not run"], [["2 of 3", "0"], ["0", "1 of 3"]])
     assert not cut_off(figure)
     assert not overlaps(figure)
 

@@ -49,10 +49,10 @@ def test_accuracies_by_what_runs_differ_in(results: Path) -> None:
     heading, *rows = cells(drawn(table, results))
     assert heading[:2] == ["train.batch_size", "model.name"]
     assert [row[:2] + row[3:] for row in rows] == [
-        ["4", "bn_resnet", "3", "0", "0"],
-        ["4", "nf_resnet", "3", "0", "0"],
-        ["64", "bn_resnet", "2", "0", "1"],
-        ["64", "nf_resnet", "3", "0", "0"],
+        ["4", "bn_resnet", "3", "0", "0", "0"],
+        ["4", "nf_resnet", "3", "0", "0", "0"],
+        ["64", "bn_resnet", "2", "0", "0", "1"],
+        ["64", "nf_resnet", "3", "0", "0", "0"],
     ]
     assert rows[0][2].startswith("61.00 ±")
 
@@ -76,7 +76,7 @@ def test_many_axes_share_the_lines(results: Path) -> None:
     assert comparison.panel is not None
     _, *rows = cells(drawn(table, results))
     assert len(rows) == 16
-    assert {row[-3] for row in rows} == {"3"}
+    assert {row[-4] for row in rows} == {"3"}
 
 
 def test_only_seeds(results: Path) -> None:
