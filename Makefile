@@ -118,7 +118,7 @@ test-all: test  ## those, and then the slow rest: sweeps that are killed, compil
 	@$(PYTEST) -m 'slow and not slurm'
 
 test-numeric: $(TEST_TOOLS)  ## the numeric tests once more, with the kernels of a processor without vector instructions
-	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -m 'not slurm and not slow' tests/signal tests/models tests/training tests/tasks tests/stats
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -m 'not slurm and not slow' tests/signal tests/models tests/training tests/tasks
 
 test-slurm: $(TEST_TOOLS)  ## the tests on a real SLURM, which they bring up and end (Debian, as root; minutes)
 	@$(VENV)/bin/python -m pytest -m slurm tests/slurm $(call option,ONLY,-k)

@@ -1,6 +1,7 @@
 """What several rooms' tests share."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ os.environ["NFREPRO_DRAW"] = "0"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # What a shell starts in the background ignores Ctrl-C, and so would the programs that are tested.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):  # one process tells of all tests
         config.pluginmanager.register(FailuresAsTheyCome(config), "failures-as-they-come")
 

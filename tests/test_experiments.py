@@ -1,5 +1,6 @@
 """The experiments that ship: all their scales expand, and at smoke each runs to a table and a figure."""
 
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 import torch
 from in_this_process import nfrepro_here, script_here
 
+from nfrepro.models.options import ModelOptions
 from nfrepro.models.registry import build
 from nfrepro.specs import Experiment, expand, find_experiments, load_experiment
 from nfrepro.tasks.options import TrainTask
@@ -55,6 +57,13 @@ def test_a_scale_gives_every_arm_the_same_budget(experiment: Experiment, scale: 
         assert sum(run.config["seed"] == seed for run in runs) == len(runs) // len(seeds)
 
 
+@cache
+def make_without_data(options: ModelOptions) -> None:
+    """Experiments share many networks: each is made once."""
+    with torch.device("meta"):
+        assert build(options, num_classes=10, in_channels=3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", TRAINING, ids=lambda experiment: experiment.name)
 def test_every_network_of_every_scale_can_be_made(experiment: Experiment) -> None:
@@ -64,9 +73,8 @@ def test_every_network_of_every_scale_can_be_made(experiment: Experiment) -> Non
         for scale in experiment.scales
         for run in expand(experiment, scale, SCHEMAS)
     ]
-    with torch.device("meta"):
-        for model in {task.model for _, task in tasks}:
-            assert build(model, num_classes=10, in_channels=3)
+    for model in {task.model for _, task in tasks}:
+        make_without_data(model)
     for scale, task in tasks:
         if scale == "laptop":
             assert count_work(task).test_multiply_adds > 0
