@@ -109,17 +109,17 @@ def stability_rows(outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int,
     for rate, own in by_rate(outcomes).items():
         share = collapses(own)
         others = [outcome.top1 for outcome in own if outcome.ended and not outcome.collapsed]
-        ended = sum(outcome.ended for outcome in own)
+        counts = count_runs(outcome.state for outcome in own)
         known = next((f"{hits} of {n}" for at, (hits, n) in paper.items() if math.isclose(at, rate)), "")
         rows.append(
             {
                 "peak learning rate": f"{rate:g}",
-                "diverged": str(sum(outcome.state == "diverged" for outcome in own)),
+                "diverged": str(counts.diverged),
                 f"at most {CHANCE_LEVELS:g} times guessing": str(sum(outcome.is_low for outcome in own)),
                 "collapsed (%)": "" if share is None else f"{share.mean:.0f} ({share.low:.0f} to {share.high:.0f})",
-                "n": str(ended),
+                "n": str(counts.ended),
             }
-            | count_runs(outcome.state for outcome in own).without_result()
+            | counts.without_result()
             | {"test top-1 of the others (%)": str(mean_interval(others))}
             | ({"paper (ImageNet, 288 layers)": known} if paper else {})
         )
