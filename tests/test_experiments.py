@@ -80,14 +80,20 @@ def test_every_network_of_every_scale_can_be_made(experiment: Experiment) -> Non
             assert count_work(task).test_multiply_adds > 0
 
 
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of results. Experiments share many runs: each is trained once by a process of tests."""
+    return tmp_path_factory.mktemp("smoke")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_smoke_runs_to_a_table_and_a_figure(name: str, tmp_path: Path) -> None:
-    where = ("--scale", "smoke", "--results", str(tmp_path))
+def test_smoke_runs_to_a_table_and_a_figure(name: str, smoke: Path) -> None:
+    where = ("--scale", "smoke", "--results", str(smoke))
     swept = nfrepro_here("sweep", name, *where, "--executor", "debug", "--threads", "1")
     assert swept.returncode == 0, swept.stderr
-    table = pd.read_csv(tmp_path / name / "smoke" / "runs.csv")
+    table = pd.read_csv(smoke / name / "smoke" / "runs.csv")
     assert set(table["state"]) <= {"completed", "diverged"}
     drawn = script_here(name, *where)
     assert drawn.returncode == 0, drawn.stderr
-    assert list((tmp_path / name / "smoke").glob(f"{name}*.png"))
+    assert list((smoke / name / "smoke").glob(f"{name}*.png"))

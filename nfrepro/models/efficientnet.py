@@ -7,13 +7,17 @@ linear. Images and activations are [N, C, H, W].
 import itertools
 import operator
 from functools import partial
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from torchvision.models import efficientnet
 
 from nfrepro.models.convolutions import Conv2d
 from nfrepro.models.efficientnet_options import VARIANTS, EfficientNetOptions
 from nfrepro.models.network import Network
+
+# Torchvision's models bring torch's compiler, whose import takes seconds: a function that needs them imports them.
+if TYPE_CHECKING:
+    from torchvision.models.efficientnet import MBConvConfig
 
 # Of B0, a row a stage: inner width over input width, kernel size, stride, input and output channels, blocks.
 STAGES = (
@@ -27,11 +31,13 @@ STAGES = (
 )
 
 
-def stages(options: EfficientNetOptions) -> list[efficientnet.MBConvConfig]:
+def stages(options: EfficientNetOptions) -> "list[MBConvConfig]":
     """Torchvision's description of each stage."""
+    from torchvision.models.efficientnet import MBConvConfig
+
     variant = VARIANTS[options.variant]
     multipliers = {"width_mult": options.width * variant.width, "depth_mult": variant.depth}
-    return [efficientnet.MBConvConfig(*stage, **multipliers) for stage in STAGES]
+    return [MBConvConfig(*stage, **multipliers) for stage in STAGES]
 
 
 class EfficientNet(Network):
@@ -41,6 +47,8 @@ class EfficientNet(Network):
     """
 
     def __init__(self, options: EfficientNetOptions, num_classes: int, in_channels: int) -> None:
+        from torchvision.models import efficientnet
+
         variant, shapes = VARIANTS[options.variant], stages(options)
         dropout = variant.dropout if options.dropout is None else options.dropout
         strides = itertools.accumulate((shape.stride for shape in shapes), operator.mul, initial=2)

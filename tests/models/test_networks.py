@@ -2,6 +2,8 @@
 
 import math
 import pickle
+import subprocess
+import sys
 from copy import deepcopy
 from typing import Any
 
@@ -142,3 +144,10 @@ def test_images_of_another_shape_are_refused_with_the_numbers() -> None:
     assert isinstance(model, NFResNet)
     with pytest.raises(ValueError, match=r"images must be \[N, 3, H, W\], got \[1, 1, 32, 32\]"):
         model(torch.randn(1, 1, 32, 32))
+
+
+def test_the_compiler_is_imported_when_it_is_needed() -> None:
+    """To import it takes longer than all the rest together, and torchvision's models import it."""
+    make = "nfrepro.models.create('nf_resnet50', width=0.0625)"
+    code = f"import sys, nfrepro.models; {make}; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
