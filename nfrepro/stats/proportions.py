@@ -94,8 +94,7 @@ def wilson_interval(hits: int, n: int, level: float = 0.95) -> Interval:
     Its source of chance is the choice of the `n` images alone, not the training. Raises `ValueError` for counts that
     are none.
     """
-    if not 0 <= hits <= n or n < 1:
-        raise ValueError(f"{hits} hits of {n} are no proportion")
+    _check_counts(hits, n)
     found = stats.binomtest(hits, n).proportion_ci(level, method="wilson")
     low, high = 100 * float(found.low), 100 * float(found.high)
     return Interval(100 * hits / n, low, high, n, f"{100 * level:g} % Wilson score interval over images")
@@ -106,8 +105,7 @@ def exact_interval(hits: int, n: int, level: float = 0.95) -> Interval:
 
     Covers at least as often as it says, whatever `n`. Raises `ValueError` for counts that are none.
     """
-    if not 0 <= hits <= n or n < 1:
-        raise ValueError(f"{hits} hits of {n} are no proportion")
+    _check_counts(hits, n)
     low, high = clopper_pearson(hits, n, level)
     return Interval(100 * hits / n, 100 * low, 100 * high, n, f"{100 * level:g} % exact binomial interval over seeds")
 
@@ -116,3 +114,8 @@ def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, floa
     """The exact interval of a share (Clopper and Pearson 1934), as shares: it holds at least as often as `level`."""
     found = stats.binomtest(hits, n).proportion_ci(level, method="exact")
     return float(found.low), float(found.high)
+
+
+def _check_counts(hits: int, n: int) -> None:
+    if not 0 <= hits <= n or n < 1:
+        raise ValueError(f"{hits} hits of {n} are no proportion")
