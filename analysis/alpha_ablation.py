@@ -17,7 +17,7 @@ RATE = number("learning rate", "train.lr_per_256")
 
 
 def comparison(table: pd.DataFrame) -> Comparison:
-    """A panel for each learning rate, where there are several."""
+    """The comparison, with a panel for each learning rate if there are several."""
     several = "train.lr_per_256" in table and table["train.lr_per_256"].nunique() > 1
     return replace(COMPARISON, panel=RATE) if several else COMPARISON
 

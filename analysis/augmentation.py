@@ -22,7 +22,7 @@ def augmentation(row: pd.Series) -> str:
 
 
 def clipping(row: pd.Series) -> str:
-    """The clipping of NF-ResNets; a network with BatchNorm, the control, has none."""
+    """The clipping of an NF-ResNet; `BN` for the control, a network with BatchNorm, which has none."""
     if row["model.name"] == "bn_resnet":
         return "BN"
     return "no clipping" if pd.isna(row["train.clip_factor"]) else f"AGC {row['train.clip_factor']:g}"
@@ -42,7 +42,7 @@ WITH_CONTROL = Factor("clipping", ("model.name", "train.clip_factor"), clipping,
 
 
 def comparison(table: pd.DataFrame) -> Comparison:
-    """The comparison, with a line for networks with BatchNorm where there are any."""
+    """The comparison, with a line for networks with BatchNorm if there are any."""
     several = table["model.name"].nunique() > 1
     return replace(COMPARISON, title=BESIDE_BN, line=WITH_CONTROL) if several else COMPARISON
 

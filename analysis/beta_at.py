@@ -33,7 +33,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 
 def label(row: pd.Series) -> str:
-    """f(x / beta) is the paper's formula, f(x) / beta the code's."""
+    """The place of beta: f(x / beta) is the paper's formula, f(x) / beta the code's."""
     activation = ACTIVATIONS.get(str(row["model.activation"]), str(row["model.activation"]))
     return f"{activation}(x / beta)" if row["model.beta_at"] == "input" else f"{activation}(x) / beta"
 

@@ -10,7 +10,7 @@ ORDERS = {"bn_relu_conv": "BN-ReLU-Conv", "relu_bn_conv": "ReLU-BN-Conv", "v1": 
 
 
 def order(row: pd.Series) -> str:
-    """A network without BatchNorm has no order."""
+    """The order of layers in a block; `NF` for a network without BatchNorm."""
     return "NF" if pd.isna(row["model.order"]) else ORDERS.get(row["model.order"], str(row["model.order"]))
 
 

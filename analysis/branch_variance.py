@@ -28,14 +28,14 @@ class Network:
 
     name: str
     blocks: int  # of each stage
-    alpha: float  # scale of the branch: 1 but in NF-ResNets; that of SkipInit begins at 0, and is drawn as if it were 1
+    alpha: float  # scale of the branch: 1 except in NF-ResNets; SkipInit's starts at 0, and is drawn as if it were 1
     follows_theory: bool
 
     def ratio(self, block: int) -> float:
-        """Branch variance over that of the skip path in block 2, 3, … of a stage; NaN where there is no closed form.
+        """Branch variance over that of the skip path in block 2, 3, … of a stage; NaN if there is no closed form.
 
         The first block leaves 1 + alpha^2 on the skip path and each further one adds alpha^2, with branches of variance
-        1 before alpha. BatchNorm makes all branches alike, alpha is 1, and 1 / block follows whatever their variance.
+        1 before alpha. BatchNorm makes all branches alike: with alpha 1, 1 / block follows whatever their variance.
         """
         return self.alpha**2 / (1 + (block - 1) * self.alpha**2) if self.follows_theory else float("nan")
 
@@ -52,7 +52,7 @@ def network(row: pd.Series) -> Network:
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """The table; a figure of the deepest networks block by block, and of all by their depth."""
+    """The table, and a figure of the deepest networks by block and of all networks by depth."""
     table = analysis.table
     networks = {network_id(row): network(row) for _, row in table.iterrows()}
     curves = read_curves(table, analysis.runs, network_id, FILE)
@@ -71,13 +71,14 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 
 def network_id(row: pd.Series) -> str:
-    """Tells the networks of runs.csv apart."""
+    """A name that distinguishes the networks of runs.csv."""
     return str(network(row))
 
 
 def branch_over_skip(rows: pd.DataFrame, of: Network) -> pd.DataFrame:
-    """Rows of (seed, stage, block of its stage, ratio, root of ratio). The skip path of a block is the output of the
-    one before it, but for transition blocks, which are left out."""
+    """Rows of (seed, stage, block of its stage, ratio, root of ratio), without transition blocks.
+
+    In the other blocks the skip path is the output of the previous block."""
     wide = rows.pivot_table(index=["seed", "stage", "block", "transition"], columns="statistic", values="measured")
     wide = wide.reset_index()
     skip = wide.groupby("seed")["avg_var"].shift()
@@ -88,7 +89,7 @@ def branch_over_skip(rows: pd.DataFrame, of: Network) -> pd.DataFrame:
 
 
 def table_rows(ratios: Mapping[Network, pd.DataFrame]) -> list[dict[str, str]]:
-    """A row a network and depth: the last block of stages, and the mean over blocks."""
+    """A row for each network and depth: the last block of stages, and the mean over blocks."""
     rows = []
     names = list(dict.fromkeys(of.name for of in ratios))
     for of, found in sorted(ratios.items(), key=lambda item: (names.index(item[0].name), item[0].blocks)):
@@ -109,7 +110,7 @@ def table_rows(ratios: Mapping[Network, pd.DataFrame]) -> list[dict[str, str]]:
 
 
 def mean_root(of: Network) -> float:
-    """The closed form of the ratio of deviations, averaged over the blocks of a stage but the first."""
+    """The closed form of the ratio of deviations, averaged over all blocks of a stage except the first."""
     return float(np.mean([of.ratio(block) ** 0.5 for block in range(2, of.blocks + 1)]))
 
 
@@ -139,7 +140,7 @@ def draw(ratios: Mapping[Network, pd.DataFrame], title: str, note: str) -> Figur
 
 
 def _rows(ratios: Mapping[Network, pd.DataFrame], name: str, blocks: int | None) -> pd.DataFrame:
-    """The rows of the networks with a name, of one number of blocks or of all; column `blocks` has the number."""
+    """The rows of networks of that name with `blocks` blocks (None: any number), which column `blocks` gives."""
     chosen = [of for of in ratios if of.name == name and blocks in (None, of.blocks)]
     return pd.concat([ratios[of].assign(blocks=of.blocks) for of in chosen])
 

@@ -49,7 +49,7 @@ COMPARISON = Comparison(
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """The table; a figure of shifts and accuracy over training, and one of shifts by layer."""
+    """The table, a figure of shifts and accuracy over training, and one of shifts by layer."""
     watched = read_watched(COMPARISON, analysis, FILE)
     table = watched.write_table(analysis, numbers)
     print(table.read_text())
@@ -62,7 +62,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 
 def numbers(completed: pd.DataFrame) -> dict[str, str]:
-    """Further columns of the table."""
+    """Additional columns of the table."""
     return {
         name: mean_interval(completed[column].tolist()).text(digits) if len(completed) else ""
         for name, (column, digits) in NUMBERS.items()
@@ -70,7 +70,7 @@ def numbers(completed: pd.DataFrame) -> dict[str, str]:
 
 
 def draw_training(watched: WatchedTraining) -> Figure:
-    """Shifts above, accuracies below; the same lines in all panels."""
+    """A figure with shifts above and accuracies below; lines are the same in all panels."""
     figure = new_figure(5.2)
     above, below = figure.subplots(2, 2)
     for axes, (statistic, name) in zip(above, SHIFTS.items(), strict=True):
@@ -85,7 +85,7 @@ def draw_training(watched: WatchedTraining) -> Figure:
 
 
 def draw_layers(watched: WatchedTraining) -> Figure:
-    """Shifts by layer, averaged over training."""
+    """A figure of shifts by layer, averaged over training."""
     figure = new_figure(3.3)
     for axes, (statistic, name) in zip(figure.subplots(1, 2), SHIFTS.items(), strict=True):
         draw_over_seeds(axes, watched.curves, "layer", statistic)

@@ -23,10 +23,10 @@ from nfrepro.stats.intervals import Interval, mean_interval
 from nfrepro.stats.proportions import exact_interval
 
 EXPERIMENT = "deep_stability"
-CLASSES = {"fashion_mnist": 10.0, "cifar10": 10.0}  # others say it in data.classes
-NEAR = 1.1  # times the top-1 of guessing: what chance makes of 1,000 images in 10 classes
+CLASSES = {"fashion_mnist": 10.0, "cifar10": 10.0}  # other data sets have it in data.classes
+NEAR = 1.1  # times the top-1 of guessing: the range of chance with 1,000 images in 10 classes
 COLORS = colormaps["cividis"]
-NOTHING = mean_interval([])  # of NaN: breaks the line
+NOTHING = mean_interval([])  # NaN, which breaks the line
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Outcome:
     seed: int
     state: str
     top1: float  # in percent; NaN unless completed
-    at_chance: bool  # no better than guessing, but for the chance of the images
+    at_chance: bool  # no better than guessing, up to the chance in the images
     is_low: bool  # at most twice the top-1 of guessing
     diverged_at: float  # step; NaN unless diverged
 
     @property
     def collapsed(self) -> bool:
-        """Diverged, or little better than guessing at the end."""
+        """Whether the run diverged, or was little better than guessing at the end."""
         return self.state == "diverged" or self.is_low
 
     @property
@@ -52,7 +52,7 @@ class Outcome:
 
 
 def read_outcomes(table: pd.DataFrame) -> list[Outcome]:
-    """One for each row of runs.csv."""
+    """The outcome of each row of runs.csv."""
     return [_outcome(row) for _, row in table.iterrows()]
 
 
@@ -62,7 +62,7 @@ def peak_rate(row: pd.Series) -> float:
 
 
 def collapses(outcomes: Sequence[Outcome]) -> Interval | None:
-    """The share of runs that collapsed, of those that ended; None if none did."""
+    """The share of collapsed runs among those that ended; None if none ended."""
     ended = [outcome.collapsed for outcome in outcomes if outcome.ended]
     return exact_interval(sum(ended), len(ended)) if ended else None
 
@@ -76,7 +76,7 @@ COLLAPSED = f"Collapsed: diverged (loss not finite), or a final top-1 of at most
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """One table and one figure for NF-ResNets, and for any other network."""
+    """One table and one figure for NF-ResNets, and for each other network."""
     written: list[Path] = []
     for name, runs in analysis.table.groupby("model.name", sort=False):
         suffix = "" if name == "nf_resnet" else f"_{str(name).removesuffix('_resnet')}"
@@ -87,8 +87,8 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 
 def draw(analysis: Analysis, rates: Comparison, paper: Mapping[float, tuple[int, int]]) -> Sequence[Path]:
-    """One table, one figure; `paper` is empty for a network that is not the paper's."""
-    read_arms(rates, analysis.table, str(analysis.table_path))  # refuses what cannot be compared
+    """One table and one figure; `paper` is empty for a network that the paper does not have."""
+    read_arms(rates, analysis.table, str(analysis.table_path))  # refuses runs that cannot be compared
     outcomes = read_outcomes(analysis.table)
     about = setting(rates, analysis.table, analysis.scale)
     note = (
@@ -104,7 +104,7 @@ def draw(analysis: Analysis, rates: Comparison, paper: Mapping[float, tuple[int,
 
 
 def stability_rows(outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int, int]]) -> list[dict[str, str]]:
-    """A row for each learning rate; `paper` has how many of how many runs collapsed."""
+    """A row for each learning rate; `paper` has the numbers of collapsed and of all runs."""
     rows = []
     for rate, own in by_rate(outcomes).items():
         share = collapses(own)
@@ -127,7 +127,7 @@ def stability_rows(outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int,
 
 
 def by_rate(outcomes: Sequence[Outcome]) -> dict[float, list[Outcome]]:
-    """Ascending."""
+    """The outcomes by learning rate, in ascending order."""
     rates = sorted({outcome.rate for outcome in outcomes})
     return {rate: [outcome for outcome in outcomes if outcome.rate == rate] for rate in rates}
 
@@ -154,14 +154,14 @@ def draw_stability(
 def _outcome(row: pd.Series) -> Outcome:
     state, top1 = str(row["state"]), float(row.get("top1", math.nan))
     guessing = 100 / CLASSES.get(row["data.name"], row.get("data.classes", math.nan))
-    # Where the number of classes is not known, nothing is taken for guessing.
+    # If the number of classes is unknown, nothing counts as guessing.
     at_chance, is_low = (state == "completed" and bool(top1 <= times * guessing) for times in (NEAR, CHANCE_LEVELS))
     diverged_at = float(row.get("diverged_at_step", math.nan))
     return Outcome(peak_rate(row), int(row["seed"]), state, top1, at_chance, is_low, diverged_at)
 
 
 def _draw_map(axes: Axes, outcomes: Sequence[Outcome], rates: Sequence[float], seeds: Sequence[int]) -> None:
-    """A cell a run: its accuracy in words and colour, or what became of it."""
+    """Draw a cell for each run: its accuracy as text and colour, or how it ended."""
     shade = Normalize(0, 100)
     for outcome in outcomes:
         place = (rates.index(outcome.rate) - 0.5, seeds.index(outcome.seed) - 0.5)
@@ -214,7 +214,7 @@ def _draw_shares(axes: Axes, outcomes: Sequence[Outcome], paper: Mapping[float, 
 def _draw_intervals(
     axes: Axes, shares: Mapping[float, Interval], shift: float, **style: str | tuple[float, ...]
 ) -> None:
-    """Draw shares with their intervals; `shift`, a factor on the rates, keeps two kinds from hiding each other."""
+    """Draw shares with their intervals; `shift`, a factor on the rates, keeps two kinds from overlapping."""
     means = [share.mean for share in shares.values()]
     below = [share.mean - share.low for share in shares.values()]
     above = [share.high - share.mean for share in shares.values()]

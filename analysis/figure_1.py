@@ -34,7 +34,7 @@ def label(row: pd.Series) -> str:
 
 
 def method(table: pd.DataFrame, curves: Mapping[str, pd.DataFrame]) -> str:
-    """The input, and the number of initialisations."""
+    """The input and the number of initialisations, as a note."""
     first = table.iloc[0]
     return (
         f"N(0, 1) input, {first['pixels']} px, batch {first['batch']}, {first['precision']}; "

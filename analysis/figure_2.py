@@ -28,7 +28,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 
 def label(row: pd.Series) -> str:
-    """BN is the reference; NF networks differ in their convolutions and in whether there is a ReLU."""
+    """The name of a network: BN is the reference; NF networks differ in convolutions and in having a ReLU."""
     if row["model.name"] == "bn_resnet":
         return "ReLU-BN-Conv"
     if row["model.convolution"] == "scaled_ws":
@@ -39,7 +39,7 @@ def label(row: pd.Series) -> str:
 
 
 def method(table: pd.DataFrame, curves: Mapping[str, pd.DataFrame]) -> str:
-    """The input, and the number of initialisations."""
+    """The input and the number of initialisations, as a note."""
     first = table.iloc[0]
     return (
         f"N(0, 1) input, {first['pixels']} px, batch {first['batch']}, {first['precision']}; "

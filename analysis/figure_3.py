@@ -23,7 +23,7 @@ from nfrepro.plots.style import save_figure
 
 EXPERIMENT = "figure_3"
 MIXED = "MixUp + CutMix"
-# Data set -> channels, pixels, classes of its images; others say pixels and classes in their options.
+# Data set -> channels, pixels, classes of its images; other data sets have pixels and classes in their options.
 IMAGES = {"fashion_mnist": (1, 28, 10), "cifar10": (3, 32, 10)}
 FIGURE_3: dict[tuple[Level, ...], PaperValue] = {
     **{(MIXED, 1e9 * cost, "NF"): PaperValue(top1, "read off") for cost, top1 in NF_REGNETS.values()},
@@ -58,7 +58,7 @@ TABLE = Comparison(
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """The table by variant; the figure by multiply-adds, with the paper's points in a panel of their own."""
+    """The table by variant, and the figure by multiply-adds, with the paper's points in a separate panel."""
     arms = read_arms(TABLE, analysis.table, str(analysis.table_path))
     costs = {str(row["id"]): multiply_adds(row, analysis.table_path) for _, row in analysis.table.iterrows()}
     rows = [
@@ -74,7 +74,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 
 def by_cost(costs: dict[str, int]) -> Comparison:
-    """The same arms, placed by what they cost: `costs` of the runs by id."""
+    """The same arms, placed by their cost; `costs` has that of each run by id."""
     axis = Factor(
         "multiply-adds",
         ("id",),
@@ -88,10 +88,10 @@ def by_cost(costs: dict[str, int]) -> Comparison:
 
 
 def multiply_adds(row: pd.Series, table: Path) -> int:
-    """The multiply-adds for one test image of the run in a row of runs.csv."""
+    """The multiply-adds for one test image, for the run of a row of runs.csv."""
     given = {name.removeprefix("model."): row[name] for name in row.index if name.startswith("model.")}
     known = {key: value for key, value in given.items() if not pd.isna(value)}
-    # Not strict: a table has whole numbers as 8.0 where other rows are blank.
+    # Not strict: a column with blanks has whole numbers as 8.0.
     options = FAMILIES[known["name"]].model_validate(known, strict=False)
     return count_multiply_adds(options, *(IMAGES.get(row["data.name"]) or _image(row, table)))
 

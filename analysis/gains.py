@@ -12,7 +12,7 @@ EXPERIMENT = "gains"
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """One table; nothing here is worth a picture."""
+    """One table, without a figure."""
     rows = [row(str(name), runs) for name, runs in analysis.table.groupby("activation", sort=False)]
     first = analysis.table.iloc[0]
     note = (
@@ -26,7 +26,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 
 def row(name: str, runs: pd.DataFrame) -> dict[str, str]:
-    """One activation; runs that are not completed leave their cells empty."""
+    """The row of one activation; cells are empty if no run is completed."""
     done = runs[runs["state"] == "completed"]
     sampled = mean_interval(done["gamma_sampled"].tolist() if len(done) else [])
     exact = done.iloc[0] if len(done) else pd.Series(dtype=float)

@@ -30,9 +30,9 @@ EXPERIMENT = "gradient_correlation"
 
 Numbers = NDArray[np.float64]
 
-LEAST_DRAWN = 0.004  # of a correlation
+LEAST_DRAWN = 0.004  # the smallest correlation on the axis
 COLUMNS = 4  # panels in a row
-MOST_DEPTHS = 9  # lines in one of them
+MOST_DEPTHS = 9  # lines in a panel
 NOISE_LINES: tuple[dict[str, Any], ...] = (
     {"color": "black", "linestyle": ":", "linewidth": 1.0},
     {"color": "black", "linestyle": "--", "linewidth": 1.0},
@@ -41,17 +41,17 @@ NOISE_LINES: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Kind:
-    """The runs of one kind of network: rows of runs.csv; and how they are drawn."""
+    """The runs of one kind of network, as rows of runs.csv, and the style in which they are drawn."""
 
     label: str
     runs: pd.DataFrame
-    color: int  # in the palette, and of the markers, which tell it in grey
+    color: int  # in the palette, and of the markers, which distinguish kinds in grey
     dashes: int
-    hollow: bool = False  # its markers
+    hollow: bool = False  # whether its markers are
 
     @property
     def done(self) -> pd.DataFrame:
-        """The completed ones."""
+        """The completed runs."""
         return self.runs[self.runs["state"] == "completed"]
 
     @property
@@ -62,7 +62,7 @@ class Kind:
 
 
 TABLE = "autocorrelation.csv"
-NOISE = 0.01  # a correlation up to this is noise, and fits end before it
+NOISE = 0.01  # a correlation up to this is noise, and fits stop before it
 
 # Connection, normalization, alpha -> name.
 FULLY_CONNECTED = {
@@ -95,7 +95,7 @@ METHOD = (
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """A table of all fits; pictures against depth, of fully connected networks and of ResNets, and against distance."""
+    """A table of all fits, and figures against depth (fully connected networks, ResNets) and against distance."""
     table, output = analysis.table, analysis.output
     if not (table["state"] == "completed").any():
         raise InputError(f"{analysis.experiment}: no run is completed:{unfinished(table)}")
@@ -125,7 +125,7 @@ def named_with(output: Path, name: str) -> Path:
 
 
 def about(table: pd.DataFrame, kinds: Sequence[Kind]) -> str:
-    """Inputs and draws of a run, and completed runs of a network."""
+    """The inputs and draws of a run, and the number of completed runs of a network, as a note."""
     inputs, draws = (" or ".join(map(str, sorted(table[name].unique()))) for name in ("inputs", "draws"))
     networks = {f"{kind.label} {depth}": runs for kind in kinds for depth, runs in kind.done.groupby("model.depth")}
     return (
@@ -154,7 +154,7 @@ def resnet_kinds(table: pd.DataFrame) -> list[Kind]:
 
 
 def row(kind: Kind) -> dict[str, str]:
-    """One kind of network in the table."""
+    """The row of the table for one kind of network."""
     done, largest = kind.done, int(kind.runs["model.depth"].max())
     deepest = done[done["model.depth"] == largest]
     exponential, power = fits(done, "exponential"), fits(done, "power")
@@ -173,7 +173,7 @@ def row(kind: Kind) -> dict[str, str]:
 
 
 def fits(done: pd.DataFrame, law: Law) -> list[Decay]:
-    """A fit for each seed that has one."""
+    """A fit for each seed for which there is one."""
     found = []
     for _, runs in done.groupby("seed"):
         with suppress(InputError):
@@ -187,7 +187,7 @@ def interval(values: Iterable[float]) -> str:
 
 
 def distances(kind: Kind, folder: Path) -> pd.DataFrame:
-    """Columns depth, degrees, autocorrelation of all completed runs. Raises `InputError` for one without its table."""
+    """Rows of (depth, degrees, autocorrelation) of completed runs. Raises `InputError` for one without its table."""
     parts = [pd.DataFrame({"depth": [], "degrees": [], "autocorrelation": []})]
     for _, run in kind.done.iterrows():
         path = folder / str(run["id"]) / TABLE
@@ -200,7 +200,7 @@ def distances(kind: Kind, folder: Path) -> pd.DataFrame:
 
 
 def noises(table: pd.DataFrame) -> dict[str, pd.Series]:
-    """Autocorrelation by degrees of white noise, and of brown noise that ends where it began."""
+    """Autocorrelation by degrees, of white noise and of brown noise that ends where it began."""
     count = int(table["inputs"].max())
 
     def by_degrees(noise: GradientCorrelation) -> pd.Series:
@@ -218,10 +218,10 @@ def draw_decay(
     noise: float,
     formulas: Mapping[str, Callable[[Numbers], Numbers]],
 ) -> Figure:
-    """Correlation against depth: exponentials are straight lines on the left, powers on the right.
+    """A figure of correlation against depth: exponentials are straight lines on the left, powers on the right.
 
-    Each kind has its fit, a thick line, in the panel of the law that fits its mean better. Below `noise` nothing can be
-    read. `formulas` give a correlation for each depth.
+    The fit of each kind is a thick line in the panel of the law that fits its mean better. Values below `noise` mean
+    nothing. `formulas` give a correlation for each depth.
     """
     figure = new_figure(4.2)
     panels = figure.subplots(1, 2, sharey=True)
@@ -256,10 +256,10 @@ def draw_decay(
 def draw_distances(
     kinds: Sequence[Kind], curves: Sequence[pd.DataFrame], noises: Mapping[str, pd.Series], title: str, note: str
 ) -> Figure:
-    """The autocorrelation along the circle, a panel a kind, a line a depth.
+    """A figure of the autocorrelation along the circle, with a panel for each kind and a line for each depth.
 
-    `curves` are those of each kind: columns depth, degrees, autocorrelation, of all runs. `noises`: two of them,
-    autocorrelation by degrees.
+    `curves` has those of all runs of each kind, with columns depth, degrees, autocorrelation. `noises` has two kinds of
+    noise: autocorrelation by degrees.
     """
     rows = -(-len(kinds) // COLUMNS)
     figure = new_figure(1.2 + 1.5 * rows)
@@ -288,7 +288,7 @@ def draw_distances(
 
 def _draw_kind(axes: Axes, kind: Kind) -> None:
     over_seeds = kind.done.groupby("model.depth")["gradient_correlation"].agg(["mean", "min", "max"])
-    # What is 0 or negative by chance has no logarithm: it leaves the picture below.
+    # Values that are 0 or negative by chance have no logarithm: they are drawn below the axis.
     low, mean, high = (over_seeds[name].clip(lower=LEAST_DRAWN / 10) for name in ("min", "mean", "max"))
     axes.fill_between(over_seeds.index, low, high, color=PALETTE[kind.color], alpha=0.18, linewidth=0)
     axes.plot(over_seeds.index, mean, linewidth=0.9, **kind.line)
@@ -304,7 +304,7 @@ def _apart(depths: Numbers) -> list[float]:
 
 
 def _draw_fit(axes: Axes, kind: Kind, law: Law, noise: float) -> None:
-    """Over the depths it was fitted to, if `law` is the better one."""
+    """Draw the fit of `law` over its depths, if it is the better one."""
     mean = kind.done.groupby("model.depth")["gradient_correlation"].mean()
     depths = [float(depth) for depth in mean.index]
     try:
@@ -322,7 +322,7 @@ def _formula_line(number: int) -> dict[str, Any]:
 
 
 def _depth_colors(depths: pd.Series) -> dict[int, Any]:
-    """A colour for each depth that is drawn: the least is dark."""
+    """A colour for each depth that is drawn; the smallest depth is dark."""
     known = sorted({int(depth) for depth in depths})
     drawn = [known[int(at)] for at in np.linspace(0, len(known) - 1, min(len(known), MOST_DEPTHS))]
     return dict(zip(drawn, sns.color_palette("viridis", len(drawn)), strict=True))

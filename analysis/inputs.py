@@ -40,7 +40,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 
 def photographs(table: pd.DataFrame) -> str:
-    """Which copy of the data set the photographs are from; runs that did not note it have its name only."""
+    """The copy of the data set with the photographs; only the name of the data set if runs did not record the copy."""
     own = table[table["data.name"] != "gaussian"]
     return str(next(iter([*own.get("provenance.data", own["data.name"]).dropna(), *own["data.name"]]), "photographs"))
 

@@ -18,7 +18,7 @@ from nfrepro.plots.paper_values import (
 from nfrepro.plots.script import compared, run_script
 
 EXPERIMENT = "large_batch"
-# A small batch, which BatchNorm has to come near to at the large one, may have epochs of its own.
+# A small batch, the reference for BatchNorm at the large one, may have a different number of epochs.
 BUDGET = tuple(
     f"train.{name}" for name in ("grad_accum_steps", "epochs", "warmup_epochs", "lr_per_256", "evaluate_every")
 )
@@ -30,7 +30,7 @@ def method(row: pd.Series) -> str:
 
 
 def follow_up(depth: int) -> Reference:
-    """Without clipping, NF fails at batch size 4096."""
+    """The follow-up's numbers at one depth; without clipping, NF fails at batch size 4096."""
     known: dict[tuple[Level, ...], PaperValue] = {
         (batch, line): PaperValue(top1, "read off")
         for line, values in FOLLOW_UP[depth].items()
@@ -55,7 +55,7 @@ COMPARISON = Comparison(
 
 
 def comparison(table: pd.DataFrame) -> Comparison:
-    """The small batch may have a budget of its own."""
+    """The comparison, in which the small batch may have a different budget."""
     same = table["train.epochs"].nunique() == 1
     return COMPARISON if same else replace(COMPARISON, axis=number("batch size", "train.batch_size", also=BUDGET))
 

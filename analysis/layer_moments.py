@@ -18,7 +18,7 @@ NUMBERS = {
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """A row for each kind of weights, mean of the weights, and activation."""
+    """A table with a row for each kind of weights, mean of the weights, and activation."""
     rows = []
     axes = ["weights", "weight_mean", "activation"]
     for (weights, mean, activation), runs in analysis.table.groupby(axes, sort=False):

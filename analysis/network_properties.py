@@ -19,7 +19,7 @@ LARGEST = {
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """A row for each network: the largest difference over seeds."""
+    """A table with a row for each network: the largest difference over seeds."""
     names = [name(row) for _, row in analysis.table.iterrows()]
     rows = []
     for network, runs in analysis.table.groupby(names, sort=False):

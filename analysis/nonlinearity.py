@@ -23,7 +23,7 @@ LABELLED = 3  # every third measurement has a label
 
 
 def network(row: pd.Series) -> str:
-    """The network of a row of runs.csv; of one with BatchNorm, the place of it."""
+    """The network of a row of runs.csv; for one with BatchNorm, the place of BatchNorm."""
     return ORDERS[row["model.order"]] if row["model.name"] == "bn_resnet" else NAMES[str(row["model.name"])]
 
 
@@ -40,7 +40,7 @@ COMPARISON = Comparison(
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """The table; a figure of shares and accuracy over training, and one of shares layer by layer."""
+    """The table, a figure of shares and accuracy over training, and one of shares layer by layer."""
     watched = read_watched(COMPARISON, analysis, FILE)
     table = watched.write_table(analysis, shares)
     print(table.read_text())
@@ -53,7 +53,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 
 def shares(completed: pd.DataFrame) -> dict[str, str]:
-    """Further columns of the table: the first measurement and the last."""
+    """Additional columns of the table: the first measurement and the last."""
 
     def text(column: str) -> str:
         return mean_interval(completed[column].tolist()).text(3)
@@ -65,7 +65,7 @@ def shares(completed: pd.DataFrame) -> dict[str, str]:
 
 
 def draw_training(watched: WatchedTraining) -> Figure:
-    """Shares averaged over layers, and accuracy."""
+    """A figure of shares averaged over layers, and of accuracy."""
     figure = new_figure(5.2)
     *panels, last = figure.subplots(2, 2).flat
     for axes, (share, name) in zip(panels, SHARES.items(), strict=True):
@@ -79,7 +79,7 @@ def draw_training(watched: WatchedTraining) -> Figure:
 
 
 def draw_layers(watched: WatchedTraining) -> Figure:
-    """Pictures of shares by layer (upwards) and measurement, means over seeds; a row has one scale of colours."""
+    """A figure of shares by layer (upwards) and measurement, means over seeds; panels in a row share a colour scale."""
     figure = new_figure(5.0)
     grid = figure.subplots(len(SHARES), len(watched.curves), sharex=True, sharey=True, squeeze=False)
     for panels, (share, name) in zip(grid, SHARES.items(), strict=True):

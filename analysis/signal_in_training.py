@@ -17,7 +17,7 @@ LABELS = {"bn_resnet": "BN (BN-ReLU-Conv)", "nf_resnet": "NF (Scaled WS, alpha 0
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """A row of pictures for each statistic, a picture for each step."""
+    """A figure with a row of panels for each statistic and a panel for each step."""
     table = analysis.table
     curves = read_curves(table, analysis.runs, lambda row: LABELS[str(row["model.name"])])
     check_some(curves, table, analysis.experiment)
@@ -31,7 +31,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 
 def draw(curves: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
-    """All pictures of one statistic share their vertical axis."""
+    """The figure, in which all panels of a statistic share the vertical axis."""
     steps = sorted({int(step) for rows in curves.values() for step in rows["step"]})
     figure = new_figure(5.0)
     grid = figure.subplots(len(PANELS), len(steps), sharex=True, sharey="row", squeeze=False)

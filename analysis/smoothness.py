@@ -22,10 +22,10 @@ from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "smoothness"
 COLOURS = "viridis"
-# Colours reach from the least loss of all surfaces to the largest, within these multiples of the least.
+# Colours range from the smallest to the largest loss of all surfaces, within these multiples of the smallest.
 LARGEST_RATIO, SMALLEST_RATIO = 30.0, 1.1
 COLOUR_LEVELS = 24
-# Contours that are drawn and labelled.
+# Losses at which contours are drawn and labelled.
 CONTOURS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 5.0, 10.0, 20.0, 50.0)
 TICKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 NETWORKS = {
@@ -34,7 +34,7 @@ NETWORKS = {
     ("nf_resnet", "he"): "NF without WS",
     ("unnormalized_resnet", None): "unnormalized",
 }
-# Column of runs.csv -> its heading.
+# Column of runs.csv -> heading.
 LOGARITHMS = {
     "log10_loss_range": "range of the loss",
     "log10_gradient_change": "change of the gradient",
@@ -76,7 +76,7 @@ def network(row: pd.Series) -> str:
 
 
 def rows(table: pd.DataFrame) -> list[dict[str, str]]:
-    """A row a network: top-1 and log10 of what was measured, each with its interval."""
+    """A row for each network: top-1 and log10 of each measurement, with intervals."""
     found = []
     for label, runs in table.groupby([network(row) for _, row in table.iterrows()], sort=False):
         done, counts = runs[runs["state"] == "completed"], count_runs(runs["state"])
@@ -91,14 +91,14 @@ def rows(table: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def interval(done: pd.DataFrame, column: str, digits: int) -> str:
-    """The interval over runs that have this number, with a count of those that do not."""
+    """The interval over the runs that have this number, and a count of the others."""
     values = done[column].dropna().tolist()
     missing = len(done) - len(values)
     return mean_interval(values).text(digits) + (f" ({missing} not finite)" if missing else "")
 
 
 def seed_of_all(done: pd.DataFrame) -> int:
-    """The first seed that most networks have completed."""
+    """The first of the seeds that the most networks have completed."""
     return int(str(done["seed"].value_counts().sort_index().idxmax()))
 
 
@@ -131,7 +131,7 @@ def note(first: pd.Series) -> str:
 
 
 def draw_landscapes(surfaces: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
-    """A picture for each label; `surfaces`: its rows of landscape.csv. A cross marks the trained weights."""
+    """A panel for each label, with its rows of landscape.csv in `surfaces`. A cross marks the trained weights."""
     figure = new_figure(2.6)
     panels = figure.subplots(1, len(surfaces), sharex=True, sharey=True, squeeze=False)[0]
     grids = {label: _grid(rows) for label, rows in surfaces.items()}
@@ -178,7 +178,7 @@ def _draw(axes: Axes, grid: pd.DataFrame, norm: LogNorm) -> None:
     if contours := _within(CONTOURS, norm):
         lines = axes.contour(x, y, losses, levels=contours, colors="white", linewidths=0.6)
         for label in axes.clabel(lines, fmt="%g", fontsize=6):
-            label.set_path_effects([withStroke(linewidth=1.2, foreground="black")])  # on bright colours, too
+            label.set_path_effects([withStroke(linewidth=1.2, foreground="black")])  # legible on bright colours, too
     axes.plot(0.0, 0.0, "+", color="white", markersize=7, path_effects=[withStroke(linewidth=3.0, foreground="black")])
     axes.set_aspect("equal")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))

@@ -13,7 +13,7 @@ from nfrepro.plots.style import save_figure
 from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
 
 EXPERIMENT = "spp_variants"
-# What the NF-ResNets of this experiment have unless their arm says otherwise.
+# The options of the NF-ResNets of this experiment, unless their arm says otherwise.
 USUAL = {
     "model.activation": "relu",
     "model.convolution": "scaled_ws",
@@ -29,7 +29,7 @@ NETWORKS = {"bn_relu_conv": "BN-ReLU-Conv", "relu_bn_conv": "ReLU-BN-Conv"}
 
 @dataclass(frozen=True)
 class Group:
-    """Curves of one picture."""
+    """The curves of one figure."""
 
     name: str
     title: str
@@ -39,7 +39,7 @@ class Group:
 
 
 def differs(row: pd.Series, *allowed: str) -> bool:
-    """True if an NF-ResNet of three-channel noise has another switch set than those `allowed`."""
+    """True unless an NF-ResNet on three-channel noise has the usual options, apart from those `allowed`."""
     if row["model.name"] != "nf_resnet" or row["data.name"] != "gaussian" or row["data.channels"] != 3:
         return True
     return any(row[key] != value for key, value in USUAL.items() if key not in allowed)
@@ -127,7 +127,7 @@ def three_channel_bn(row: pd.Series) -> bool:
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """Draws every group; one table has the ends of the stages of all."""
+    """Draws every group; a single table has the ends of the stages of all."""
     written, rows = [], []
     for group in GROUPS:
         runs = analysis.table[[bool(group.chosen(row)) for _, row in analysis.table.iterrows()]]

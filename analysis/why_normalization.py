@@ -21,7 +21,7 @@ ORDERS = {"bn_relu_conv": "BN before ReLU", "relu_bn_conv": "BN after ReLU"}
 NAMES = {"nf_resnet": "NF, Scaled WS", "unnormalized_resnet": "unnormalized"}
 NOISY, WITHOUT_WS = "BN before ReLU, noise", "NF without WS"
 SHARES = {"active": "active", "always_on": "always-on", "dead": "dead"}
-# Column of runs.csv -> its heading.
+# Column of runs.csv -> heading.
 NUMBERS = {
     "log10_loss_range": "range of the loss",
     "log10_gradient_change": "change of the gradient",
@@ -33,7 +33,7 @@ NUMBERS = {
 
 
 def network(row: pd.Series) -> str:
-    """The network of a row of runs.csv; of one with BatchNorm, the place of it, and whether noise follows it."""
+    """The network of a row of runs.csv; for one with BatchNorm, its place and whether noise follows it."""
     if row["model.name"] == "bn_resnet":
         return NOISY if row["noise"] > 0 else ORDERS[str(row["model.order"])]
     without_ws = row["model.name"] == "nf_resnet" and row["model.convolution"] == "he"
@@ -54,7 +54,7 @@ COMPARISON = Comparison(
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """The table; a figure of the smoothness, and one of the units in use, the shift and the accuracy."""
+    """The table, a figure of the smoothness, and one of the units in use, the shift and the accuracy."""
     watched = read_watched(COMPARISON, analysis, "activation_use.csv")
     table = watched.write_table(analysis, numbers)
     print(table.read_text())
@@ -72,7 +72,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 
 def numbers(completed: pd.DataFrame) -> dict[str, str]:
-    """Further columns of the table."""
+    """Additional columns of the table."""
     return {
         heading: mean_interval(completed[column].dropna().tolist()).text(2) if len(completed) else ""
         for column, heading in NUMBERS.items()
@@ -80,7 +80,7 @@ def numbers(completed: pd.DataFrame) -> dict[str, str]:
 
 
 def smoothness_note(curves: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> str:
-    """The note on lines and bands of the smoothness, which are over points along the gradient."""
+    """The note on the lines and bands of smoothness, which are over points along the gradient."""
     return (
         "Steps downhill of multiples of the peak learning rate above, of shares of the norm of all weights below. "
         "Band: from the smallest to the largest over these steps; line: of the loss that at the weights themselves, of "
@@ -89,9 +89,9 @@ def smoothness_note(curves: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> 
 
 
 def draw_training(watched: WatchedTraining, shift: Mapping[str, pd.DataFrame]) -> Figure:
-    """Shares of units and the shift of the mean, both averaged over layers, and accuracy.
+    """A figure of shares of units and the shift of the mean, both averaged over layers, and of accuracy.
 
-    `shift`: rows of covariate_shift.csv by network, in the order of those watched.
+    `shift`: rows of covariate_shift.csv by network, in the order of `watched`.
     """
     figure = new_figure(5.0)
     first, *panels = figure.subplots(2, 3).flat

@@ -14,7 +14,7 @@ def box(axes: Axes, x: float, y: float, text: str, colour: object = "0.92") -> N
 
 
 def arrow(axes: Axes, *points: tuple[float, float]) -> None:
-    """A line through `points` with its head at the last one."""
+    """Draws a line through `points` with an arrowhead at the last one."""
     axes.plot(*zip(*points, strict=True), color="0.3", linewidth=1.0, zorder=0)
     axes.annotate(
         "", points[-1], points[-2], arrowprops={"arrowstyle": "->", "color": "0.3", "shrinkA": 0, "shrinkB": 0}
@@ -40,7 +40,7 @@ def draw(axes: Axes, title: str, transition: bool) -> None:
     box(axes, 0, levels["sum"], "+", red)
     arrow(axes, (0, levels["alpha"] - height), (0, levels["sum"] + height))
     arrow(axes, (0, levels["sum"] - height), (0, levels["out"] + height))
-    leaves = 7.35 if transition else 8.55  # behind the first activation, or before it
+    leaves = 7.35 if transition else 8.55  # after the first activation, or before it
     arrow(axes, (0, leaves), (skip, leaves), (skip, levels["sum"]), (-0.08, levels["sum"]))
     if transition:
         box(axes, skip, 5.0, "1×1 scaled WS,\nstride")

@@ -1,4 +1,4 @@
-"""Writes every verb of `nfrepro` with its options into docs/cli.md, from the verbs' own help."""
+"""Writes every verb of `nfrepro` with its options into docs/cli.md, from the help texts."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def verbs() -> str:
 
 
 def page() -> str:
-    """The page with the verbs as they are now."""
+    """The page with the current verbs."""
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     return before + BEGIN + verbs() + END + rest.split(END, 1)[1]
 

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/experiments.md: experiments, claims, runs at each scale, and what stored runs have cost."""
+"""Writes the tables of docs/experiments.md: experiments, claims, runs at each scale, and the cost of stored runs."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ STORED = ("laptop", "overnight")  # scales whose runs are stored here
 
 
 def table(experiments: list[Experiment], costs: Costs) -> str:
-    """A row an experiment."""
+    """A table with a row for each experiment."""
     head = ["experiment", "question", "claims"]
     head += [f"runs, {scale}" for scale in SCALES] + [f"cost, {scale}" for scale in STORED]
     rows = [head, ["---"] * len(head), *(row(experiment, costs) for experiment in experiments)]
@@ -38,7 +38,7 @@ def total(experiments: list[Experiment], costs: Costs) -> str:
 
 
 def page() -> str:
-    """The page with its table as the files and results are now."""
+    """The page with its table made from the current files and results."""
     before, rest = PAGE.read_text().split(BEGIN)
     experiments = [load_experiment(path.stem, ROOT / "experiments") for path in find_experiments(ROOT / "experiments")]
     costs = Costs(ROOT / "results")

@@ -1,4 +1,4 @@
-"""Draws docs/looks.png: the p-value that each look asks for, and what two claims did."""
+"""Draws docs/looks.png: the p-value that each look requires, and the courses of two claims."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from nfrepro.stats.sequential import nominal_levels
 
 LOOKS = (4, 6, 8)
 RATE = 0.025
-# One-sided p-values of a made-up claim that crosses at the second look, and of one that never does.
+# One-sided p-values of a fictitious claim that crosses at the second look, and of one that never does.
 CROSSES, NEVER = (0.012, 0.0006, 0.0001), (0.21, 0.08, 0.055)
 
 

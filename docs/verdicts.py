@@ -1,4 +1,4 @@
-"""Writes what README.md says of the results: what was found, what training gives, and the map from the paper."""
+"""Writes the parts of README.md about results: the findings, an example of training, and the map of the paper."""
 
 import json
 from collections import Counter
@@ -21,9 +21,9 @@ TRAINING = "<!-- training, written by docs/verdicts.py -->\n"
 MAP = "<!-- map, written by docs/verdicts.py -->\n"
 RESULTS = "results"
 REPORT = f"{RESULTS}/REPORT.md"
-TRAINED, SCALE = "alpha_ablation", "overnight"  # the experiment of training that is shown
+TRAINED, SCALE = "alpha_ablation", "overnight"  # the training experiment that is shown
 
-SCALES = ("overnight", "laptop")  # the first that has a figure is shown
+SCALES = ("overnight", "laptop")  # the first with a figure is shown
 
 
 def said() -> dict[str, Any]:
@@ -43,7 +43,7 @@ def verdicts() -> str:
 
 
 def training() -> str:
-    """The figure and the table of the experiment that README.md shows, and what its runs cost."""
+    """The figure and table of the experiment that README.md shows, and the cost of its runs."""
     folder = f"{RESULTS}/{TRAINED}/{SCALE}"
     table = (ROOT / folder / f"{TRAINED}.md").read_text(encoding="utf-8").strip()
     cost = Costs(ROOT / RESULTS).text([TRAINED], SCALE)
@@ -52,7 +52,7 @@ def training() -> str:
 
 
 def paper_map() -> str:
-    """A row for each part of the paper."""
+    """A table with a row for each part of the paper."""
     verdict_of = {claim["id"]: claim["verdict"] for claim in said()["claims"]}
     head = ("in the paper", "experiment", "script", "figure", "claims")
     rows = [head, ("---",) * len(head)]
@@ -66,7 +66,7 @@ def paper_map() -> str:
 
 
 def drawn(experiment: str, figure: str) -> str:
-    """A link to the stored figure, or table where there is no figure, at the first scale that has one."""
+    """A link to the stored figure, or else table, at the first scale that has one; empty if there is none."""
     for scale in SCALES:
         for ending in ("png", "md"):
             path = f"results/{experiment}/{scale}/{figure}.{ending}"
@@ -76,7 +76,7 @@ def drawn(experiment: str, figure: str) -> str:
 
 
 def page() -> str:
-    """The whole page with these parts as the results have them."""
+    """The whole page with these parts made from the current results."""
     text = PAGE.read_text(encoding="utf-8")
     for mark, write in ((VERDICTS, verdicts), (MAP, paper_map), (TRAINING, training)):
         before, rest = text.split(mark)

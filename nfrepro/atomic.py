@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# By what `_lock` says of a temporary file. A living writer locks its own at once after making it.
+# Age after which a temporary file counts as abandoned, by the result of `_lock`. A live writer locks its file at once.
 SECONDS_UNTIL_LEFT: dict[bool | None, float] = {True: 2.0, False: math.inf, None: 3600.0}
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Makes an `OSError` of the block name `path` where it names no file: of an open one, or of a full disk."""
+    """Adds `path` to an `OSError` of the block that names no file, as for an open file or a full disk."""
     try:
         yield
     except OSError as error:
@@ -27,7 +27,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def open_to_read(path: Path) -> int:
-    """A descriptor of the regular file `path`. Raises `OSError` for anything else; a named pipe is not waited for."""
+    """Opens the regular file `path`; returns its descriptor. Raises `OSError` otherwise; never waits on a pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
@@ -36,21 +36,21 @@ def open_to_read(path: Path) -> int:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of the regular file `path`. Raises `OSError` as `open_to_read`."""
+    """The content of the regular file `path`. Raises `OSError` like `open_to_read`."""
     with os.fdopen(open_to_read(path), "rb") as file, naming(path):
         return file.read()
 
 
 def read_text(path: Path) -> str:
-    """The UTF-8 text of the regular file `path`. Raises `OSError` as `open_to_read`, and `UnicodeDecodeError`."""
+    """The UTF-8 text of the regular file `path`. Raises `OSError` like `open_to_read`, and `UnicodeDecodeError`."""
     return read_bytes(path).decode("utf-8")
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
     """Writes `content` to `path` through a temporary file in the same folder, fsync and rename.
 
-    A reader, a crash or a full disk sees the old file or the new one, never a part. Raises `OSError` with the
-    temporary file removed; the old file is untouched. Not `durable`, and so quick, is for what a crash may cost.
+    Readers see the old file or the new one, never a partial one, even after a crash or on a full disk. On `OSError`
+    the temporary file is removed and the old file is untouched. `durable=False` is faster, but not safe in a crash.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
@@ -71,19 +71,19 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """`write_bytes` for UTF-8 text; what cannot be encoded, as of file names that are not UTF-8, is escaped."""
+    """Like `write_bytes`, for UTF-8 text; escapes what cannot be encoded, such as file names that are not UTF-8."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"), durable)
 
 
 def remove_half_written(path: Path) -> None:
-    """Removes the temporary files of `path` whose writers were killed; those of living ones are locked, and stay.
+    """Removes the temporary files of `path` whose writers were killed; those of live writers are locked, and stay.
 
-    Where there are no locks, the temporary files of an hour ago.
+    On a file system without locks, removes temporary files that are over an hour old.
     """
     for temporary in path.parent.glob(f".{path.name}.*.tmp"):
         try:
             descriptor = open_to_read(temporary)
-        except OSError:  # gone by now
+        except OSError:  # already gone
             continue
         if time.time() - os.fstat(descriptor).st_mtime > SECONDS_UNTIL_LEFT[_lock(descriptor)]:
             temporary.unlink(missing_ok=True)
@@ -91,7 +91,7 @@ def remove_half_written(path: Path) -> None:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """True: locked; False: somebody else has it locked; None: there are no locks here."""
+    """Tries to lock: True if locked, False if another process holds the lock, None if there are no locks here."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -108,7 +108,7 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself durable, where the file system lets a folder be synced."""
+    """Makes the rename itself durable, if the file system allows syncing a folder."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

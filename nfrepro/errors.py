@@ -12,7 +12,7 @@ class InputError(ValueError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`, did you mean X?` for the nearest of `known`, or an empty string where none is near."""
+    """`, did you mean X?` for the closest of `known`, or an empty string if none is close."""
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f", did you mean {nearest[0]}?" if nearest else ""
 

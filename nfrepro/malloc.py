@@ -2,16 +2,16 @@
 
 import ctypes
 
-# Names and numbers of glibc's malloc.h.
+# Constants from glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Lets malloc use freed memory again instead of giving it back to the system; without glibc it does nothing.
+    """Makes malloc reuse freed memory instead of returning it to the system; does nothing without glibc.
 
-    Activations of 50 MB and more otherwise cost a page fault for every 4 kB, each time: a third of the time of a large
-    forward pass on a CPU. The process stays as large as it once was.
+    Otherwise activations of 50 MB or more cost a page fault for every 4 kB, each time: a third of the time of a large
+    forward pass on a CPU. The process never shrinks.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

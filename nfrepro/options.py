@@ -1,6 +1,6 @@
-"""Base classes of every package's options, and options that changed after the first schema. No torch.
+"""Base classes for the options of all packages, and support for options that changed since the first schema. No torch.
 
-Each package keeps its own `options.py` with the code that reads it: schema, defaults and manual in one place.
+Each package has an `options.py` next to the code that reads it: schema, defaults and manual in one place.
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ _ADDED, _RARE, _OLD_NAME, _OLD_VALUES = "added", "rare", "old_name", "old_values
 
 
 class Options(BaseModel):
-    """Options that refuse unknown keys, wrong types and non-finite numbers, and do not change once read."""
+    """Options that reject unknown keys, wrong types and non-finite numbers, and are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _take_old_names(cls, given: Any) -> Any:
-        """Configs that were stored before an option, or a value of it, was renamed."""
+        """Accepts configs stored before an option, or one of its values, was renamed."""
         if not isinstance(given, dict):
             return given
         current = dict(given)
@@ -37,23 +37,23 @@ class Options(BaseModel):
 
 
 def added(default: Any, **constraints: Any) -> Any:
-    """A field that came after runs were stored: at `default` it is no part of a run's id, so those runs keep theirs.
+    """A field added after runs were stored: at `default` it is not part of a run's id, so that those runs keep theirs.
 
-    The default has to be the behaviour from before the field existed, and never changes. `constraints` are those of
+    The default must be the behaviour from before the field existed, and must never change. `constraints` are those of
     `pydantic.Field`.
     """
     return Field(default=default, json_schema_extra={_ADDED: True}, **constraints)
 
 
 def rare(default: Any, **constraints: Any) -> Any:
-    """An added field that few runs set: at `default` it is no part of a run's config either, nor a column of tables."""
+    """An added field that few runs set: at `default` it is also left out of a run's config and of tables."""
     return Field(default=default, json_schema_extra={_ADDED: True, _RARE: True}, **constraints)
 
 
 def renamed(default: Any, *, old_name: str | None = None, old_values: dict[str, str] | None = None, **rest: Any) -> Any:
-    """A field whose name, or some of whose values, changed after runs were stored: their ids keep the old ones.
+    """A field whose name, or some of whose values, changed after runs were stored; run ids keep the old ones.
 
-    `old_values` has the new value for each old one. Old names and values are still taken. `rest` are constraints of
+    `old_values` maps old values to new ones. Old names and values are still accepted. `rest` are constraints of
     `pydantic.Field`.
     """
     extra: dict[str, Any] = {}
@@ -67,36 +67,36 @@ def renamed(default: Any, *, old_name: str | None = None, old_values: dict[str, 
 class TaskOptions(Options):
     """The complete config of one run: everything that may change its result, and nothing else."""
 
-    # Whether results do not depend on the seed, so that claims about them are decided by value.
+    # True if results do not depend on the seed; claims about them are then decided by value.
     deterministic: ClassVar[bool] = False
 
     # Seeds weights, data order and augmentation. 0 is a seed like any other.
     seed: int = Field(default=0, ge=0, lt=2**31)
-    # State of the researcher's own code that this config names (docs/plugins.md). Filled in, never written; null: none.
+    # State of the researcher's own code that this config names (docs/plugins.md); null: none. Filled in automatically.
     source: str | None = rare(None)
 
     def label(self) -> str:
-        """Readable front of the run's folder name: a function of the config alone; letters, digits, `.`, `_`, `-`."""
+        """Readable prefix of the run's folder name, from the config alone: letters, digits, `.`, `_`, `-`."""
         return f"seed{self.seed}"
 
 
 def added_at_default(options: Options) -> list[KeyPath]:
-    """Paths of the added fields of `options`, at any depth, that stand at their defaults; in the schema's order.
+    """Paths of the added fields of `options`, at any depth, that have their defaults, in the order of the schema.
 
-    Not the rare ones.
+    Rare fields are left out.
     """
     return [path for path, extra in _later_at_default(options) if not extra.get(_RARE)]
 
 
 def rare_at_default(options: Options) -> list[KeyPath]:
-    """Paths of the rare fields of `options`, at any depth, that stand at their defaults."""
+    """Paths of the rare fields of `options`, at any depth, that have their defaults."""
     return [path for path, extra in _later_at_default(options) if extra.get(_RARE)]
 
 
 def old_names(options: Options) -> dict[str, str]:
-    """The former names of the renamed fields of `options`: the first schema's dotted key for each of ours.
+    """The former names of the renamed fields of `options`: current dotted key -> dotted key in the first schema.
 
-    A renamed value has an entry of its own, `data.mixing=new: data.mixing=old`.
+    A renamed value has a separate entry, `data.mixing=new: data.mixing=old`.
     """
     found = {}
     for prefix, part in parts(options):
@@ -111,12 +111,12 @@ def old_names(options: Options) -> dict[str, str]:
 
 
 def old_paths(schema: type[BaseModel]) -> dict[KeyPath, KeyPath]:
-    """The new path for each old one of the fields of `schema`, at any depth and in every variant of its unions."""
+    """Old path -> new path of the renamed fields of `schema`, at any depth and in every variant of its unions."""
     return dict(_old_paths(schema, (), ()))
 
 
 def parts(options: Options, prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, Options]]:
-    """`options` and all options in them, each with its path."""
+    """Yields `options` and all options nested in them, each with its path."""
     yield prefix, options
     for name in type(options).model_fields:
         value = getattr(options, name)
@@ -143,7 +143,7 @@ def _later_at_default(options: Options) -> Iterator[tuple[KeyPath, dict[str, Any
 
 
 def _extras(schema: type[BaseModel]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The notes that `added` and `renamed` have made on the fields of `schema`."""
+    """Yields the fields of `schema` that `added`, `rare` or `renamed` marked, each with its marks."""
     for name, field in schema.model_fields.items():
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra:
             yield name, field.json_schema_extra

@@ -1,6 +1,6 @@
-"""Text of others as a terminal may show it, and standard streams that may lose their readers.
+"""Untrusted text, escaped for terminals, and standard streams that may lose their readers.
 
-What a verb prints passes through `Output`, so that none can forget to escape it.
+Everything that a command prints passes through `Output`, so that no command can forget to escape it.
 """
 
 import os
@@ -10,28 +10,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-READER_LEFT = 141  # exit status, as of what a closed pipe kills
+READER_LEFT = 141  # exit status, as of a process that a closed pipe kills
 
 
 def printable(text: str) -> str:
-    """The text with `\\x1b` for every character that a terminal obeys or hides; lines stay lines."""
+    """The text with control and invisible characters escaped, such as `\\x1b`; line breaks and tabs are kept."""
     return re.sub(r"[^\n\t]+", lambda part: one_line(part[0]), text)
 
 
 def one_line(text: str) -> str:
-    """The same, and `\\n` where a line ends."""
+    """The text escaped as in `printable`, and line breaks and tabs as well: `\\n`."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class Channel:
-    """A stream that drops what nobody can take; unless it is `dispensable`, that also ends the process."""
+    """A stream that discards output once writing fails; unless it is `dispensable`, this also ends the process."""
 
     def __init__(self, stream: Any, name: str, dispensable: bool) -> None:
         self.stream, self.name, self.dispensable = stream, name, dispensable
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -59,10 +59,10 @@ class Channel:
 
 
 class Output:
-    """A standard stream of which every text is `printable`."""
+    """A standard stream that makes all its text `printable`."""
 
     def __init__(self, channel: Channel) -> None:
-        self.rich_proxied_file = channel  # where rich writes, with control characters of its own: cli/screen.py
+        self.rich_proxied_file = channel  # rich writes here, with its control characters: cli/screen.py
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.rich_proxied_file, name)
@@ -72,7 +72,7 @@ class Output:
 
 
 def take_streams() -> None:
-    """Let all that this process prints pass through `Output`, and nothing else have the number of a closed stream."""
+    """Routes all that this process prints through `Output`; keeps descriptors of closed streams from being reused."""
     while (nowhere := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(nowhere, True)
     os.close(nowhere)
@@ -82,6 +82,6 @@ def take_streams() -> None:
 
 
 def outlive_readers() -> None:
-    """From here on it is no error if nobody can take standard output: what is being done is worth more."""
+    """Makes standard output dispensable from now on: the work in progress matters more than a lost reader."""
     if isinstance(sys.stdout, Output):
         sys.stdout.rich_proxied_file.dispensable = True

@@ -1,8 +1,8 @@
 """How often verdicts are wrong by chance, and how often right: the whole procedure on simulated seeds.
 
-Lists of claims like ours, on accuracies like ours: normal, of unequal spread, with seeds that start late, with runs
-that diverge. Every claim says that a mean is above 0. Lists in which all claims are just false give the error; a claim
-that is true by a given number of standard deviations gives the power.
+Simulates lists of claims like ours, on accuracies like ours: normal, with unequal spread, with seeds that start late,
+with runs that diverge. Every claim says that a mean is above 0. Lists in which all claims are just false give the error
+rate; a claim that is true by a given number of standard deviations gives the power.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,7 @@ Draw = Callable[[np.random.Generator, tuple[int, int]], Values]
 
 @dataclass(frozen=True)
 class Kind:
-    """How a claim's values come about, and how they are compared."""
+    """The way a claim's values are drawn and compared."""
 
     name: str
     draw: Draw
@@ -56,7 +56,7 @@ def _in_common(generator: np.random.Generator, shape: tuple[int, int]) -> Values
 
 
 def _late(share: Sequence[float], fall: float, level: Sequence[float] = (0.0, 0.0)) -> Draw:
-    """Seeds that start late, and end `fall` lower, by arm."""
+    """Two arms, in each of which a share of the seeds starts late and ends `fall` lower."""
 
     def draw(generator: np.random.Generator, shape: tuple[int, int]) -> Values:
         values: Values = generator.normal(0.0, 1.0, (*shape, 2, LOOKS[-1])) + np.array(level)[:, None]
@@ -67,7 +67,7 @@ def _late(share: Sequence[float], fall: float, level: Sequence[float] = (0.0, 0.
 
 
 def _diverging(share: float) -> Draw:
-    """Accuracies around 80, or 10 where the run diverged."""
+    """Accuracies around 80, or 10 if the run diverged."""
 
     def draw(generator: np.random.Generator, shape: tuple[int, int]) -> Values:
         values = generator.normal(80.0, 1.0, (*shape, 2, LOOKS[-1]))
@@ -88,7 +88,7 @@ KINDS = (
 
 
 def bench_calibration(trials: int = TRIALS) -> Iterator[str]:
-    """Error of lists in which every claim is just false, and power of a claim that is true."""
+    """Error rate of lists in which every claim is just false, and power for a claim that is true."""
     yield f"{CLAIMS} claims, looks at {', '.join(map(str, LOOKS))} seeds; {trials} lists of each kind; seeded"
     yield ""
     yield "| every claim just false: lists with a wrong verdict | supported | contradicted | nominal |"
@@ -107,17 +107,17 @@ def bench_calibration(trials: int = TRIALS) -> Iterator[str]:
 
 
 def bench_calibration_quickly() -> Iterator[str]:
-    """The same with few lists, whose numbers mean little."""
+    """Runs `bench_calibration` with few lists; the numbers mean little."""
     return bench_calibration(trials=40)
 
 
 def errors(kind: Kind, trials: int, claims: int, seed: int) -> tuple[float, float]:
-    """The shares of lists with a claim supported, and with one contradicted, where none should be."""
+    """The shares of lists with a claim wrongly supported, and with one wrongly contradicted."""
     values = kind.draw(np.random.default_rng(seed), (trials, claims))
     p = _p_values(values, kind)
     wrong = np.zeros(2)
     for trial in range(trials):
-        if p[trial].min() > RATE:  # no level is above that
+        if p[trial].min() > RATE:  # no level is higher
             continue
         courses = [Course(tuple(PValues(*pair) for pair in p[trial, claim]), LOOKS) for claim in range(claims)]
         verdicts = {ruling.verdict for ruling in rule(courses)}
@@ -126,7 +126,7 @@ def errors(kind: Kind, trials: int, claims: int, seed: int) -> tuple[float, floa
 
 
 def power(effect: float, trials: int, rate: float) -> float:
-    """How often a difference of two normal arms is found at one of the looks, at this part of the error rate."""
+    """How often a difference between two normal arms is found at one of the looks, at this share of the error rate."""
     values = _normal(1, 1)(np.random.default_rng(100), (trials, 1)) + np.array([effect, 0.0])[:, None]
     p = _p_values(values, KINDS[0])[:, 0, :, 0]
     return float(np.mean((p <= np.array(nominal_levels(rate, LOOKS))).any(axis=1)))
@@ -138,7 +138,7 @@ def computed(effect: float, rate: float) -> float:
 
 
 def _p_values(values: Values, kind: Kind) -> NDArray[np.float64]:
-    """Trials x claims x looks x (outside, inside). Only those that a level may reach are computed as verdicts are."""
+    """P-values, trials x claims x looks x (outside, inside): as in verdicts, or 1 if no level can reach them."""
     p = np.ones((*values.shape[:2], len(LOOKS), 2))
     for at, n in enumerate(LOOKS):
         rough = _t_values(values[..., :n], kind)
@@ -149,7 +149,7 @@ def _p_values(values: Values, kind: Kind) -> NDArray[np.float64]:
 
 
 def _t_values(values: Values, kind: Kind) -> NDArray[np.float64]:
-    """The smaller one-sided p-value of a t test that no other test can go below: with the most degrees of freedom."""
+    """The smaller one-sided p-value of a t test with the most degrees of freedom: a lower bound for all other tests."""
     weights, n = np.array(kind.weights), values.shape[-1]
     sums = np.einsum("a,tcas->tcs", weights, values)
     estimate = sums.mean(axis=-1)

@@ -1,5 +1,7 @@
-"""Cost of launching sweeps: how it grows with the number of runs, what the local queue adds to a run, and what is
-gained by runs that share the machine (`workers.py`). Commands are those of a user, in folders of their own."""
+"""Cost of launching sweeps: growth with the number of runs, overhead of the local queue, gain from sharing the machine.
+
+The latter two are in `workers.py`. Commands are called as by a user, in separate folders.
+"""
 
 import json
 import os
@@ -31,29 +33,32 @@ set: {data: {name: synthetic}, model: {name: nf_resnet}, train: {epochs: 90}}
 """
 A_MOMENT = "title: many runs of a moment each\ntask: gain\nset: {activation: relu}\n"
 PROFILE = "timeout_min: 10\nseconds_to_save: 60\narray_parallelism: 1\n"
-# Runs that a real scheduler is given, and that are taken back at once: within the usual limits on jobs and arrays.
+# Runs submitted to a real scheduler and cancelled at once: within the usual limits on jobs and arrays.
 MOST_SUBMITTED = 1000
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured."""
+    """The amount of work to measure."""
 
     sweeps: tuple[int, ...]  # runs of a sweep
     repetitions: int
-    # Seconds of training of a run; None: as short as it can be.
-    alone: float | None  # long enough for the queue's own time to be small
+    # Seconds of training of a run; None: as short as possible.
+    alone: float | None  # long enough for the queue's overhead to be small
     packed: float | None  # when it does not share the machine
 
 
 def bench_launch() -> Iterator[str]:
-    """Goals: no cost grows faster than the number of runs; the queue adds less than 2 % to runs of 30 s; with a run on
-    each of two cores there are 1.6 x the runs an hour."""
+    """Measures sweeps of up to 10,000 runs.
+
+    Goals: no cost grows faster than the number of runs; the queue adds less than 2 % to runs of 30 s; with a run on
+    each of two cores there are 1.6 x the runs per hour.
+    """
     yield from _bench(Sizes((100, 1_000, 10_000), repetitions=3, alone=30.0, packed=10.0))
 
 
 def bench_launch_quickly() -> Iterator[str]:
-    """The same with few and short runs: shows that it works, and its numbers mean nothing."""
+    """Runs `bench_launch` with few and short runs: shows that it works; the numbers mean nothing."""
     yield from _bench(Sizes((2, 4), repetitions=1, alone=None, packed=None))
 
 
@@ -61,14 +66,14 @@ def _bench(sizes: Sizes) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as name:
         yield from bench_growth(Path(name), sizes)
     if scheduler_answers():
-        with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:  # jobs on other machines have to see it
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:  # jobs on other machines must see it
             yield from bench_submission(Path(name), sizes)
     yield from bench_overhead(sizes.alone)
     yield from bench_packing(sizes.packed, sizes.repetitions)
 
 
 def bench_growth(folder: Path, sizes: Sizes) -> Iterator[str]:
-    """A line for each command: seconds at every size, and milliseconds that each further run costs."""
+    """A line for each command: seconds at every size, and milliseconds per further run."""
     sweeps = [make_sweep(folder / str(size), TRAINING, size) for size in sizes.sweeps]
     for sweep in sweeps:
         _write_finished(sweep.results, sweep.runs)
@@ -97,7 +102,7 @@ def bench_growth(folder: Path, sizes: Sizes) -> Iterator[str]:
 
 
 def growth_line(name: str, sizes: Sequence[int], seconds: Sequence[float]) -> str:
-    """The seconds at each of `sizes`, and what a further run costs between one and the next, in milliseconds."""
+    """A line with the seconds at each of `sizes`, and the milliseconds per further run between one and the next."""
     pairs = pairwise(zip(sizes, seconds, strict=True))
     further = [1000 * (after - before) / (more - few) for (few, before), (more, after) in pairs]
     cells = "".join(f"{value:10.3f} s" for value in seconds)
@@ -106,7 +111,7 @@ def growth_line(name: str, sizes: Sequence[int], seconds: Sequence[float]) -> st
 
 @dataclass(frozen=True)
 class Sweep:
-    """An experiment in a folder of its own."""
+    """An experiment in a separate folder."""
 
     folder: Path
     runs: tuple[Run, ...]
@@ -116,7 +121,7 @@ class Sweep:
         return self.folder / "results"
 
     def call(self, *arguments: str, results: str = "results") -> str:
-        """`nfrepro ARGUMENTS`; returns what it prints."""
+        """Calls `nfrepro ARGUMENTS`; returns what it prints."""
         scale = () if arguments == ("--help",) else ("--scale", SCALE)
         paths = [str(Path(nfrepro.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         places = {"NFREPRO_EXPERIMENTS": ".", "NFREPRO_RESULTS": results, "PYTHONPATH": os.pathsep.join(paths)}
@@ -131,7 +136,7 @@ class Sweep:
 
 
 def make_sweep(folder: Path, experiment: str, size: int) -> Sweep:
-    """`experiment` with seeds 0 to `size` - 1, in the new `folder`."""
+    """Creates a sweep of `experiment` with seeds 0 to `size` - 1, in the new `folder`."""
     folder.mkdir()
     (folder / "here.yaml").write_text(PROFILE)
     path = folder / f"{NAME}.yaml"
@@ -140,7 +145,7 @@ def make_sweep(folder: Path, experiment: str, size: int) -> Sweep:
 
 
 def _write_finished(results: Path, runs: Sequence[Run]) -> None:
-    """Folders as finished runs leave them, with a row of metrics an epoch."""
+    """Writes folders as finished runs leave them, with a row of metrics per epoch."""
     row = {"step": 1, "lr": 0.1, "train_loss": 0.5, "train_top1": 80.0, "test_loss": 0.6, "test_top1": 79.0}
     final: dict[str, Any] = {"status": "completed", "error": None, "final": {"top1": 79.0, **row}}
     for run in runs:
@@ -153,7 +158,7 @@ def _write_finished(results: Path, runs: Sequence[Run]) -> None:
 
 
 def scheduler_answers() -> bool:
-    """Whether a SLURM can be reached from here."""
+    """Whether SLURM can be reached from here."""
     try:
         return subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=60, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
@@ -161,7 +166,7 @@ def scheduler_answers() -> bool:
 
 
 def bench_submission(folder: Path, sizes: Sizes) -> Iterator[str]:
-    """Submits jobs of a moment each, one at a time to run, asks for them, and takes them back."""
+    """Submits very short jobs that run one at a time, asks for their status, and cancels them."""
     for size in [size for size in sizes.sweeps if size <= MOST_SUBMITTED]:
         sweep = make_sweep(folder / str(size), A_MOMENT, size)
         call = ["sweep", NAME, "--executor", "slurm", "--cluster", "here.yaml"]
@@ -179,7 +184,7 @@ def bench_submission(folder: Path, sizes: Sizes) -> Iterator[str]:
 
 
 def _cancel(jobs: Sequence[str]) -> None:
-    """Returns when the scheduler has let go of all `jobs`."""
+    """Cancels `jobs`, and waits up to two minutes until none is left in the queue."""
     if jobs:
         subprocess.run(["scancel", *jobs], check=True, timeout=60)
     list_mine = ["squeue", "--noheader", "--me", "--format=%F"]

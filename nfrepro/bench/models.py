@@ -1,7 +1,7 @@
 """Training and inference of ResNet-50s: ours, timm's (the same network) and torchvision's with BatchNorm.
 
-Interleaved in one process on random images, channels-last, in bfloat16 where the device computes in it; ratios step by
-step against ours.
+Interleaved in one process on random images, channels-last, in bfloat16 if the device supports it; ratios step by step
+relative to ours.
 """
 
 import statistics
@@ -34,12 +34,12 @@ class Subject:
 
 
 def bench_models() -> Iterator[str]:
-    """Eager mode. Goals: training 1.15 x timm and 1.1 x BatchNorm, inference 1.0 x BatchNorm folded."""
+    """Benchmark in eager mode. Goals: training 1.15 x timm and 1.1 x BatchNorm, inference 1.0 x BatchNorm folded."""
     yield from _bench(compiled=False)
 
 
 def bench_compiled_models() -> Iterator[str]:
-    """The same through torch.compile, which takes minutes before the first step."""
+    """Benchmark with torch.compile, which takes minutes before the first step."""
     yield from _bench(compiled=True)
 
 
@@ -88,7 +88,7 @@ def _inference(device: torch.device) -> list[Subject]:
 
 
 def _compare(mode: str, subjects: list[Subject], x: Tensor, labels: Tensor, compiled: bool) -> Iterator[str]:
-    """A line for each subject; the first is what the others are compared with."""
+    """A line for each subject; the others are compared with the first."""
     calls = {subject.name: _step(subject, x, labels, compiled) for subject in subjects}
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     peaks: dict[str, float] = {}
@@ -134,12 +134,12 @@ def _step(subject: Subject, x: Tensor, labels: Tensor, compiled: bool) -> Callab
 
 
 def _precision(device: torch.device) -> str:
-    """float32 on a processor that has no bfloat16 instructions."""
+    """The precision to use: bfloat16, but float32 on a processor without bfloat16 instructions."""
     return "float32 (no bfloat16 instructions here)" if is_emulated("bfloat16", device.type) else "bfloat16"
 
 
 def _peak_bytes(call: Callable[[], None], device: torch.device) -> float:
-    """The most memory, in bytes, that `call` holds at once in addition to what was held before it."""
+    """Peak memory of `call`, in bytes, in addition to the memory in use before it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -149,7 +149,7 @@ def _peak_bytes(call: Callable[[], None], device: torch.device) -> float:
 
 
 def cpu_peak_bytes(call: Callable[[], object]) -> float:
-    """The same on a CPU, from torch's own record of allocations."""
+    """Peak memory of `call` on a CPU, in bytes, from torch's record of allocations."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         call()
     results = profile.profiler.kineto_results

@@ -30,7 +30,7 @@ scales: {smoke: {}}
 
 
 def bench_specs() -> Iterator[str]:
-    """Start of the command line, and expansion of 10,000 runs; goals: under 0.5 s and under 1 s."""
+    """Startup of the command line, and expansion of 10,000 runs; goals: under 0.5 s and under 1 s."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "many.yaml"
         path.write_text(MANY_RUNS)
@@ -59,7 +59,7 @@ def _seconds(action: Callable[[], object]) -> float:
 
 
 def _lazy(module: str, name: str) -> Callable[[], Iterator[str]]:
-    """The benchmark `name` of `module`, imported when it runs: the others need no torch."""
+    """The benchmark `name` of `module`, imported only when it runs, since others need no torch."""
 
     def run() -> Iterator[str]:
         try:
@@ -79,7 +79,7 @@ SUBJECTS: dict[str, Callable[[], Iterator[str]]] = {
     "launch": _lazy("nfrepro.bench.launch", "bench_launch"),
     "calibration": _lazy("nfrepro.bench.calibration", "bench_calibration"),
 }
-# The same, small: to see that they work.
+# Small versions, to see that the benchmarks work.
 QUICK: dict[str, Callable[[], Iterator[str]]] = {
     "launch": _lazy("nfrepro.bench.launch", "bench_launch_quickly"),
     "calibration": _lazy("nfrepro.bench.calibration", "bench_calibration_quickly"),

@@ -1,7 +1,7 @@
-"""Overhead of the local queue for a run, and runs per hour when runs share the machine.
+"""Overhead of the local queue per run, and runs per hour when runs share the machine.
 
-Runs train the laptop's network on made-up images. Their length is set by a run before, so that it is about the same on
-any machine.
+Runs train the laptop's network on synthetic images. A preliminary run determines their length, so that it is about the
+same on any machine.
 """
 
 import statistics
@@ -16,7 +16,7 @@ from nfrepro.runs import store
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
 
-# An evaluation at the end, on as many images as one batch has: it counts as the queue's own time.
+# One evaluation at the end, on one batch of images: it counts as overhead of the queue.
 EXPERIMENT = """\
 title: runs of a chosen length
 task: train
@@ -29,30 +29,30 @@ scales: {{bench: {{}}}}
 """
 EPOCHS = 4
 BATCH = 64
-CHECKPOINT_SECONDS = 60.0  # the command line's
+CHECKPOINT_SECONDS = 60.0  # as on the command line
 
 
 class Clock:
-    """When runs began and ended, as the queue hears of it."""
+    """The times at which runs started and ended, as seen by the queue."""
 
     def __init__(self) -> None:
         self.began: dict[str, float] = {}
         self.ended: dict[str, float] = {}
 
     def observe(self, event: Event) -> None:
-        """Notes the time of what counts."""
+        """Notes the time of the start or the end of a run."""
         if event.kind == "started":
             self.began[event.run.id] = time.perf_counter()
         if event.kind == "ended":
             self.ended[event.run.id] = time.perf_counter()
 
     def seconds(self, run: Run) -> float:
-        """From the start of `run` to its end."""
+        """Seconds from the start of `run` to its end."""
         return self.ended[run.id] - self.began[run.id]
 
 
 def bench_overhead(seconds: float | None) -> Iterator[str]:
-    """Wall clock of runs that train for `seconds` (None: a moment), over the time inside their training loops."""
+    """Wall-clock time of runs that train for `seconds` (None: very briefly), relative to their training loops."""
     device = "cuda:0" if count_gpus() else "cpu"
     share = Resources((device,), count_cores())
     with tempfile.TemporaryDirectory() as name:
@@ -75,7 +75,7 @@ def bench_overhead(seconds: float | None) -> Iterator[str]:
 
 
 def bench_packing(seconds: float | None, repetitions: int) -> Iterator[str]:
-    """Runs an hour by how many share the machine, over those one after the other with all its threads."""
+    """Runs per hour by how many share the machine, relative to runs one after the other with all its threads."""
     cores, gpus = count_cores(), count_gpus()
     shares = [Resources(("cpu",), cores), *(Resources(("cpu",) * workers, 1) for workers in sorted({1, 2, cores}))]
     yield from _compare(shares, seconds, repetitions)
@@ -85,7 +85,7 @@ def bench_packing(seconds: float | None, repetitions: int) -> Iterator[str]:
 
 
 def _compare(shares: Sequence[Resources], seconds: float | None, repetitions: int) -> Iterator[str]:
-    """A line for each of `shares`; the first is what the others are compared with."""
+    """A line for each of `shares`; the others are compared with the first."""
     images = _images(seconds, shares[0])
     rates: list[list[float]] = [[] for _ in shares]
     for _ in range(repetitions):
@@ -103,7 +103,7 @@ def _compare(shares: Sequence[Resources], seconds: float | None, repetitions: in
 
 
 def runs_an_hour(share: Resources, images: int) -> float:
-    """Each worker has a very short run first, which is not counted, and then two."""
+    """Measured runs per hour. Each worker first has a very short run, which is not counted, and then two."""
     with tempfile.TemporaryDirectory() as name:
         counted = runs_of(Path(name), images, seeds=range(2 * share.workers))
         first = runs_of(Path(name), BATCH, seeds=range(2 * share.workers, 3 * share.workers))
@@ -114,7 +114,7 @@ def runs_an_hour(share: Resources, images: int) -> float:
 
 
 def _images(seconds: float | None, share: Resources) -> int:
-    """Training images of runs that train for `seconds` where they have a worker of `share` to themselves."""
+    """The number of training images of a run that trains for `seconds` alone on one worker of `share`."""
     if seconds is None:
         return BATCH
     with tempfile.TemporaryDirectory() as name:

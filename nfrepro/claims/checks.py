@@ -1,4 +1,4 @@
-"""Whether claims fit the experiments they name, before any result is read."""
+"""Checks that claims fit the experiments they name, before any result is read."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ from nfrepro.specs.origins import problem
 
 
 def check_scale(claims: Sequence[Claim], folder: Path, scale: str) -> None:
-    """Raises `InputError` for a scale that none of the claims' experiments has."""
+    """Raises `InputError` if none of the claims' experiments has the scale."""
     known = known_scales(claims, folder)
     if scale not in known:
         raise InputError(f"--scale {scale}: unknown{hint(scale, known)}")
 
 
 def check_runs(claims: Sequence[Claim], folder: Path, scale: str, schemas: Schemas) -> None:
-    """Raises `InputError`, with file and line, for a selection that means no run of its experiment at `scale`."""
+    """Raises `InputError`, with file and line, for a selection that matches no run of its experiment at `scale`."""
     tests = [test for claim in claims for test in _asked(claim, scale)]
     for name in dict.fromkeys(test.form.experiment for test in tests):
         experiment = load_experiment(name, folder)
@@ -35,7 +35,7 @@ def check_runs(claims: Sequence[Claim], folder: Path, scale: str, schemas: Schem
 
 
 def check_looks(claims: Sequence[Claim], folder: Path, scale: str, schemas: Schemas) -> None:
-    """Raises `InputError` for a claim whose last look at `scale` wants more seeds than any of its arms has."""
+    """Raises `InputError` if a claim's last look at `scale` needs more seeds than any arm of one of its tests has."""
     seeds: dict[str, pd.DataFrame] = {}
     for claim in claims:
         looks = claim.looks.get(scale, ())
@@ -56,8 +56,7 @@ def _asked(claim: Claim, scale: str) -> list[ClaimTest]:
 
 
 def _rows(experiment: Experiment, scale: str, schemas: Schemas) -> pd.DataFrame:
-    """The runs of an experiment as a table, as objects, so that no column of integers becomes one of floats for want of
-    a value."""
+    """The runs of an experiment as a table of objects: integer columns with blanks would become floats otherwise."""
     return pd.DataFrame([flatten(run.config) for run in expand(experiment, scale, schemas)], dtype=object)
 
 

@@ -1,53 +1,53 @@
 """Claims as data: what the paper says, and the tests that decide it. `file.py` reads experiments/claims.yaml.
 
-scales: [laptop, gpu, paper]         # where tests apply, unless they say otherwise; without it, everywhere
-looks: {overnight: [4, 6, 8]}        # seeds an arm at which a scale is judged; without it, once, on all seeds
+scales: [laptop, gpu, paper]         # where tests apply by default; if missing, at every scale
+looks: {overnight: [4, 6, 8]}        # seeds per arm at which a scale is judged; if missing, once, on all seeds
 blocks: {H20: [depth]}               # experiments of scale overnight, in the order in which `nfrepro settle` runs them
-series:                              # whose claims they are, by the letters of their ids
+series:                              # the sources of claims, by the letters of their ids
   C: Characterizing signal propagation (Brock, De, Smith, ICLR 2021)
-baseline:                            # which runs a test means by default, experiment by experiment
-  spp_variants: {model.alpha: 0.2}   # holds for runs that have the option, unless the test says otherwise
-controls:                            # what has to hold before a test means anything, judged by its estimate
+baseline:                            # the runs that a test selects by default, by experiment
+  spp_variants: {model.alpha: 0.2}   # applies to runs that have the option, unless the test says otherwise
+controls:                            # conditions without which a test means nothing, judged by their estimates
   bn_trains:
     statement: The network with BatchNorm trains to 60 %.
     testable_if: the networks train for longer
-    experiment: depth                # a test without requires, sd and each
+    experiment: depth                # as in a test, but without requires, sd and each
     where: {model.name: bn_resnet}
     quantity: {name: number, column: final_train_top1}
     rule: {low: 60}
 claims:
   C10:
     statement: NF-ResNets with Scaled WS propagate signals as ReLU-BN-Conv networks do.
-    source: section 4.2, figure 2    # where it is said
-    stated_by: paper                 # who says it
-    known_from: others               # where we have it from: see KnownFrom
+    source: section 4.2, figure 2    # where it is stated
+    stated_by: paper                 # who states it
+    known_from: others               # how we know it: see KnownFrom
     paper: null                      # the paper's number, as text
-    finding: Top-1 of NF minus that of BN, in points   # heads the report, with the number of the decisive test; at the
-                                                       # test itself, where tests ask for different quantities
-    was: {verdict: contradicted, scale: laptop, why: …}   # by the rule before this one, and why it was changed
-    holds_if: all                    # every test has to hold (the default), or any of them
-    looks: {overnight: [4, 6, 8, 12]}                  # instead of those of the file
+    finding: Top-1 of NF minus that of BN, in points   # shown in the report with the number of the decisive test; given
+                                                       # for each test if tests ask for different quantities
+    was: {verdict: contradicted, scale: laptop, why: …}   # by the previous rule, and why it was changed
+    holds_if: all                    # every test has to hold (the default); any: one of them
+    looks: {overnight: [4, 6, 8, 12]}                  # replaces that of the file
     tests:
       - experiment: figure_2
-        scales: [paper]                                # where this test applies
-        each: [model.depth]                            # a test for each value that the runs have
-        where: {model.name: nf_resnet}                 # the runs; of a list any value; largest or smallest: that one
+        scales: [paper]                                # scales at which this test applies
+        each: [model.depth]                            # one test for each value among the runs
+        where: {model.name: nf_resnet}                 # the runs; a list: any of its values; or largest, smallest
         against: {model.name: bn_resnet}               # the runs to compare with
-        arms: {nf: {…}, bn: {…}}                       # instead of both, where there are more than two
-        across: largest                                # of several runs a seed; without it there may be one
+        arms: {nf: {…}, bn: {…}}                       # replaces both if there are more than two
+        across: largest                                # which of several runs per seed; if missing, only one is allowed
         quantity: {name: curve_distance, statistic: avg_var}      # see quantities.py
-        seeds: independent                             # arms of a seed share nothing; else they are paired by seed
-        diverged: chance                               # what a diverged run is: see Diverged
-        rule: {high: 0.1}                              # low and high are allowed themselves, above and below are not
+        seeds: independent                             # arms with equal seeds share nothing; default: paired by seed
+        diverged: chance                               # how a diverged run counts: see Diverged
+        rule: {high: 0.1}                              # low and high are inclusive, above and below exclusive
         requires: [bn_trains]                          # controls
-        sd: 0.8                                        # of a value over seeds: too small a margin is refused
+        sd: 0.8                                        # standard deviation over seeds: too small a margin is refused
         note: what a reader has to know
-    explained:                       # what somebody who looked at the runs thinks of the verdict, scale by scale
+    explained:                       # why, in the words of a person who looked at the runs, scale by scale
       laptop: {verdict: inconclusive, reason: why it came out so, settled_by: what would decide it}
   C39:
     untested: why there is no test                     # instead of tests
   C43:
-    fact: what it is a fact of, and where              # instead of tests
+    fact: what the fact is, and where it is found      # instead of tests
 """
 
 import math
@@ -64,21 +64,21 @@ from nfrepro.options import Options
 from nfrepro.specs.origins import Origin
 from nfrepro.stats.intervals import Bounds
 
-Where = Mapping[str, tuple[Any, ...]]  # column of runs.csv -> the values that are meant
+Where = Mapping[str, tuple[Any, ...]]  # column of runs.csv -> the values selected
 
-# The authors' code or an image of their figure; their second paper (arXiv 2102.06171); summaries and copies by others;
-# computed from the paper's formulae or from their code; nowhere seen.
+# In this order: the authors' code or an image of their figure; their second paper (arXiv 2102.06171); summaries and
+# copies by others; computed from the paper's formulae or from their code; seen nowhere.
 KnownFrom = Literal["authors", "second_paper", "others", "computed", "nowhere"]
 
-# left_out: it gives no value, which is said; chance: its top-1 is that of guessing. The estimand is chosen before the
-# runs, so that no run changes the question.
+# left_out: a diverged run gives no value, which is reported; chance: it gets the top-1 of guessing. The estimand is
+# chosen before the runs, so that no run changes the question.
 Diverged = Literal["left_out", "chance"]
 
 Verdict = Literal["supported", "contradicted", "inconclusive", "not testable", "fact", "not run"]
 
 
 class Rule(Options):
-    """The quantities that a test can ask for."""
+    """The bounds that a test sets for its quantity."""
 
     low: float | None = None
     above: float | None = None
@@ -128,7 +128,7 @@ class ClaimTestForm(Options):
     diverged: Diverged | None = None
     requires: Annotated[tuple[str, ...], Field(strict=False)] = ()
     sd: float | None = Field(default=None, gt=0)
-    finding: str | None = None  # what its number is, in words
+    finding: str | None = None  # the meaning of its number, in words
     note: str | None = None
 
     @model_validator(mode="after")
@@ -160,18 +160,18 @@ class ClaimTestForm(Options):
 
     @property
     def divergence(self) -> Diverged:
-        """The treatment of diverged runs; by default a failure where accuracies are compared."""
+        """The treatment of diverged runs; by default they count as failures if accuracies are compared."""
         fails = isinstance(self.quantity, NumberDifference) and self.quantity.column == "top1"
         return self.diverged or ("chance" if fails else "left_out")
 
     @property
     def asked(self) -> tuple[str, str | None]:
-        """The quantity, and the number of a run that it is about."""
+        """The name of the quantity, and the column of runs.csv that it is about, if there is just one."""
         return self.quantity.name, getattr(self.quantity, "column", None)
 
     @property
     def margin(self) -> float | None:
-        """The distance of the rule from 0 in a comparison; None where the rule has no margin."""
+        """The distance from 0 of the rule's nearest bound other than 0, in a comparison; None if it has no margin."""
         if not isinstance(self.quantity, NumberDifference | Contrast):
             return None
         return min((abs(end) for end in self.rule.bounds.ends if end != 0), default=None)
@@ -185,11 +185,11 @@ class ClaimForm(Options):
     stated_by: str
     known_from: KnownFrom
     paper: str | None  # the paper's number or numbers
-    finding: str | None = None  # what the number of any of its tests is, in words: heads the report, with the number
+    finding: str | None = None  # the meaning of its tests' number, in words: shown in the report with the number
     note: str | None = None
     holds_if: Literal["all", "any"] = "all"
     untested: str | None = None  # why it has no tests
-    fact: str | None = None  # what it is a fact of: it has no tests either
+    fact: str | None = None  # the fact that takes the place of tests
 
     @model_validator(mode="after")
     def _has_one_reason_for_no_tests(self) -> "ClaimForm":
@@ -199,7 +199,7 @@ class ClaimForm(Options):
 
 
 class Was(Options):
-    """The verdict by the rule that a claim had before, and why the rule was changed."""
+    """The verdict on a claim by its previous rule, and why the rule was changed."""
 
     verdict: Verdict
     scale: str
@@ -214,7 +214,7 @@ class ControlForm(Options):
 
 
 class Explanation(Options):
-    """Why a verdict is not `supported`, by a person who looked at the runs. It holds for that verdict only."""
+    """The reason why a verdict is not `supported`, by a person who looked at the runs; valid for that verdict only."""
 
     verdict: Literal["contradicted", "inconclusive", "not testable", "not run"]
     reason: Annotated[str, Field(min_length=1)]
@@ -223,7 +223,7 @@ class Explanation(Options):
 
 @dataclass(frozen=True)
 class Selection:
-    """The runs that a test means by `where`, by `against` or as an arm."""
+    """The runs that a test selects by `where`, by `against` or as an arm."""
 
     where: Where
     origin: Origin
@@ -231,14 +231,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class ClaimTest:
-    """One question to the runs of one experiment."""
+    """A question to be answered by the runs of one experiment."""
 
     form: ClaimTestForm
     selections: Mapping[str, Selection]  # where and against, or the arms
     baseline: Where
     scales: tuple[str, ...] | None  # None: all
     origin: Origin
-    exact: bool = False  # of a deterministic task: its verdict is by value, and chance has no part in it
+    exact: bool = False  # the task is deterministic: its verdict is by value, without chance
 
     def applies_at(self, scale: str) -> bool:
         return self.scales is None or scale in self.scales
@@ -255,15 +255,15 @@ class Control:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, the tests that decide it, and the seeds at which they are asked."""
+    """A statement, the tests that decide it, and the numbers of seeds at which they are judged."""
 
     id: str
     form: ClaimForm
     tests: tuple[ClaimTest, ...]
     explained: Mapping[str, Explanation]  # by scale
-    series: str  # whose claim it is
+    series: str  # the source of the claim
     was: Was | None = None
-    looks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # by scale: seeds an arm
+    looks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # by scale: seeds per arm
     controls: Mapping[str, Control] = field(default_factory=dict)  # those that its tests require
 
     def __post_init__(self) -> None:
@@ -273,17 +273,17 @@ class Claim:
             )
 
     def tests_at(self, scale: str) -> tuple[ClaimTest, ...]:
-        """Those that apply at a scale."""
+        """The tests that apply at a scale."""
         return tuple(test for test in self.tests if test.applies_at(scale))
 
     def controls_at(self, scale: str) -> tuple[Control, ...]:
-        """Those that its tests of a scale require, as far as they apply there, each once."""
+        """The controls that apply at a scale and are required by its tests there, each once."""
         names = dict.fromkeys(name for test in self.tests_at(scale) for name in test.form.requires)
         return tuple(self.controls[name] for name in names if self.controls[name].test.applies_at(scale))
 
 
 def select_claims(claims: Sequence[Claim], ids: Sequence[str]) -> list[Claim]:
-    """Those of the given ids, in the order of the file; all where none is given. Raises `InputError` for others."""
+    """The claims with the given ids, in the order of the file; all if none is given. Raises `InputError` for others."""
     known = [claim.id for claim in claims]
     for name in ids:
         if name not in known:
@@ -292,5 +292,5 @@ def select_claims(claims: Sequence[Claim], ids: Sequence[str]) -> list[Claim]:
 
 
 def hint(word: str, known: Sequence[str]) -> str:
-    """The nearest of what is known, or all of it."""
+    """The nearest of the known words, or all of them."""
     return did_you_mean(word, known) or f"; there are {', '.join(known)}"

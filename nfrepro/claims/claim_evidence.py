@@ -1,4 +1,4 @@
-"""The evidence of a scale for a claim: the looks that its runs allow, and its controls."""
+"""The evidence for a claim at a scale: the looks that its runs allow, and its controls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from nfrepro.claims.runs import ResultTable, read_results, split
 from nfrepro.stats.intervals import Interval
 from nfrepro.stats.samples import Missing, PValues
 
-# Of a scale without planned looks: one, of all the seeds that there are.
+# A scale without planned looks has one, at all its seeds.
 ONE_LOOK = (1,)
 
 
@@ -26,7 +26,7 @@ class Look:
 
     @property
     def pending(self) -> bool:
-        """Whether runs have still to be done for it."""
+        """Whether runs are still missing for it."""
         return any(evidence.pending for _, evidence in self.evidence)
 
     def p_values(self, claim: Claim) -> PValues:
@@ -35,7 +35,7 @@ class Look:
 
 @dataclass(frozen=True)
 class ControlReading:
-    """The reading of a control: whether it holds, by its estimate; None if its runs are not there."""
+    """The reading of a control: whether it holds, by its estimate; None if its runs are missing."""
 
     control: Control
     evidence: Evidence
@@ -71,17 +71,17 @@ class ControlReading:
 
 @dataclass(frozen=True)
 class ClaimEvidence:
-    """All that the runs of a scale have to say to a claim: its looks up to the first that is pending, and controls."""
+    """All evidence for a claim at a scale: its looks up to and including the first pending one, and its controls."""
 
     claim: Claim
     scale: str
-    planned: tuple[int, ...]  # looks; empty: one, of all seeds
+    planned: tuple[int, ...]  # looks; empty: one, at all seeds
     looks: tuple[Look, ...]  # one or more
     controls: tuple[ControlReading, ...]
 
     @property
     def had(self) -> tuple[Look, ...]:
-        """The looks whose runs are there; a scale without planned looks is taken as it is."""
+        """The looks whose runs are complete; without planned looks the only one, complete or not."""
         return tuple(look for look in self.looks if not look.pending) if self.planned else self.looks
 
     @property
@@ -90,7 +90,7 @@ class ClaimEvidence:
 
     @property
     def exact(self) -> bool:
-        """Whether chance has no part in any of its tests."""
+        """Whether all its tests are of deterministic tasks."""
         tests = self.claim.tests_at(self.scale)
         return bool(tests) and all(test.exact for test in tests)
 
@@ -104,7 +104,7 @@ class ClaimEvidence:
 
     @property
     def tested(self) -> bool:
-        """Whether the claim can be judged on it: every test has a sample, and every control holds."""
+        """Whether the claim can be judged: every test has a sample, and every control holds."""
         if not self.had or not self.applies or self.failed or self.unknown:
             return False
         return not any(isinstance(evidence.sample, Missing) for _, evidence in self.had[-1].evidence)
@@ -115,14 +115,14 @@ class ClaimEvidence:
         return any(evidence.arms for look in self.looks for _, evidence in look.evidence)
 
     def course(self) -> Course:
-        """Its place in the list of all claims. One that cannot be judged stays in it, and takes nothing."""
+        """The claim's entry in the list of all claims; one that cannot be judged stays in it, without p-values."""
         judged = not (self.exact or self.failed or self.unknown)
         p_values = tuple(look.p_values(self.claim) for look in self.had) if judged and self.applies else ()
         return Course(p_values, self.planned or ONE_LOOK)
 
 
 def gather_all(claims: Sequence[Claim], results: Path, scale: str) -> list[ClaimEvidence]:
-    """The evidence of a scale for each claim."""
+    """The evidence for each claim at a scale."""
     tables: dict[str, ResultTable] = {}
 
     def table(test: ClaimTest) -> ResultTable:
@@ -155,7 +155,7 @@ def gather_all(claims: Sequence[Claim], results: Path, scale: str) -> list[Claim
 
 
 def best_evidence(readings: Sequence[ClaimEvidence]) -> ClaimEvidence:
-    """That of the largest scale that can test the claim; else of the largest that has runs, else tests, for it."""
+    """The evidence at the largest scale that can test the claim, or else has runs for it, or else tests."""
     larger_first = readings[::-1]
     for is_it in (_tested, _begun, _applies):
         if found := next(filter(is_it, larger_first), None):
@@ -176,7 +176,7 @@ def _applies(evidence: ClaimEvidence) -> bool:
 
 
 def numbers_of(interval: Interval | None) -> dict[str, Any]:
-    """Estimate, 95 % interval and n; without a run they are null, null and 0."""
+    """Estimate, 95 % interval and n; without runs None, None and 0."""
     if interval is None:
         return {"estimate": None, "interval": None, "n": 0}
     return {"estimate": interval.mean, "interval": [interval.low, interval.high], "n": interval.n}

@@ -1,4 +1,4 @@
-"""From the runs of a test to numbers, one a seed, and to the sample that its verdict rests on."""
+"""Turns the runs of a test into numbers, one per seed, and into the sample on which its verdict rests."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +27,7 @@ from nfrepro.stats.proportions import Count, ShareDifference, ShareSample
 from nfrepro.stats.samples import MeanSample, Missing, Sample, Term, paired
 
 LEAST_SEEDS = 2
-# Of data sets whose options do not say it.
+# Numbers of classes of the data sets whose options do not give it.
 CLASSES = {"fashion_mnist": 10, "cifar10": 10}
 
 Values = dict[int, float]  # by seed
@@ -38,7 +38,7 @@ _DIVERGED_RUNS = {"chance": "counted with the top-1 of guessing", "left_out": "n
 
 @dataclass(frozen=True)
 class ArmRuns:
-    """The runs of one selection: how many are in which state, and what those with a number gave, by seed."""
+    """The runs of one selection: how many are in each state, and the numbers that they gave, by seed."""
 
     name: str
     where: Where
@@ -60,17 +60,17 @@ class Evidence:
 
     @property
     def states(self) -> dict[str, int]:
-        """How many of all its runs are in which state."""
+        """The number of runs in each state, over all arms."""
         return dict(sum((Counter(arm.states) for arm in self.arms), Counter()))
 
     @property
     def pending(self) -> bool:
-        """Whether runs have still to be done before the test can be asked."""
+        """Whether runs that the test needs are still missing."""
         return not self.arms or any(not arm.states or set(arm.states) - set(DONE) for arm in self.arms)
 
 
 def gather(test: ClaimTest, table: ResultTable, seeds: int | None = None) -> Evidence:
-    """The sample of the test's quantity from the first `seeds` seeds of each arm in order, whatever became of them.
+    """The sample of the test's quantity from the first `seeds` seeds of each arm in order, however their runs ended.
 
     None: all seeds; an arm that has fewer enters whole. Raises `InputError` for selections and columns that make no
     sense.
@@ -124,7 +124,7 @@ def _gathered(test: ClaimTest, table: ResultTable, found: Found) -> Evidence:
 
 
 def _of_one_arm(test: ClaimTest, values: Values) -> Sample | Missing:
-    """One value a seed: a mean or, where each is 1 or 0, a share."""
+    """The sample of one value per seed: a mean or, if each value is 1 or 0, a share."""
     bounds = test.form.rule.bounds
     if len(values) < LEAST_SEEDS:
         return _too_few(len(values))
@@ -134,7 +134,7 @@ def _of_one_arm(test: ClaimTest, values: Values) -> Sample | Missing:
 
 
 def _of_collapses(test: ClaimTest, quantity: OfCollapse, table: ResultTable, found: Found) -> Evidence:
-    """The share of runs that collapsed, or the difference of two."""
+    """The share of runs that collapsed, or the difference of two such shares."""
     for name, rows in found.items():
         refuse_several(test, rows, name)
     values = {name: collapses(quantity, table, rows) for name, rows in found.items()}
@@ -145,9 +145,9 @@ def _of_collapses(test: ClaimTest, quantity: OfCollapse, table: ResultTable, fou
 
 
 def _sum(weights: list[float], arms: list[Values], test: ClaimTest, has_diverged: bool) -> Sample | Missing:
-    """The weighted sum of the arms, seed by seed or of their means.
+    """The weighted sum of the arms, seed by seed or over their means.
 
-    Runs that diverged have nothing in common with others of their seed: with them, pairs count as independent arms.
+    Diverged runs have nothing in common with others of their seed: with them, paired arms count as independent.
     """
     values, bounds = _common(arms, test), test.form.rule.bounds
     if (fewest := min(map(len, values))) < LEAST_SEEDS:
@@ -159,7 +159,7 @@ def _sum(weights: list[float], arms: list[Values], test: ClaimTest, has_diverged
 
 
 def _common(arms: list[Values], test: ClaimTest) -> list[list[float]]:
-    """The values of each arm; of paired ones those of seeds that all have, in the same order."""
+    """The values of each arm; if arms are paired, those of their common seeds, in the same order."""
     if test.form.seeds == "independent":
         return [list(values.values()) for values in arms]
     seeds = sorted(set.intersection(*map(set, arms)))
@@ -223,7 +223,7 @@ def decay_values(test: ClaimTest, quantity: FittedDecay, table: ResultTable, row
 
 
 def numbers(column: str, table: ResultTable, rows: pd.DataFrame) -> Values:
-    """A column of runs.csv for each completed run, of which there is one a seed."""
+    """A column of runs.csv for each completed run, of which each seed has at most one."""
     completed = rows[rows["state"] == "completed"]
     return {seed: table.measured(row).number(column) for seed, row in _one_a_seed(completed)}
 
@@ -240,21 +240,21 @@ def collapses(quantity: OfCollapse, table: ResultTable, rows: pd.DataFrame) -> V
 
 
 def with_chance_level(rows: pd.DataFrame) -> pd.DataFrame:
-    """Diverged runs as completed ones with the top-1 of guessing."""
+    """The runs, with diverged ones replaced by completed ones with the top-1 of guessing."""
     diverged = rows["state"] == "diverged"
     levels = pd.Series({index: _chance_level(row) for index, row in rows[diverged].iterrows()}, dtype=float)
     return rows.assign(top1=rows["top1"].astype(float).mask(diverged, levels), state="completed")
 
 
 def refuse_unpaired(found: Mapping[str, pd.DataFrame]) -> None:
-    """Raises `NoValue` where arms that belong together seed by seed have not the same seeds."""
+    """Raises `NoValue` if arms that are paired by seed do not have the same seeds."""
     seeds = [set(rows["seed"]) for rows in found.values()]
     for seed in sorted(set.union(*seeds) - set.intersection(*seeds)):
         raise NoValue(f"seed {seed}: no run to compare with")
 
 
 def refuse_several(test: ClaimTest, rows: pd.DataFrame, name: str) -> None:
-    """Raises `InputError` for a selection that means several runs of one seed."""
+    """Raises `InputError` for a selection that has several runs of one seed."""
     seed = next(iter(rows["seed"][rows["seed"].duplicated()]), None)
     if seed is None:
         return
@@ -267,7 +267,7 @@ def refuse_several(test: ClaimTest, rows: pd.DataFrame, name: str) -> None:
 
 
 def _chance_level(row: "pd.Series[Any]") -> float:
-    """Top-1 of guessing, in percent. Raises `NoValue` for data of which the config does not say how many classes."""
+    """Top-1 of guessing, in percent. Raises `NoValue` if the config does not give the number of classes."""
     classes = CLASSES.get(row["data.name"], row.get("data.classes"))
     if classes is None or pd.isna(classes):
         raise NoValue(f"run {row['id']}: how many classes {row['data.name']} has is not in its config")

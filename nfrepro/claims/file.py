@@ -1,4 +1,4 @@
-"""Reading experiments/claims.yaml, whose form is explained in `claim.py`."""
+"""Reads experiments/claims.yaml, whose format is explained in `claim.py`."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ Form = TypeVar("Form", bound=Options)
 _SECTIONS = ("scales", "looks", "blocks", "series", "baseline", "controls", "claims")
 _SELECTIONS = ("where", "against", "arms")
 _BESIDE_THE_FORM = ("tests", "explained", "was", "looks")
-# A control is judged once, as it is.
+# Keys of a test that a control may not have: it is judged once, by itself.
 _NOT_OF_CONTROLS = ("requires", "sd", "each")
 _ID = re.compile(r"([A-Za-z]+)[0-9]+")
 
@@ -74,7 +74,7 @@ class _Known:
 def load_claims(folder: Path, schemas: Schemas) -> list[Claim]:
     """The claims of `folder`/claims.yaml, whose tests are about the experiments of `folder`.
 
-    Raises `InputError`, with file and line, for whatever is wrong with the file.
+    Raises `InputError`, with file and line, for anything wrong with the file.
     """
     path = folder / FILE
     sections = _mapping(read_file(path), "", _SECTIONS)
@@ -129,7 +129,7 @@ def _baselines(node: Node | None, known: _Known) -> Iterator[tuple[str, Where]]:
 
 
 def _looks(node: Node | None, where: str, known: _Known) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Numbers of seeds, by scale; each larger than the one before, since a look adds seeds."""
+    """The numbers of seeds of each scale; they rise, since every look adds seeds."""
     for scale, item in (_mapping(node, where) if node else {}).items():
         known.scale(scale, item.origin, where)
         looks = plain(item)
@@ -198,7 +198,7 @@ def _was(node: Node | None, where: str, known: _Known) -> Was | None:
 
 
 def _refuse_margin_below_reach(claim: Claim, test: ClaimTest) -> None:
-    """Raises `InputError` for a margin that the seeds of the last look cannot decide, given a value's deviation."""
+    """Raises `InputError` for a margin that the seeds of the last look cannot decide, given their deviation."""
     if test.form.sd is None or test.form.margin is None:
         return
     for scale, looks in claim.looks.items():
@@ -240,7 +240,7 @@ def _test(node: Node, where: str, known: _Known) -> ClaimTest:
 def _selections(
     form: ClaimTestForm, given: Mapping[str, Node], quantity: Origin, test: Origin, keys: frozenset[str]
 ) -> dict[str, Selection]:
-    """By name; a test that says no `where` means all runs."""
+    """The selections by name; without `where`, all runs are selected."""
     takes, name = form.quantity.selections, form.quantity.name
     if (takes == "arms") != ("arms" in given) or (takes == "arms" and len(given) > 1):
         needs = "adds up arms and needs arms, not where" if takes == "arms" else "takes where, not arms"
@@ -259,7 +259,7 @@ def _selections(
 
 
 def _where(node: Node, where: str, keys: frozenset[str]) -> Where:
-    """Each key with the values it may have: a single one counts as a list of one."""
+    """Each key with the values it may have; a single value counts as a list of one."""
     _mapping(node, where)
     chosen = {}
     for path, leaf in leaves(node):
@@ -275,7 +275,7 @@ def _where(node: Node, where: str, keys: frozenset[str]) -> Where:
 
 
 def _validated(form: type[Form], fields: Mapping[str, Node], origin: Origin, others: tuple[str, ...]) -> Form:
-    """The fields of `form`, and the keys `others`. Raises `InputError` with the line of the first bad one."""
+    """The fields as a `form`, next to which keys `others` may be given. Raises `InputError` at the first bad one."""
     config = {key: plain(node) for key, node in fields.items()}
     origins: dict[KeyPath, Origin] = {(): origin}
     for key, node in fields.items():

@@ -1,4 +1,4 @@
-"""The verdicts on claims, from stored results: what a report needs to show of each."""
+"""The verdicts on claims, from stored results, with all that a report shows of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ class Answer:
 
     @property
     def applies(self) -> bool:
-        """Whether the test is one at this scale; otherwise it has no part in the verdict on its claim."""
+        """Whether the test applies at this scale; otherwise it has no part in the verdict on its claim."""
         return self.test.applies_at(self.scale)
 
     @property
     def command(self) -> str:
-        """The command that makes the runs it rests on."""
+        """The command that makes the runs of the test."""
         return f"nfrepro sweep {self.test.form.experiment} --scale {self.scale}"
 
     def report(self) -> dict[str, Any]:
@@ -73,37 +73,37 @@ class ClaimVerdict:
 
     @property
     def applying(self) -> tuple[Answer, ...]:
-        """The answers of this scale."""
+        """The answers to the tests that apply at this scale."""
         return tuple(answer for answer in self.answers if answer.applies)
 
     @property
     def decisive(self) -> Answer | None:
-        """The first test that has the claim's verdict: its numbers stand for the claim. None without any test."""
+        """The first answer with the claim's verdict, or else the first: it represents the claim. None without tests."""
         answers = self.applying or self.answers
         like = (answer for answer in answers if answer.decision.verdict == self.verdict)
         return next(like, next(iter(answers), None))
 
     @property
     def decision(self) -> Decision:
-        """That of the decisive test, or the reason why there is none."""
+        """The decision on the decisive test, or the reason why there is none."""
         form = self.claim.form
         return self.decisive.decision if self.decisive else not_run(form.fact or form.untested or "")
 
     @property
     def exact(self) -> bool:
-        """Whether it was decided by value."""
+        """Whether the claim was decided by value, without chance."""
         return self.evidence.exact and self.verdict in ("supported", "contradicted")
 
     @property
     def in_part(self) -> tuple[int, int] | None:
-        """How many tests of how many are contradicted, where not all are."""
+        """The number of contradicted tests, and of all; None unless the claim is contradicted in part."""
         contradicted = sum(answer.decision.verdict == "contradicted" for answer in self.applying)
         partly = self.verdict == "contradicted" and contradicted < len(self.applying)
         return (contradicted, len(self.applying)) if partly else None
 
     @property
     def n(self) -> int | None:
-        """Seeds an arm at the look that is shown; None where a scale has no planned looks, or none was had."""
+        """Seeds per arm at the look that is shown; None if the scale has no planned looks, or before the first."""
         return self.evidence.planned[self.ruling.look] if self.evidence.planned and self.ruling.look >= 0 else None
 
     @property
@@ -119,7 +119,7 @@ class ClaimVerdict:
 
     @property
     def explanation(self) -> Explanation | None:
-        """The written explanation of this verdict; None where there is none, or only one of another verdict."""
+        """The written explanation of this verdict; None if there is none, or only one of another verdict."""
         explained = self.claim.explained.get(self.scale)
         return explained if explained is not None and explained.verdict == self.verdict else None
 
@@ -161,14 +161,14 @@ class ClaimVerdict:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdicts of a report: the list, with each claim at the best scale that can test it, and each scale apart."""
+    """The verdicts of a report: the list, with each claim at the best scale that can test it, and scale by scale."""
 
     best: tuple[ClaimVerdict, ...]
     by_scale: Mapping[str, tuple[ClaimVerdict, ...]]  # smaller scales first
 
 
 def judge(claims: Sequence[Claim], results: Path, scale: str) -> list[ClaimVerdict]:
-    """The verdicts at one scale on all `claims`: give them all, since they are one list.
+    """The verdicts on `claims` at one scale: pass all claims, since they are judged as one list.
 
     Raises `InputError` for results that cannot be read, and tests that do not fit them.
     """
@@ -176,21 +176,21 @@ def judge(claims: Sequence[Claim], results: Path, scale: str) -> list[ClaimVerdi
 
 
 def judge_best(claims: Sequence[Claim], results: Path, scales: Sequence[str]) -> Judgement:
-    """The verdicts at each of `scales`, smaller ones first, and those of the list that the error rate holds for."""
+    """The verdicts at each of `scales`, smaller ones first, and those of the list for which the error rate holds."""
     found = {scale: gather_all(claims, results, scale) for scale in scales}
     best = [best_evidence(readings) for readings in zip(*found.values(), strict=True)]
     return Judgement(tuple(_verdicts(best)), {scale: tuple(_verdicts(of)) for scale, of in found.items()})
 
 
 def judge_at(claims: Sequence[Claim], results: Path, scales: Sequence[str], scale: str) -> list[ClaimVerdict]:
-    """The verdicts of the list, with each claim at `scale` that has tests there: how far they are settled there."""
+    """The verdicts of the list, with each claim at `scale` if it has tests there, or else at its best scale."""
     found = {name: gather_all(claims, results, name) for name in dict.fromkeys((*scales, scale))}
     best = [best_evidence(readings) for readings in zip(*found.values(), strict=True)]
     return _verdicts([at if at.applies else other for at, other in zip(found[scale], best, strict=True)])
 
 
 def _verdicts(found: Sequence[ClaimEvidence]) -> list[ClaimVerdict]:
-    """The verdicts on a list of claims. Exact ones are counted apart."""
+    """The verdicts on a list of claims; exact claims are judged outside it."""
     listed = [evidence for evidence in found if evidence.claim.tests and not evidence.exact]
     rulings = iter(rule([evidence.course() for evidence in listed]))
     none = rule([Course((), ONE_LOOK)])[0]
@@ -228,7 +228,7 @@ def _verdict_word(found: ClaimEvidence, ruling: Ruling, decisions: Sequence[Deci
 
 
 def _place(answer: Answer, claim: Claim) -> int:
-    """The position in the file of its test, of which it may be a part."""
+    """The position in the file of the answer's test, which `each` may have split."""
     return next(index for index, test in enumerate(claim.tests) if test.origin == answer.test.origin)
 
 
@@ -263,7 +263,7 @@ def verdicts_at(
 def judge_stored(
     claims: Sequence[Claim], scales: Sequence[str], experiments: Path, results: Path, schemas: Schemas
 ) -> Judgement:
-    """The verdicts at each of `scales` that has results. Raises `InputError` for tests that mean no run."""
+    """The verdicts at each of `scales` that has results. Raises `InputError` for tests that select no run."""
     stored = stored_scales(claims, scales, results)
     for scale in stored:
         check_runs(claims, experiments, scale, schemas)
@@ -271,7 +271,7 @@ def judge_stored(
 
 
 def stored_scales(claims: Sequence[Claim], scales: Sequence[str], results: Path) -> list[str]:
-    """The scales with results that tests are for; where there are none, the first scale that tests are for."""
+    """The scales with tests that have results; if there are none, the first scale with tests."""
     tests = {scale: [test for claim in claims for test in claim.tests if test.applies_at(scale)] for scale in scales}
     tested = [scale for scale in scales if tests[scale]]
     stored = [s for s in tested if any(table_path(results, test.form.experiment, s).exists() for test in tests[s])]

@@ -10,7 +10,7 @@ _INDENT = 5 * " "
 
 
 def overview(found: ClaimVerdict) -> Iterator[str]:
-    """The claim in a line, and in another what decided it."""
+    """The claim on one line, and what decided it below."""
     yield _title(found)
     if found.decisive is None:
         yield f"{_INDENT}{found.decision.method}"
@@ -27,7 +27,7 @@ def overview(found: ClaimVerdict) -> Iterator[str]:
 
 
 def details(found: ClaimVerdict) -> Iterator[str]:
-    """The claim with where it is from, and each of its tests."""
+    """The claim with its source, and each of its tests."""
     form = found.claim.form
     yield _title(found)
     known_from = form.known_from.replace("_", " ")
@@ -57,7 +57,7 @@ def details(found: ClaimVerdict) -> Iterator[str]:
 
 
 def tally(found: Sequence[ClaimVerdict], where: str) -> str:
-    """How many claims have which verdict; `where` they were judged."""
+    """The number of claims with each verdict; `where` names the scale at which they were judged."""
     counts, exact = Counter(verdict.verdict for verdict in found), Counter(v.verdict for v in found if v.exact)
     listed = ", ".join(
         f"{count} {verdict}{f' ({exact[verdict]} exact)' if exact[verdict] else ''}"
@@ -67,7 +67,7 @@ def tally(found: Sequence[ClaimVerdict], where: str) -> str:
 
 
 def result(answer: Answer) -> str:
-    """Estimate, interval, n, p and what was done with diverged runs; without runs why."""
+    """Estimate, interval, n, p and the treatment of diverged runs; without runs, the reason."""
     decision = answer.decision
     if decision.interval is None:
         return decision.method
@@ -80,7 +80,7 @@ def result(answer: Answer) -> str:
 
 
 def _looks(found: ClaimVerdict) -> str:
-    """Which looks were had, of those that are planned."""
+    """The look that is shown, and those that are planned; empty if none took place."""
     if not found.evidence.planned or found.n is None:
         return ""
     planned = ", ".join(map(str, found.evidence.planned))
@@ -88,7 +88,7 @@ def _looks(found: ClaimVerdict) -> str:
 
 
 def runs_meant(answer: Answer) -> str:
-    """The runs of each selection, as one would say them; empty where all runs are meant."""
+    """The runs of each selection in words; empty if all runs are meant."""
     meant = {name: where_text(of.where) for name, of in answer.test.selections.items()}
     if list(meant) == ["where"]:
         return meant["where"]
@@ -98,7 +98,7 @@ def runs_meant(answer: Answer) -> str:
 
 
 def question(answer: Answer) -> str:
-    """The quantity, and what the rule allows it to be."""
+    """The quantity, and the values that the rule allows."""
     return f"{answer.test.form.quantity} {answer.test.form.rule}"
 
 

@@ -1,8 +1,8 @@
-"""The looks at claims: which are due and what runs they need, and the record of those that were had.
+"""Looks at claims: which are due and which runs they need, and the record of past looks.
 
-results/looks.jsonl has a line for each look, in the order in which they were had, and is only ever added to. Verdicts
-do not depend on it: they follow from the runs and the planned looks, since an arm enters with its first seeds in order.
-It says when each look was had, at which commit, and what it gave.
+results/looks.jsonl has a line for each look, in the order in which they took place, and is append-only. Verdicts do
+not depend on it: they follow from the runs and the planned looks, since an arm enters with its first seeds in order.
+It records when each look took place, at which commit, and what it gave.
 """
 
 import json
@@ -30,7 +30,7 @@ from nfrepro.stats.samples import Missing
 from nfrepro.stats.sequential import nominal_levels
 
 FILE = "looks.jsonl"
-# p-values that differ by less were computed on another processor.
+# Smaller differences between p-values are due to another processor.
 _SAME = 1e-6
 
 
@@ -39,9 +39,9 @@ class DueLook:
     """The next look at a claim, and all the runs that it needs, stored or not."""
 
     verdict: ClaimVerdict
-    n: int | None  # seeds an arm; None: all
+    n: int | None  # seeds per arm; None: all
     runs: tuple[Run, ...]
-    at_most: tuple[Run, ...]  # all that its last look needs
+    at_most: tuple[Run, ...]  # all runs that its last look needs
     level: float  # one-sided, of that look, given the verdicts so far: it rises as other claims are decided
     last_level: float  # of the last look
 
@@ -59,7 +59,7 @@ class Expansions:
         self._tables: dict[str, pd.DataFrame] = {}
 
     def runs(self, experiment: str) -> list[Run]:
-        """The runs of an experiment; none where it lacks the scale."""
+        """The runs of an experiment; none if it lacks the scale."""
         if experiment not in self._runs:
             found = load_experiment(experiment, self._folder)
             has_it = self._scale in found.scales
@@ -67,7 +67,7 @@ class Expansions:
         return self._runs[experiment]
 
     def needed(self, test: ClaimTest, seeds: int | None) -> list[Run]:
-        """The runs of a test's arms, of their first seeds."""
+        """The runs of a test's arms, limited to the first `seeds` seeds of each."""
         name = test.form.experiment
         runs = self.runs(name)
         if name not in self._tables:
@@ -80,7 +80,7 @@ class Expansions:
 
 
 def due_looks(verdicts: Sequence[ClaimVerdict], expansions: Expansions, scale: str) -> list[DueLook]:
-    """The next look at each claim that is open at `scale`. `verdicts` are those of the list."""
+    """The next look at each claim that is open at `scale`, given the `verdicts` of the list."""
     found = []
     for verdict in verdicts:
         claim, evidence = verdict.claim, verdict.evidence
@@ -105,7 +105,7 @@ def _needed(expansions: Expansions, tests: Sequence[tuple[ClaimTest, int | None]
 
 
 def _is_settled(verdict: ClaimVerdict) -> bool:
-    """Whether no run that is still to come changes the verdict, or is worth its cost."""
+    """Whether no further run can change the verdict, or would be worth its cost."""
     evidence = verdict.evidence
     if verdict.verdict in ("supported", "contradicted", "not testable", "fact"):
         return True
@@ -120,7 +120,7 @@ def _control_pending(evidence: ClaimEvidence) -> bool:
 
 
 def read_looks(results: Path) -> list[dict[str, Any]]:
-    """Raises `InputError`, with the line, for what is no record of a look."""
+    """The recorded looks. Raises `InputError`, with the line, for anything that is no record of a look."""
     path = results / FILE
     try:
         text = atomic.read_text(path)
@@ -139,7 +139,7 @@ def read_looks(results: Path) -> list[dict[str, Any]]:
 
 
 def record_looks(verdicts: Sequence[ClaimVerdict], results: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Adds the looks that were had and are not recorded; returns them, and what differs from looks recorded before."""
+    """Records past looks that are not recorded yet; returns them, and how others differ from their records."""
     known = {(record["claim"], record["scale"], record["n"]): record for record in read_looks(results)}
     added: list[dict[str, Any]] = []
     differing: list[str] = []

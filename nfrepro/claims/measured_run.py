@@ -1,4 +1,4 @@
-"""A completed run as claims see it: its numbers, and its curves where it is a probe."""
+"""A completed run as claims see it: its numbers, and its curves if it is a probe."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from nfrepro import atomic
 from nfrepro.errors import InputError
 from nfrepro.runs.propagation_curves import TABLE
 
-# Which runs a quantity takes: those of `where`, those of `against` as well, or those of any number of named arms.
+# The runs that a quantity takes: those of `where`, those of `against` as well, or those of any number of named arms.
 Selections = Literal["where", "two", "arms"]
 Blocks = Literal["all", "stage_ends", "transitions"]
 Extreme = Literal["largest", "smallest"]
@@ -30,13 +30,13 @@ class NoValue(ValueError):
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """A completed run: its row of runs.csv and, where it is a probe, its curves."""
+    """A completed run: its row of runs.csv and, if it is a probe, its curves."""
 
     row: Mapping[str, Any]
     folder: Path
 
     def number(self, column: str) -> float:
-        """Raises `NoValue` for a cell that is empty or no finite number."""
+        """The number in a column. Raises `NoValue` if the cell is empty or not a finite number."""
         try:
             value = float(self.row[column])
         except (TypeError, ValueError):
@@ -46,8 +46,7 @@ class MeasuredRun:
         return value
 
     def curve(self, statistic: str) -> pd.DataFrame:
-        """Columns block, stage, transition, measured and predicted, a row a block. Raises `InputError` for a damaged
-        file."""
+        """Rows of (block, stage, transition, measured, predicted). Raises `NoValue` if empty, `InputError` if bad."""
         of = self._long_form
         curve = of[of["statistic"] == statistic].sort_values("block").reset_index(drop=True)
         if curve.empty:
@@ -63,7 +62,7 @@ class MeasuredRun:
     ) -> NDArray[np.float64]:
         """The measured or predicted values of `statistic` at these blocks of these stages (None: of all), in order.
 
-        Raises `NoValue` where there is none or one is not finite.
+        Raises `NoValue` if there is none or one is not finite.
         """
         curve = self.curve(statistic)
         among = chosen(curve, at)
@@ -88,14 +87,14 @@ class MeasuredRun:
 
 
 def blocks_text(at: Blocks, stages: Sequence[int] | None = None) -> str:
-    """Which blocks are meant, in words."""
+    """The selected blocks in words."""
     if stages is None:
         return BLOCKS[at]
     return f"{BLOCKS[at]} of stage{'' if len(stages) == 1 else 's'} {', '.join(map(str, stages))}"
 
 
 def chosen(curve: pd.DataFrame, at: Blocks) -> NDArray[np.bool_]:
-    """Which rows of a curve are meant."""
+    """A mask of the rows of a curve that are selected."""
     if at == "transitions":
         return np.asarray(curve["transition"], dtype=bool)
     if at == "stage_ends":

@@ -1,8 +1,8 @@
-"""All quantities that claims may be about. Here are those about numbers of runs.csv: of a run, of two that share a
-seed, of the arms of a comparison; those of signal propagation are in `signal_quantities.py`.
+"""All quantities that claims may be about. Here are those of numbers in runs.csv: for a run, for two that share a
+seed, for the arms of a comparison; those of signal propagation are in `signal_quantities.py`.
 
-A quantity is one class, with its arguments as fields, and its place in a union below. `columns` are those of runs.csv
-that it reads. Those of arms have no value for a single run: `evidence.py` makes samples of them.
+Each quantity is a class with its arguments as fields, and is listed in a union below. `columns` are the columns of
+runs.csv that it reads. Quantities of arms have no value for a single run: `evidence.py` makes samples of them.
 """
 
 import math
@@ -30,7 +30,7 @@ from nfrepro.stats.decay import Law, fit_decay
 
 
 class Number(Options):
-    """A number of runs.csv, or its ratio to another column or to a number, or what it has more than another column."""
+    """A number in runs.csv, or its ratio to another column or to a number, or its excess over another column."""
 
     name: Literal["number"]
     column: str
@@ -65,7 +65,7 @@ class Number(Options):
 
 
 class NearerInLog(Options):
-    """|log(column / target)| - |log(than / target)|: below 0 where `column` is the nearer of the two, as a factor."""
+    """|log(column / target)| - |log(than / target)|: below 0 if `column` is closer, as a factor."""
 
     name: Literal["nearer_in_log"]
     column: str
@@ -91,7 +91,7 @@ class NearerInLog(Options):
 
 
 class Closeness(Options):
-    """|column - target| minus that of the other run: below 0 where the run is nearer to the target."""
+    """|column - target| minus that of the other run: below 0 if the run is closer to the target."""
 
     name: Literal["closeness"]
     column: str
@@ -111,11 +111,11 @@ class Closeness(Options):
 
 
 class FittedDecay(Options):
-    """How a number falls along an option, from the runs of a seed, by a law: its rate, or how well the law fits.
+    """The decay of a number along an option, over all runs of a seed: its rate under a law, or how well the law fits.
 
-    rate: the factor for each unit of the option (exponential), or minus the exponent (power); fit_gain: R squared of
-    the logarithm's straight line minus that by the other law. From the first number of at most
-    `least` on, all are left out.
+    rate: the factor per unit of the option (exponential), or minus the exponent (power); fit_gain: R squared of the
+    straight line through the logarithm minus that of the other law. The first number of at most `least` and all after
+    it are left out.
     """
 
     name: Literal["decay"]
@@ -147,7 +147,7 @@ class FittedDecay(Options):
 
 
 class NumberDifference(Options):
-    """The mean of a number of runs.csv minus that of the runs to compare with."""
+    """The mean of a number in runs.csv minus that of the runs to compare with."""
 
     name: Literal["number_difference"]
     column: str
@@ -166,7 +166,7 @@ class NumberDifference(Options):
 
 
 class Contrast(Options):
-    """The means of a number of runs.csv in several arms, each times its weight, added up."""
+    """The weighted sum of the means of a number in runs.csv over several arms."""
 
     name: Literal["contrast"]
     column: str
@@ -187,7 +187,7 @@ CHANCE_LEVELS = 2.0
 
 
 class OfCollapse(Options):
-    """Share of collapsed runs: those that diverged, or ended with a top-1 of at most `times` that of guessing."""
+    """Base of shares of collapsed runs, which diverged or ended with at most `chance_levels` times guessing's top-1."""
 
     chance_levels: float = Field(default=CHANCE_LEVELS, ge=1)
     columns: ClassVar[tuple[str, ...]] = ("top1",)
@@ -213,7 +213,7 @@ class CollapsedDifference(OfCollapse):
         return "share of collapsed runs - others'"
 
 
-# They give a value for each run, or for two of the same seed.
+# Quantities with a value for each run, or for two runs of the same seed.
 ValueOfRun = (
     Number
     | NearerInLog
@@ -232,14 +232,14 @@ ValueOfRun = (
 
 
 class ShareOfNetworks(Options):
-    """The share of networks for which a quantity lies on one side of a bound: 1 or 0 for each."""
+    """The share of networks for which a quantity lies on one side of a bound; each counts as 1 or 0."""
 
     name: Literal["share_of_networks"]
     of: Annotated[ValueOfRun, Field(discriminator="name")]
     below: float | None = None
     above: float | None = None
     selections: ClassVar[Selections] = "where"
-    share: ClassVar[bool] = True  # a share is tested as one, exactly, and not as a mean
+    share: ClassVar[bool] = True  # tested exactly, as a share and not as a mean
 
     @model_validator(mode="after")
     def _has_one_bound_and_one_selection(self) -> Self:
@@ -263,7 +263,7 @@ class ShareOfNetworks(Options):
 
 
 RunQuantity = ValueOfRun | ShareOfNetworks
-# They compare arms as wholes.
+# Quantities that compare whole arms.
 ArmQuantity = NumberDifference | Contrast | Collapsed | CollapsedDifference
 
 Quantity = Annotated[RunQuantity | ArmQuantity | FittedDecay, Field(discriminator="name")]

@@ -1,12 +1,12 @@
 """The rule: from the p-values of a claim's tests to its verdict, within the one list of all claims.
 
-A claim that holds if all its tests do is an intersection-union: "it does not hold" is rejected by the largest of their
-p-values, each of which has to be small; "it holds" is rejected by the smallest, times their number (Bonferroni). For a
-claim that holds if any test does the two change places.
+A claim that holds if all its tests do is an intersection-union test: "it does not hold" is rejected by the largest of
+their p-values, each of which has to be small; "it holds" is rejected by the smallest, times their number (Bonferroni).
+For a claim that holds if any test does, the two are swapped.
 
 Claims are looked at as seeds come in. Each of the two lists of p-values goes through Holm's procedure over claims with
-group-sequential levels (Maurer and Bretz 2013) at half of 5 %: in 95 % of cases not one verdict of the list is wrong by
-chance, however often it was looked at in the course of the planned looks.
+group-sequential levels (Maurer and Bretz 2013) at half of 5 %: in 95 % of cases no verdict of the list is wrong by
+chance, however many of the planned looks took place.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from nfrepro.stats.samples import Missing, PValues, Sample
 from nfrepro.stats.sequential import Step, conditional_power, holm_with_looks, nominal_levels
 
 FAMILYWISE_RATE = 0.05
-# Seeds stop coming where the claim is unlikely to be decided either way, from this look on.
+# From this look on, no seeds are added if the claim is unlikely to be decided either way.
 FUTILE_POWER = 0.1
 FUTILE_FROM_LOOK = 2
 
-# Why an inconclusive claim takes no more seeds, or that it does.
+# The reason why an inconclusive claim takes no more seeds; open: it does.
 Ending = Literal["", "open", "final", "stopped for futility"]
 HoldsIf = Literal["all", "any"]
 
@@ -32,7 +32,7 @@ _NOTHING = PValues(1.0, 1.0)
 
 @dataclass(frozen=True)
 class Course:
-    """The p-values of a claim at the looks it has had, of those that are planned (numbers of seeds)."""
+    """The p-values of a claim at its looks so far, and its planned looks (numbers of seeds)."""
 
     p_values: tuple[PValues, ...]
     looks: tuple[int, ...]
@@ -40,12 +40,12 @@ class Course:
 
 @dataclass(frozen=True)
 class Ruling:
-    """How far a claim came in the two lists."""
+    """The outcome for a claim in the two lists."""
 
     support: Step
     contradiction: Step
     ending: Ending
-    last: int  # index of the last look that was had; -1: none
+    last: int  # index of the last look so far; -1: none
 
     @property
     def verdict(self) -> Verdict:
@@ -55,7 +55,7 @@ class Ruling:
 
     @property
     def look(self) -> int:
-        """Index of the look that decided, or of the last one had; -1 before the first."""
+        """Index of the look that decided, or of the last one so far; -1 before the first."""
         crossed = self.support.look if self.support.rejected else self.contradiction.look
         return self.last if crossed is None else crossed
 
@@ -65,9 +65,9 @@ class Decision:
     """The verdict on one test, and all that it rests on."""
 
     verdict: Verdict
-    interval: Interval | None  # the plain 95 % one; None where not run
-    p: float | None  # of what the verdict rejects, or would have to, as the claim counts it; None where exact
-    level: float | None  # that p had to reach
+    interval: Interval | None  # the plain 95 % interval; None if not run
+    p: float | None  # of the hypothesis to reject, times the tests that share the level; None if exact
+    level: float | None  # the level that p had to reach
     method: str
 
 
@@ -83,7 +83,7 @@ def p_of_claim(samples: Sequence[Sample | Missing], holds_if: HoldsIf) -> PValue
 
 
 def rule(courses: Sequence[Course]) -> list[Ruling]:
-    """The rulings on all claims of the list. Those without data are members of it: more runs loosen no verdict."""
+    """The rulings on all claims of the list. Those without data stay in it, so that fewer runs loosen nothing."""
     looks, rate = [course.looks for course in courses], FAMILYWISE_RATE / 2
     supports = holm_with_looks([[p.outside for p in course.p_values] for course in courses], looks, rate)
     contradictions = holm_with_looks([[p.inside for p in course.p_values] for course in courses], looks, rate)
@@ -94,7 +94,7 @@ def rule(courses: Sequence[Course]) -> list[Ruling]:
 
 
 def decide_test(sample: Sample | Missing, ruling: Ruling, tests: int, holds_if: HoldsIf) -> Decision:
-    """The verdict on one of a claim's `tests`, at the levels that the claim had to reach."""
+    """The verdict on one of the `tests` tests of a claim, at the levels that the claim had to reach."""
     if isinstance(sample, Missing):
         return not_run(sample.reason)
     interval = sample.interval()
@@ -103,7 +103,7 @@ def decide_test(sample: Sample | Missing, ruling: Ruling, tests: int, holds_if: 
         return Decision(verdict, interval, None, None, "exact: by the value of every seed")
     inside, p = interval.mean in sample.bounds, sample.p_values()
     step, p_value = (ruling.support, p.outside) if inside else (ruling.contradiction, p.inside)
-    shared = inside == (holds_if == "any")  # one test is enough, so that each has its part of the level
+    shared = inside == (holds_if == "any")  # one test is enough, so that each gets its share of the level
     p_value = min(1.0, tests * p_value) if shared else p_value
     decided: Verdict = "supported" if inside else "contradicted"
     verdict = decided if p_value <= step.level else "inconclusive"
@@ -111,12 +111,12 @@ def decide_test(sample: Sample | Missing, ruling: Ruling, tests: int, holds_if: 
 
 
 def not_run(reason: str) -> Decision:
-    """A test without runs to go by."""
+    """The decision on a test without usable runs."""
     return Decision("not run", None, None, None, reason)
 
 
 def combine(verdicts: Sequence[Verdict], holds_if: HoldsIf) -> Verdict:
-    """The verdict on a claim from those of exact tests. Without tests it was not run."""
+    """The verdict on a claim from those on its exact tests; without tests, not run."""
     order: tuple[Verdict, ...] = ("contradicted", "not run", "supported")
     for verdict in order if holds_if == "all" else order[::-1]:
         if verdict in verdicts:

@@ -1,4 +1,4 @@
-"""The runs that a test is about: the table they stand in, and which of its rows a selection means."""
+"""The runs that a test is about: their table, and the rows that a selection picks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,17 @@ from nfrepro.runs.table import read_table, table_path
 from nfrepro.specs import load_experiment
 from nfrepro.specs.origins import problem
 
-# Values of a selection that stand for whatever is the extreme one among its runs.
+# Values of a selection that mean the extreme one among its runs.
 _EXTREME_VALUES = {("largest",): "max", ("smallest",): "min"}
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """runs.csv of one experiment at one scale; None where there is none yet. Curves are read once."""
+    """runs.csv of one experiment at one scale; `rows` is None before there is one. Curves are read once."""
 
     path: Path
     rows: pd.DataFrame | None
-    folder: Path  # of all runs
+    folder: Path  # the folder of all runs
     runs: dict[str, MeasuredRun] = field(default_factory=dict)
 
     def measured(self, row: "pd.Series[Any]") -> MeasuredRun:
@@ -42,7 +42,7 @@ def known_scales(claims: Sequence[Claim], folder: Path) -> list[str]:
 
 
 def read_results(results: Path, experiment: str, scale: str) -> ResultTable:
-    """Raises `InputError` for a damaged table, one of mixed data, and one that is not what the runs' records say."""
+    """The stored table. Raises `InputError` if it is damaged, mixes data, or contradicts the records of its runs."""
     path, folder = table_path(results, experiment, scale), store.runs_folder(results)
     if not path.exists():
         return ResultTable(path, None, folder)
@@ -53,7 +53,7 @@ def read_results(results: Path, experiment: str, scale: str) -> ResultTable:
 
 
 def select(rows: pd.DataFrame, where: Where, baseline: Where) -> pd.DataFrame:
-    """The rows that `where` means, and that agree with `baseline` in all other options that they have."""
+    """The rows that match `where`, and `baseline` in all other options that they have."""
     chosen = pd.Series(True, index=rows.index)
     for column, values in where.items():
         if values not in _EXTREME_VALUES:
@@ -69,7 +69,7 @@ def select(rows: pd.DataFrame, where: Where, baseline: Where) -> pd.DataFrame:
 
 
 def split(test: ClaimTest, table: ResultTable) -> list[ClaimTest]:
-    """A test for each value of the options in `each` that its runs have; the test itself where that is empty."""
+    """One test for each value that the runs have of the options in `each`; without `each`, the test itself."""
     if not test.form.each or table.rows is None:
         return [test]
     columns = [column for column in test.form.each if column in table.rows]
@@ -83,7 +83,7 @@ def split(test: ClaimTest, table: ResultTable) -> list[ClaimTest]:
 
 
 def refuse_mixed(test: ClaimTest, rows: pd.DataFrame) -> None:
-    """Raises `InputError` for runs of different data or precision, unless the test itself chooses among them."""
+    """Raises `InputError` for runs of different data or precision, unless the test itself selects among them."""
     chosen = {column for selection in test.selections.values() for column in selection.where}
     for column in ("data.name", "data.train_images", "data.test_images", "train.precision", "precision"):
         if column in rows and column not in chosen and rows[column].nunique(dropna=False) > 1:
@@ -92,7 +92,7 @@ def refuse_mixed(test: ClaimTest, rows: pd.DataFrame) -> None:
 
 
 def readable(where: Where) -> dict[str, Any]:
-    """A selection as one would write it."""
+    """A selection as it is written in the file."""
     return {key: values[0] if len(values) == 1 else list(values) for key, values in where.items()}
 
 
@@ -102,7 +102,7 @@ def where_text(where: Where) -> str:
 
 
 def _check_record(path: Path, folder: Path, row: "pd.Series[Any]") -> None:
-    """A row is what its run's record says, where that is at hand: identity, state and final numbers."""
+    """Raises `InputError` if a row differs from its run's record, where there is one, in state or final numbers."""
     record = store.read_record(folder / str(row["id"]))
     if record is None or row["state"] not in store.DONE:
         return
@@ -135,7 +135,7 @@ def _has_one_of(rows: pd.DataFrame, column: str, values: Sequence[Any]) -> "pd.S
 
 
 def _is(cell: Any, value: Any) -> bool:
-    """Whether a cell of the table, where lists and mixed columns are text, is the value of a file."""
+    """Whether a cell of the table, in which lists and mixed columns are text, equals a value of the claims file."""
     empty = bool(pd.isna(cell))
     if value is None or empty:
         return value is None and empty

@@ -1,7 +1,7 @@
-"""The quantities of claims about signal propagation: each takes a run, and what it measured, to one number.
+"""The quantities of claims about signal propagation: each reduces the measurements of a run to one number.
 
-A quantity is one class, with its arguments as fields. One that compares takes the run of the same seed that the test is
-`against` as well. `columns` are those of runs.csv that it reads.
+Each quantity is a class with its arguments as fields. One that compares also takes the run of the same seed that
+`against` selects. `columns` are the columns of runs.csv that it reads.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -26,7 +26,7 @@ Statistic = Literal["avg_sq_mean", "avg_var", "res_var", "input_correlation"]
 
 
 class AtBlocks(Options):
-    """The blocks that a quantity looks at, and what it needs for them: no column of runs.csv."""
+    """Base of the quantities at chosen blocks, which read no column of runs.csv."""
 
     at: Blocks = "all"
     stages: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] | None = None  # from 1; None: all
@@ -56,7 +56,7 @@ class OfCurve(AtBlocks):
 
 
 class CurveAverage(OfCurve):
-    """The mean or the median over blocks: one odd block decides neither."""
+    """The mean or the median over blocks, which no single odd block decides."""
 
     name: Literal["curve_average"]
     average: Literal["mean", "median"]
@@ -98,7 +98,7 @@ class CurveDeviation(OfCurve):
 
 
 class LedgerDeviation(Options):
-    """The largest |avg_var / (1 + k alpha^2) - 1| over blocks: the paper's ledger, block k of its stage from 1."""
+    """The largest |avg_var / (1 + k alpha^2) - 1| over blocks: the paper's ledger, with k from 1 in each stage."""
 
     name: Literal["ledger_deviation"]
     selections: ClassVar[Selections] = "where"
@@ -124,7 +124,7 @@ class TransitionRatio(Options):
     def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
         values = run.values(self.statistic)
         after = np.flatnonzero(chosen(run.curve(self.statistic), "transitions"))
-        after = after[after > 0]  # before the first block there is none
+        after = after[after > 0]  # the first block has none before it
         if after.size == 0:
             raise NoValue(f"run {run.row['id']}: no transition block with a block before it")
         return float(_ratio(values[after], values[after - 1], run).max())
@@ -150,9 +150,9 @@ class Growth(Options):
 
 
 class StageLine(Options):
-    """A straight line, by least squares, through a statistic against the block, in each stage of three blocks or more.
+    """A least-squares line through a statistic against the block, in each stage of three blocks or more.
 
-    r_squared: how well it fits; slope: its growth a block. Of all stages the least.
+    r_squared: how well it fits; slope: its growth per block. The value is the smallest over stages.
     """
 
     name: Literal["stage_line"]
@@ -162,7 +162,7 @@ class StageLine(Options):
     columns: ClassVar[tuple[str, ...]] = ()
 
     def value(self, run: MeasuredRun, other: MeasuredRun | None) -> float:
-        run.values(self.statistic)  # refuses what is not finite
+        run.values(self.statistic)  # refuses values that are not finite
         stages = [stage for _, stage in run.curve(self.statistic).groupby("stage") if len(stage) >= 3]
         if not stages:
             raise NoValue(f"run {run.row['id']}: no stage has three blocks")
@@ -181,7 +181,7 @@ class StageLine(Options):
 
 
 class OfTwoCurves(AtBlocks):
-    """Base of the quantities that compare a curve with that of the other run."""
+    """Base of the quantities that compare a run's curve with that of the other run."""
 
     statistic: Statistic
     selections: ClassVar[Selections] = "two"
@@ -226,7 +226,7 @@ class CurveShapeDistance(OfTwoCurves):
 
 
 class PredictionDistance(AtBlocks):
-    """The largest |measured / predicted - 1| over blocks, by the theory that knows zero padding (signal/prediction)."""
+    """The largest |measured / predicted - 1| over blocks, by the theory with zero padding (signal/prediction)."""
 
     name: Literal["prediction_distance"]
     statistic: Statistic

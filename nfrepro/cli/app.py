@@ -1,7 +1,7 @@
-"""The command line: the verbs by name, and what becomes of errors.
+"""The command line: the verbs by name, and the handling of errors.
 
 Exit status 0: all runs are done (completed or diverged); 1: some failed, were interrupted or are missing; 2: a bad file
-or call; 130: stopped; 141: nobody reads what is printed (a sweep goes on).
+or call; 130: stopped; 141: the reader of the output is gone (a sweep goes on).
 """
 
 import signal
@@ -74,7 +74,7 @@ def main_options(
 
 
 def main() -> NoReturn:
-    """Entry point: turns whatever is wrong with the input into one line and exit status 2."""
+    """Entry point: turns any error in the input into one line and exit status 2."""
     signal.signal(signal.SIGTERM, interrupt)
     take_streams()
     try:
@@ -85,11 +85,11 @@ def main() -> NoReturn:
     except OSError as error:
         sys.exit(complain(f"{error.filename or 'system'}: {error.strerror or error}: mend this and start again", 1))
     except Exception as error:
-        if hasattr(error, "format_message"):  # a mistake in the call, found by typer
+        if hasattr(error, "format_message"):  # an error in the call, found by typer
             sys.exit(complain(f"{error.format_message()} (see nfrepro --help)", 2))
         raise
     finally:
-        outlive_readers()  # at exit, too, streams are flushed
-    if code == STOPPED:  # typer turns a KeyboardInterrupt into it
+        outlive_readers()  # streams are also flushed at exit
+    if code == STOPPED:  # typer turns a KeyboardInterrupt into this
         complain("stopped: the same command continues where it stopped", STOPPED)
     sys.exit(code if isinstance(code, int) else 0)

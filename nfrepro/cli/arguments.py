@@ -1,4 +1,4 @@
-"""Arguments of the verbs: their types, and the runs and options that they name."""
+"""Arguments of the verbs: their types, and the runs and options that they select."""
 
 import sys
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def select_run(runs: Sequence[Run], run_id: str) -> Run:
 
 
 def model_options(overrides: Sequence[str] | None) -> dict[str, Any]:
-    """`model.KEY=VALUE` as options of the network, by the rules of experiment files."""
+    """The options of the network that `model.KEY=VALUE` set, by the rules of experiment files."""
     from nfrepro.specs.layers import read_override
     from nfrepro.specs.reader import plain
 

@@ -1,4 +1,4 @@
-"""Whether the data are still those that stored runs were made with, said before a sweep that has nothing to run."""
+"""Tells before a sweep with nothing to run whether the data are still those with which stored runs were made."""
 
 import json
 from collections import defaultdict
@@ -12,12 +12,12 @@ from nfrepro.runs import store
 from nfrepro.specs import Run
 from nfrepro.tasks.registry import TASKS
 
-# In the folder of the results: fingerprints of the data on this machine.
+# Fingerprints of the data on this machine, in the folder of the results.
 MEMORY = ".data-fingerprints.json"
 
 
 def changed_data_lines(results: Path, done: Sequence[Run]) -> Iterator[str]:
-    """A line for each data set that changed since runs of `done` were stored, and for each that is not compared."""
+    """A line for each data set that changed since runs of `done` were stored, or that cannot be compared."""
     by_data: dict[str, list[tuple[Run, str]]] = defaultdict(list)
     for run in done:
         record = store.read_record(store.run_folder(results, run)) or {}

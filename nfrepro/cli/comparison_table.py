@@ -23,7 +23,7 @@ def show_comparison(comparison: Comparison) -> None:
 
 
 def verdict(comparison: Comparison) -> str:
-    """In a line: how many runs both have, and how many of those agree in every number."""
+    """A line that counts the runs completed in both, and those of them that agree in every number."""
     both = [pair for pair in comparison.runs if pair.difference]
     same = sum(not any(pair.difference.values()) for pair in both)
     return f"{len(comparison.runs)} runs: {len(both)} completed in both, {same} of them with the same numbers"
@@ -75,7 +75,7 @@ def _short(name: str | None) -> str:
 
 
 def _place(side: Side) -> str:
-    """`Intel(R) Xeon(R) Processor, 1 thread`; a GPU by its name."""
+    """The processor of a run: `Intel(R) Xeon(R) Processor, 1 thread`, or the name of a GPU."""
     if side.device is not None and not side.device.startswith("cpu"):
         return side.device
     threads = "" if side.threads is None else f", {side.threads} thread{'' if side.threads == 1 else 's'}"

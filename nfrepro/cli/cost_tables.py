@@ -13,7 +13,7 @@ UNKNOWN = "-"
 
 
 def plan_lines(plan: CostPlan) -> Iterator[str]:
-    """The whole plan."""
+    """The whole plan, as lines of text."""
     failed = f", {plan.failed} failed (left to --retry)" if plan.failed else ""
     shapes = f"; {count(len(plan.shapes), 'shape')}" if plan.shapes else ""
     runs = count(plan.runs, "run")
@@ -33,16 +33,16 @@ def plan_lines(plan: CostPlan) -> Iterator[str]:
 # Two tables, since a terminal has about 100 columns.
 SIZE_HEADER = ("shape", "runs", "left", "parameters", "MACs train / test", "steps", "batch", "precision", "memory")
 TIME_HEADER = ("shape", "images/s", "loader", "h a run", "h left", "images/s from")
-# CPU-hours from which a plan points to GPUs.
+# CPU-hours from which on a plan suggests GPUs.
 MANY_CPU_HOURS = 1000
 
 
-# The longest label with which the tables keep to `COLUMNS`; longer ones are listed, and the tables have their numbers.
+# The longest label with which tables fit into `COLUMNS`; longer ones are listed, and the tables show their numbers.
 LONGEST_LABEL, COLUMNS = 18, 100
 
 
 def _shape_tables(shapes: Sequence[ShapeCost]) -> Iterator[str]:
-    """The sizes of the shapes, their times, and what words in the tables mean."""
+    """The sizes of the shapes, their times, and the meaning of words in the tables."""
     labels = [shape.label for shape in shapes]
     if max(map(len, labels)) > LONGEST_LABEL:
         yield ""
@@ -125,12 +125,12 @@ def _job_lines(jobs: Jobs, known: bool) -> Iterator[str]:
 
 
 def trial_header(shapes: Sequence[Shape]) -> str:
-    """The head of the table of a dry run; a row follows when its shape has ended."""
+    """The header of the table of a dry run; the row of a shape follows when it has ended."""
     return _trial_line(("shape", "fits", "loss", "peak memory", "model", "loader", "joint", "how"), shapes)
 
 
 def trial_row(found: Measurement, shapes: Sequence[Shape]) -> str:
-    """The row of one shape; rates in images a second."""
+    """The row of one shape; rates are in images per second."""
     fits = {"memory": "no", "slow": "?", "failed": "?"}.get(found.status, "yes")
     loss = {"not finite": "not finite", "measured": "finite"}.get(found.status, UNKNOWN)
     peak = UNKNOWN if found.peak_bytes is None else f"{_short(found.peak_bytes)}B"
@@ -147,7 +147,7 @@ def _trial_line(cells: Sequence[str], shapes: Sequence[Shape]) -> str:
 
 
 def count(number: int, thing: str) -> str:
-    """`1 run`, `2 runs`."""
+    """A count with its noun: `1 run`, `2 runs`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
@@ -156,7 +156,7 @@ def _rate(value: float | None) -> str:
 
 
 def _short(value: float) -> str:
-    """`25.6 M`, with 1000, 10^6, 10^9 and 10^12 as k, M, G and T."""
+    """A number with its prefix: `25.6 M`, with 1000, 10^6, 10^9 and 10^12 as k, M, G and T."""
     for power, prefix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if value >= 10**power:
             return f"{_number(value / 10**power)} {prefix}"
@@ -164,5 +164,5 @@ def _short(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits that count, never with an exponent."""
+    """Three significant digits, or all digits before the point, never with an exponent."""
     return f"{value:,.0f}" if value >= 100 else f"{float(f'{value:.3g}'):.6f}".rstrip("0").rstrip(".")

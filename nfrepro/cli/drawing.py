@@ -24,6 +24,6 @@ def has_completed(runs: Sequence[Run], results: Path) -> bool:
 
 
 def _script(experiment: str, experiments: Path) -> list[str]:
-    """The arguments of python: analysis/EXP.py of the same project, or else a module that draws any experiment."""
+    """The arguments of Python: analysis/EXP.py of the same project, or else a module that draws any experiment."""
     script = experiments.parent / "analysis" / f"{experiment}.py"
     return [str(script)] if script.is_file() else ["-m", "nfrepro.plots.default", experiment]

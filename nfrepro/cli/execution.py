@@ -1,4 +1,4 @@
-"""Execution of runs: what they need, the local queue, this process; and what a sweep says at its start and end."""
+"""Execution of runs: preparation, the local queue, this process; and the messages at the start and end of a sweep."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 
 def prepare(runs: Sequence[Run], processes: int = 1, here: bool = True) -> None:
-    """Everything that the runs need, of this machine where they execute `here`, is found or fetched before the first of
-    them starts."""
+    """Find or fetch all that the runs need, before the first starts; check this machine if they execute `here`."""
     if here:
         check_precision(runs)
     checked = [(run, TASKS[run.task], TASKS[run.task].options.model_validate(run.config)) for run in runs]
@@ -40,7 +39,7 @@ def prepare(runs: Sequence[Run], processes: int = 1, here: bool = True) -> None:
 
 
 def check_precision(runs: Sequence[Run]) -> None:
-    """Raises `InputError` where the processor here would have to emulate the precision that `runs` train in."""
+    """Raises `InputError` if the processor here would have to emulate the precision in which `runs` train."""
     from nfrepro.launch.devices import count_gpus
     from nfrepro.training.precision import check_precision
 
@@ -65,7 +64,7 @@ def ask_for_redo(runs: Sequence[Run], results: Path, pattern: str | None, proces
 
 
 def lift_cancellations(runs: Sequence[Run], results: Path) -> None:
-    """Lift the cancellations of `runs`: a sweep that asks for them again wants them."""
+    """Lift the cancellations of `runs`, since the sweep asks for these runs again."""
     from nfrepro.runs import cancellation, store
 
     for run in runs:
@@ -111,19 +110,19 @@ def execute_locally(
 def execute_here(
     runs: Sequence[Run], sweep: Sequence[Run], results: Path, threads: int | None, checkpoint_seconds: float
 ) -> None:
-    """Lines, no bars: a debugger needs the terminal."""
+    """Execute runs in this process, and show lines instead of bars: a debugger needs the terminal."""
     from nfrepro.cli.progress import Lines
     from nfrepro.launch.devices import divide_machine
     from nfrepro.launch.this_process import become_like_a_worker, execute_in_turn
 
-    resources = divide_machine(len(runs), None, threads)  # as many threads as a run has in the local queue
+    resources = divide_machine(len(runs), None, threads)  # threads as in the local queue
     become_like_a_worker(resources)
     with Lines(len(sweep), len(sweep) - len(runs), varied_options(sweep)) as display:
         execute_in_turn(runs, results, resources, checkpoint_seconds, display.observe)
 
 
 def exit_by_state(runs: Sequence[Run], results: Path) -> None:
-    """Says how many runs are where; exit status 1 unless all are done, with a list of those that are not."""
+    """Prints the number of runs in each state; unless all are done, lists the others and exits with status 1."""
     from nfrepro.runs import redo, store
 
     stored = {run.id: redo.read_work(results, run) for run in runs}

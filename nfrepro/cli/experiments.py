@@ -25,7 +25,7 @@ def list_experiments(experiments: Experiments = EXPERIMENTS, as_json: Json = Fal
 
 
 def _varied(experiment: Experiment) -> list[str]:
-    """The options, seed left out, in which its runs differ at its smallest scale."""
+    """The options other than the seed in which its runs differ at its smallest scale."""
     return varied_keys(expand(experiment, experiment.scales[0], SCHEMAS)) if experiment.scales else []
 
 

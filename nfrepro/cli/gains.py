@@ -12,7 +12,7 @@ from nfrepro.signal import moments
 
 @dataclass(frozen=True)
 class Gain:
-    """gamma = 1 / sqrt(variance) of g(z), z ~ N(0, 1); numbers are None where there are none."""
+    """The gain gamma = 1 / sqrt(variance) of g(z), z ~ N(0, 1); unknown numbers are None."""
 
     name: str
     gamma: float | None
@@ -23,7 +23,7 @@ class Gain:
 
     @staticmethod
     def lines(gains: Sequence["Gain"]) -> list[str]:
-        """A heading and a line for each."""
+        """A header, and a line for each gain."""
         head = ("activation", "gamma", "mean", "variance", "published", "off by")
         return table_lines([head, *(found._cells() for found in gains)], range(1, 5))
 
@@ -34,7 +34,7 @@ class Gain:
 
 
 def gain_of(activation: NamedActivation) -> Gain:
-    """The exact numbers; for an activation that mixes channels gamma only."""
+    """The exact numbers of an activation; only gamma for one that mixes channels."""
     known = ACTIVATIONS.get(activation.name)
     if known is not None and not known.elementwise:
         return Gain(activation.name, known.gamma("exact"), None, None, known.published_gain, None)

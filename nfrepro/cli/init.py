@@ -1,4 +1,4 @@
-"""The verb init: a project of one's own, with the paper's recipes."""
+"""The verb init: a new project, with the paper's recipes."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Output of `settle`: which looks are due, what they cost, and what they can still decide."""
+"""Output of `settle`: the looks that are due, their cost, and what they can still decide."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,32 +10,32 @@ from nfrepro.runs import store
 from nfrepro.specs import Run
 from nfrepro.stats.power import power_of_mean_test
 
-# Differences in standard deviations over seeds for which the power of a look is told.
+# Differences, in standard deviations over seeds, for which the power of a look is shown.
 DIFFERENCES = (1.0, 1.5, 2.0)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Looks that are made together, after the runs that they need."""
+    """Looks that are taken together, after the runs that they need."""
 
     name: str
     looks: tuple[DueLook, ...]
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """Those of the next looks, each once, also where several claims need it."""
+        """The runs of the next looks, each once even if several claims need it."""
         return tuple({run.id: run for look in self.looks for run in look.runs}.values())
 
     @property
     def at_most(self) -> tuple[Run, ...]:
-        """Those of all looks."""
+        """The runs of all looks up to the last, each once."""
         return tuple({run.id: run for look in self.looks for run in look.at_most}.values())
 
 
 def in_blocks(looks: Sequence[DueLook], blocks: Mapping[str, Sequence[str]], scale: str) -> list[Block]:
     """The looks by block, in order: a claim about experiments of several blocks belongs to the last of them.
 
-    Experiments of no block come at the end.
+    Looks at experiments of no block come at the end.
     """
     place = {experiment: index for index, of in enumerate(blocks.values()) for experiment in of}
     names = [*blocks, "others"]
@@ -60,7 +60,7 @@ def left_of(runs: Sequence[Run], results: Path) -> list[Run]:
 
 
 def block_lines(block: Block, results: Path, hours: Mapping[str, float]) -> Iterator[str]:
-    """A table of the looks of a block: what each needs, and the power of the last one. `hours` are those of a run."""
+    """A table of a block's looks: what each needs, and the power of the last one. `hours` has those of each run."""
     left = {run.id for run in left_of(block.runs, results)}
     most = {run.id for run in left_of(block.at_most, results)}
     yield f"{block.name}: {len(left)} of {len(block.runs)} runs left{_cost(left, hours)}; {_most(most, hours)}"
@@ -76,7 +76,7 @@ def block_lines(block: Block, results: Path, hours: Mapping[str, float]) -> Iter
 
 
 def total_line(blocks: Sequence[Block], results: Path, hours: Mapping[str, float]) -> str:
-    """How much is due in all."""
+    """A line on everything that is due."""
     left, most = (
         {run.id for run in left_of(list({run.id: run for of in runs for run in of}.values()), results)}
         for runs in ([block.runs for block in blocks], [block.at_most for block in blocks])

@@ -1,4 +1,4 @@
-"""Sweeps on SLURM: what is left is submitted, nothing is waited for."""
+"""Sweeps on SLURM: the runs that are left are submitted, without waiting for them."""
 
 import sys
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def sweep_on_slurm(
     checkpoint_seconds: float,
     dry_run: bool,
 ) -> None:
-    """Submits what is neither done, nor being executed, nor queued; waits for nothing."""
+    """Submits the runs that are not done, being executed or queued, without waiting for them."""
     from nfrepro.launch import partitions, slurm
     from nfrepro.launch.cluster import load_cluster
     from nfrepro.launch.submission import divide
@@ -62,7 +62,7 @@ def _left_for_slurm(runs: Sequence[Run], results: Path, retry: bool, queued: set
         print(line, file=sys.stderr)
     states = {run.id: redo.read_work(results, run).state for run in plan.execute}
     running = {name for name, state in states.items() if state == "running"}
-    # A cancelled run may be in a job that has others to do, and has passed it over already.
+    # A cancelled run may be in a job that has other runs to do and has already skipped it.
     queued = queued - {name for name, state in states.items() if state == "cancelled"}
     left = [run for run in plan.execute if run.id not in queued | running]
     words = ["done"] * len(plan.done) + ["failed"] * len(plan.failed) + ["running"] * len(running)

@@ -28,7 +28,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, allow_nan=False).replace("\x7f", "\\u007f"))  # the only one that json leaves
+    print(json.dumps(value, indent=1, allow_nan=False).replace("\x7f", "\\u007f"))  # json escapes all others
 
 
 def complain(text: str, code: int) -> int:

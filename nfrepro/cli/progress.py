@@ -16,7 +16,7 @@ from nfrepro.launch.local_queue import Event
 
 
 class Display(Protocol):
-    """Shows events of a sweep as they come."""
+    """Shows the events of a sweep as they come."""
 
     def observe(self, event: Event) -> None: ...
     def stopping(self) -> None: ...
@@ -27,20 +27,20 @@ class Display(Protocol):
 def make_display(total: int, done: int, varied: Mapping[str, str]) -> Display:
     """A display for `total` runs of which `done` are finished: bars if standard output is a terminal, else lines.
 
-    `varied` has, by id, the options to show after it.
+    `varied` gives the options to show after the id of each run.
     """
     return Bars(total, done, varied) if sys.stdout.isatty() else Lines(total, done, varied)
 
 
 @dataclass
 class Pace:
-    """How fast one run advances, from what this process saw of it."""
+    """The pace of one run, as observed by this process."""
 
     started: float = field(default_factory=time.monotonic)
     first_done: int | None = None
 
     def seconds_left(self, done: int, total: int) -> float | None:
-        """None until it has advanced."""
+        """The estimated time left; None until the run has advanced."""
         if self.first_done is None:
             self.started, self.first_done = time.monotonic(), done
         advanced = done - self.first_done
@@ -48,7 +48,7 @@ class Pace:
 
 
 class Lines:
-    """One plain line for each thing worth telling: for logs and pipes."""
+    """Prints a plain line for each relevant event: for logs and pipes."""
 
     def __init__(self, total: int, done: int, varied: Mapping[str, str]) -> None:
         self.total, self.done, self.varied = total, done, varied
@@ -83,7 +83,7 @@ class Lines:
 
 
 class Bars:
-    """One bar for the sweep and one line for each active run."""
+    """Shows a bar for the sweep and a line for each active run."""
 
     def __init__(self, total: int, done: int, varied: Mapping[str, str]) -> None:
         self.console, self.varied = Screen(), varied
@@ -140,14 +140,14 @@ class Bars:
         return Group(*lines, self.bar)
 
     def _seconds_left(self) -> float | None:
-        """From the runs that ended and the parts of those that have begun; None while that says nothing yet."""
+        """The time left, from the runs that ended and the fractions of active ones; None while these are too few."""
         done = self.ended + sum(self.fractions.values())
         elapsed = time.monotonic() - self.started
         return elapsed * (self.total - done) / done if done > 0.05 else None
 
 
 class Counter:
-    """How many of `total` things are done, on standard error: a bar on a terminal, else a line every ten seconds."""
+    """Counts `total` things that get done, on standard error: a bar on a terminal, else a line every ten seconds."""
 
     SECONDS = 10.0
 
@@ -174,7 +174,7 @@ class Counter:
         self.bar.stop()
 
     def advance(self, count: int) -> None:
-        """`count` more are done."""
+        """Counts `count` more things as done."""
         self.done += count
         left = duration(self.pace.seconds_left(self.done, self.total))
         self.bar.update(self.task, completed=self.done, left=left)
@@ -184,7 +184,7 @@ class Counter:
 
 
 class Waiting:
-    """A line on standard error that says what is being waited for; only on a terminal, and only while it lasts."""
+    """Shows a line on standard error that says what is being waited for, while it lasts; only on a terminal."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -209,7 +209,7 @@ def _with_options(name: str, varied: Mapping[str, str]) -> str:
 
 
 def ending_in_words(event: Event) -> str:
-    """`completed: top1 87.10 %, 31 s of training`."""
+    """The end of a run as text: `completed: top1 87.10 %, 31 s of training`."""
     ending, text = event.content["ending"], event.content["text"]
     if ending == "diverged" and text.startswith("diverged"):
         return str(text)

@@ -1,4 +1,4 @@
-"""Signal propagation plots of any networks: measure, predict, store and draw (`nfrepro spp`)."""
+"""Signal propagation plots of any network: measure, predict, store and draw (`nfrepro spp`)."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ MAPS = "[N, C, H, W]"  # the layout that needs no remark
 
 @dataclass(frozen=True)
 class Source:
-    """The source of a batch."""
+    """The source of a batch of images."""
 
     folder: Path | None  # None: Gaussian noise
     pixels: int
@@ -38,14 +38,14 @@ class Source:
         return f"{what}, {self.pixels} px, batch {self.batch}"
 
     def batch_of(self, seed: int) -> Tensor:
-        """float32 [batch, 3, pixels, pixels]."""
+        """A batch, float32 [batch, 3, pixels, pixels]."""
         if self.folder is None:
             return gaussian_batch(self.batch, CHANNELS, self.pixels, seed)
         return folder_batch(self.folder, self.batch, self.pixels, seed)
 
 
 def parse_input(text: str, pixels: int, batch: int) -> Source:
-    """`gaussian`, or `images:DIR`."""
+    """The source that `gaussian` or `images:DIR` names. Raises `InputError` for other texts."""
     kind, _, folder = text.partition(":")
     if text == "gaussian":
         return Source(None, pixels, batch)
@@ -57,7 +57,7 @@ def parse_input(text: str, pixels: int, batch: int) -> Source:
 
 
 def check_output(out: Path, force: bool) -> None:
-    """Raises `InputError` where a file would be replaced unasked, or there is no folder for it."""
+    """Raises `InputError` if a file would be replaced without `force`, or has no folder."""
     if not out.name:
         raise InputError(f"--out {out}: a folder, not the front of a file's name: {out / 'spp'}, for example")
     if not out.parent.is_dir():
@@ -70,7 +70,7 @@ def check_output(out: Path, force: bool) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """Curves of networks, and what there is to say about their blocks."""
+    """Curves of networks, and remarks on their blocks."""
 
     curves: pd.DataFrame  # long form of all networks, seeds and blocks
     remarks: tuple[str, ...]  # lines on layouts other than [N, C, H, W], and on silent branches
@@ -84,9 +84,9 @@ def measure(
     advance: Callable[[int], None],
     unit_gains: bool = False,
 ) -> Measured:
-    """Measures all networks at all seeds; calls `advance(1)` after each network of each seed.
+    """Measures all networks at all seeds; calls `advance(1)` after each network and seed.
 
-    With `unit_gains` gains that start near zero are 1.
+    With `unit_gains`, gains that start near zero are set to 1.
     """
     names = [network.name for network in networks]
     if len(set(names)) < len(names):
@@ -109,7 +109,7 @@ def measure(
 
 
 def _layout_line(name: str, layouts: Sequence[str]) -> str:
-    """One line on where the channels of a network's activations were found."""
+    """One line on the layouts in which a network's activations were read."""
     counts = Counter(layouts).most_common()
     return f"{name}: activations were read as " + ", ".join(f"{layout} in {count} blocks" for layout, count in counts)
 
@@ -125,7 +125,7 @@ def _silent_line(name: str, silent: Sequence[str], blocks: int, unit_gains: bool
 
 
 def _measure(network: NamedNetwork, x: Tensor, blocks: str | None, unit_gains: bool) -> pd.DataFrame:
-    """Raises `InputError` for a network that cannot be built or does not take `x`, whatever it raises."""
+    """The measured curves. Raises `InputError` if the network cannot be built or take `x`, whatever it raises."""
     try:
         model = network.make()
         if not isinstance(model, torch.nn.Module):
@@ -139,7 +139,7 @@ def _measure(network: NamedNetwork, x: Tensor, blocks: str | None, unit_gains: b
 
 
 def prediction(options: Options | None, source: Source) -> pd.DataFrame | None:
-    """The theory's curves for white noise; None where there are none for this network or for these images."""
+    """The theory's curves for white noise; None if there are none for this network or these images."""
     if options is None or source.folder is not None:
         return None
     try:
@@ -149,7 +149,7 @@ def prediction(options: Options | None, source: Source) -> pd.DataFrame | None:
 
 
 def write(curves: pd.DataFrame, source: Source, out: Path, logarithmic: bool) -> list[Path]:
-    """`out`.csv, .png and .svg."""
+    """Writes `out`.csv, .png and .svg, and returns their paths."""
     table = out.with_name(f"{out.name}.csv")
     atomic.write_text(table, curves.to_csv(index=False, lineterminator="\n"))
     by_network = {str(name): rows for name, rows in curves.groupby("network", sort=False)}

@@ -11,19 +11,19 @@ from nfrepro.specs import Run
 
 
 class RunLog:
-    """The log so far, and after that only what is new."""
+    """Reads the log so far, and after that only what is new."""
 
     def __init__(self, run: Run, results: Path) -> None:
         self.run, self.results = run, results
         self.folder = store.run_folder(results, run)
         self.work = redo.work_folder(self.folder)
-        self._read: dict[Path, int] = {}  # bytes of each log
+        self._read: dict[Path, int] = {}  # bytes of each log that were read
         self._rows = 0
-        self._told: tuple[str, str] = ("", "")  # progress and error
+        self._told: tuple[str, str] = ("", "")  # progress and error that were shown
         self._title: Path | None = None
 
     def news(self) -> Iterator[str]:
-        """Pieces of text, each to be followed by an end of line; a title where the file is another than before."""
+        """New pieces of text, each to be ended by a newline, with a title whenever the file changes."""
         for path in submitted.logs(self.results, self.run):
             yield from self._piece(path, self._rest(path))
         rows = store.read_metrics(self.work)
@@ -45,7 +45,7 @@ class RunLog:
         yield text.removesuffix("\n")
 
     def _rest(self, path: Path) -> str:
-        """Whole lines only: more may be on its way."""
+        """The rest of a file up to its last complete line, since more may be on its way."""
         with os.fdopen(atomic.open_to_read(path), "rb") as file:
             file.seek(self._read.get(path, 0))
             whole, end, _ = file.read().rpartition(b"\n")

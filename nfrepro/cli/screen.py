@@ -1,4 +1,4 @@
-"""rich for the command line, where it shows text of others escaped, too: screens and tables."""
+"""Screens and tables made with rich; they also escape text from elsewhere."""
 
 import shutil
 import sys
@@ -16,16 +16,16 @@ AS_WIDE_AS_NEEDED = 10_000
 
 
 def width_here() -> int:
-    """The width of the terminal, or more than any table needs."""
+    """The width of the terminal or, without one, more than any table needs."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else AS_WIDE_AS_NEEDED
 
 
 class Screen(Console):
-    """A console of which nothing but rich itself controls the terminal."""
+    """A console on which only rich itself, and no text, controls the terminal."""
 
     def __init__(self, stderr: bool = False, **settings: Any) -> None:
         stream = sys.stderr if stderr else sys.stdout
-        file = getattr(stream, "rich_proxied_file", stream)  # now: a live display takes the place of the stream
+        file = getattr(stream, "rich_proxied_file", stream)  # as it is now: a live display replaces the stream
         super().__init__(file=file, highlight=False, markup=False, **settings)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -34,14 +34,14 @@ class Screen(Console):
 
 
 def words(text: str, **layout: Any) -> Text:
-    """Text in one line, without markup, escaped before its width is measured."""
+    """The text on one line, without markup, escaped before its width is measured."""
     return Text(one_line(text), **layout)
 
 
 def table_lines(
     rows: Iterable[Sequence[str]], right: Collection[int] = (), width: int = AS_WIDE_AS_NEEDED
 ) -> list[str]:
-    """A plain table whose columns at the places `right` end in one place; cells are folded where `width` needs that."""
+    """The lines of a plain table, with the columns at places `right` aligned right, and cells folded to fit `width`."""
     rows = list(rows)
     table = Table.grid(padding=(0, 2))
     for place in range(len(rows[0])):

@@ -1,4 +1,4 @@
-"""The verb settle: the seeds that open claims are due."""
+"""The verb settle, which runs the seeds that open claims still need."""
 
 import signal
 import sys
@@ -90,7 +90,7 @@ def settle(
 
 
 class Settler:
-    """The claims to be settled, and the tables that they are judged by."""
+    """The claims to be settled, and the tables by which they are judged."""
 
     def __init__(self, experiments: Path, results: Path, scale: str, only: str | None) -> None:
         from nfrepro.claims.checks import check_looks, check_runs, check_scale
@@ -110,7 +110,7 @@ class Settler:
         self.expansions = Expansions(experiments, scale, SCHEMAS)
 
     def due(self, record: bool) -> "list[DueLook]":
-        """Collects the tables, looks, says what was found, and returns the looks that are due next."""
+        """The looks that are due next. With `record`, first collects the tables, then records and prints new looks."""
         from nfrepro.claims.judge import judge_at, stored_scales
         from nfrepro.claims.looks import due_looks, record_looks
         from nfrepro.cli.look_blocks import is_done
@@ -119,7 +119,7 @@ class Settler:
         tests += [control.test for claim in self.claims for control in claim.controls_at(self.scale)]
         for experiment in dict.fromkeys(test.form.experiment for test in tests):
             runs = self.expansions.runs(experiment)
-            # A table without any result would only be in the way of drawing the others.
+            # A table without any result would only hinder the drawing of the others.
             if record and any(is_done(run, self.results) for run in runs):
                 collect_table(runs, self.results)
         stored = stored_scales(self.claims, self.scales, self.results)
@@ -136,14 +136,14 @@ class Settler:
 
 
 def _experiments(claim: "Claim", scale: str) -> set[str]:
-    """Those that the claim is tested on at a scale."""
+    """The experiments that test the claim at a scale."""
     return {test.form.experiment for test in claim.tests_at(scale)}
 
 
 def _execute_until(
     deadline: float | None, runs: Sequence[Run], results: Path, jobs: int | None, threads: int | None, seconds: float
 ) -> bool:
-    """Executes runs as a sweep does; returns False where the deadline stopped it, as Ctrl-C would."""
+    """Executes runs as a sweep does; returns False if the deadline stopped it, as Ctrl-C would."""
     if deadline is not None:
         if deadline <= time.monotonic():
             return False

@@ -1,4 +1,4 @@
-"""Where runs stand, as a table of text: a line a run. Columns that are empty throughout are left out."""
+"""The states of runs as a text table, one line per run. Columns that are empty throughout are left out."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,17 +7,17 @@ from nfrepro.runs.status import Row
 from nfrepro.terminal import one_line
 
 SEPARATOR = "  "
-WANTED_OF_A_NAME = 32  # a column goes rather than more of a run's name
+WANTED_OF_A_NAME = 32  # a column is dropped before names get shorter than this
 SHORTEST_NAME = 16
-# Left out first where a terminal is too narrow for all.
+# Left out first if the terminal is too narrow for all.
 LEAST_WANTED = ("rate", "requeues", "host")
 
 
 def table(rows: Sequence[Row], width: int | None = None) -> list[str]:
     """A header, and a line for each of `rows`; within `width` characters, if one is given.
 
-    Where ids do not fit, the words go that all of them share; the hash at the end, which every command takes for the
-    whole id, stays.
+    If ids do not fit, the words that all of them share are removed; the hash at the end, which every command accepts
+    for the whole id, stays.
     """
     columns = {name: [one_line(cell(row)) for row in rows] for name, cell in COLUMNS.items()}
     columns = {name: cells for name, cells in columns.items() if name in ("run", "state") or any(cells)}
@@ -42,7 +42,7 @@ def numbers(row: Row) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`1:02:03` or `2:03`; `-:--` where it is not known."""
+    """The time as `1:02:03` or `2:03`; `-:--` if unknown."""
     if seconds is None:
         return "-:--"
     minutes, rest = divmod(round(seconds), 60)
@@ -51,7 +51,7 @@ def duration(seconds: float | None) -> str:
 
 
 def _step(row: Row) -> str:
-    """Steps, of how many; for a run that has not told them, the epoch of its newest evaluation."""
+    """Steps done and in all; if the run has not reported them, the epoch of its latest evaluation."""
     if row.step is None:
         return f"epoch {row.metrics['epoch']}" if row.metrics and "epoch" in row.metrics else ""
     return f"{row.step}/{row.steps}" if row.steps is not None else str(row.step)

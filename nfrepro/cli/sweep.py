@@ -109,7 +109,7 @@ def sweep(
 
 
 def _check_division(executor: str, jobs: int | None, threads: int | None, processes: int) -> None:
-    """Raise `InputError` for a division of this machine that the executor cannot make."""
+    """Raise `InputError` if the executor cannot divide the machine in this way."""
     if executor == "slurm" and (jobs is not None or threads is not None or processes > 1):
         raise InputError(
             "--jobs, --threads and --processes are not for slurm: "

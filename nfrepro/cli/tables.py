@@ -8,7 +8,7 @@ from nfrepro.specs import Run
 
 
 def write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None) -> Path:
-    """Writes the table of `runs`; with overrides it has a name of its own, and replaces no other. Returns its path."""
+    """Writes the table of `runs` and returns its path; with overrides, a separate table that replaces no other."""
     path, left_over = collect_table(runs, results, overrides)
     if left_over and not overrides:
         print(f"{left_over} stored runs are not part of the experiment as it is now: marked in_experiment = False")
@@ -17,7 +17,7 @@ def write_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | N
 
 
 def collect_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] | None = None) -> tuple[Path, int]:
-    """Write the table without a word: its path, and how many stored runs are no longer in the experiment."""
+    """Writes the table silently; returns its path, and how many stored runs are no longer in the experiment."""
     from nfrepro.runs import old_layout, redo, store
     from nfrepro.runs import table as collection
 
@@ -33,7 +33,7 @@ def collect_table(runs: Sequence[Run], results: Path, overrides: Sequence[str] |
 
 
 def tables_to_collect(runs: Sequence[Run], results: Path, pattern: str, own: Path) -> Iterator[str]:
-    """Other tables that list runs which were redone, and so have their former numbers."""
+    """Lines on other tables with runs that were redone, which still show their old numbers."""
     from nfrepro.runs.pruning import tables_by_run
 
     listed = tables_by_run(results)

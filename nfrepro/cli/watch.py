@@ -1,4 +1,4 @@
-"""Watching a sweep from another shell: the table again and again on a terminal, elsewhere a line for each change."""
+"""Watches a sweep from another shell: on a terminal by a table that is refreshed, else by a line for each change."""
 
 import sys
 import time
@@ -14,14 +14,14 @@ from nfrepro.runs.status import ACTIVE, Row
 from nfrepro.runs.store import DONE
 
 SECONDS_BETWEEN_LOOKS = 2.0
-FOLLOWED = (*ACTIVE, "waiting")  # for people who follow the output of a run
-# What changes comes first where a terminal has not enough lines.
+FOLLOWED = (*ACTIVE, "waiting")  # states in which `logs --follow` goes on
+# Runs in states that change come first if a terminal has too few lines.
 IN_ORDER = ("running", "stalled", "requeued", "failed", "cancelled", "interrupted", "queued", "waiting")
 
 
 @dataclass(frozen=True)
 class View:
-    """The screen of `status --watch` at one moment."""
+    """The content of `status --watch` at one moment."""
 
     rows: Sequence[Row]
     footer: Sequence[str]
@@ -55,7 +55,7 @@ def show_changes(look: Callable[[], View]) -> None:
 
 
 def views(look: Callable[[], View], states: Sequence[str] = ACTIVE) -> Iterator[View]:
-    """A view every two seconds, as long as a run is in one of these `states`, or may be soon."""
+    """A view every two seconds while a run is in one of these `states`, or may be soon."""
     active = time.monotonic()
     while True:
         view = look()
@@ -69,7 +69,7 @@ def views(look: Callable[[], View], states: Sequence[str] = ACTIVE) -> Iterator[
 
 
 def _that_fit(view: View, width: int, height: int) -> list[str]:
-    """The table and its footer in the lines of a terminal; the cursor has the last one."""
+    """The lines of the table and its footer that fit on a terminal, whose last line has the cursor."""
     footer = [line[:width] for line in view.footer]
     room = height - len(footer) - 3
     if len(view.rows) <= room + 1:

@@ -1,4 +1,4 @@
-"""Verbs about runs on their way: status, logs, cancel."""
+"""Verbs about runs in progress: status, logs, cancel."""
 
 import sys
 import time
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nfrepro.cli.watch import View
     from nfrepro.launch.watching import Watching
 
-SECONDS_OF_LAST_WORDS = 1.0  # a job says how its run ended after that is stored
+SECONDS_OF_LAST_WORDS = 1.0  # a job logs how its run ended after that is stored
 # What a cancelled run does next, by its state.
 _WILL = {
     "running": "saves and stops at its next step",

@@ -91,7 +91,7 @@ def _accuracy_report(subject: "Subject", result: "Evaluation") -> dict[str, Any]
 
 
 def _in_words(value: Any) -> str:
-    """`76.71 %  [76.34, 77.08]` for an accuracy."""
+    """The value as text: `76.71 %  [76.34, 77.08]` for an accuracy."""
     if isinstance(value, dict):
         return f"{value['percent']:.2f} %  [{value['low']:.2f}, {value['high']:.2f}]"
     return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,1 +1,1 @@
-"""The cost of runs before they start: estimates, dry runs, and what was measured."""
+"""The cost of runs before they start: estimates, dry runs, and measurements."""

@@ -1,4 +1,4 @@
-"""The dry run of a shape: a few real steps in a process of its own, so that what goes wrong costs this shape only."""
+"""The dry run of a shape: a few real steps in a separate process, so that a failure affects this shape only."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ GIGABYTE = 10**9
 
 @dataclass(frozen=True)
 class Order:
-    """How a shape is tried."""
+    """The settings with which a shape is tried."""
 
     device: str  # torch's name
     threads: int
@@ -40,14 +40,14 @@ class Order:
 
 @dataclass
 class Heard:
-    """The messages of a trial's process so far."""
+    """The messages received so far from a trial's process."""
 
     doing: str = "starting"
     since: float = field(default_factory=time.monotonic)
     about: dict[str, Any] = field(default_factory=dict)
     trial: dict[str, Any] | None = None  # the newest
     ended: dict[str, Any] | None = None
-    code: int | None = None  # exit status; None: it was stopped for its time
+    code: int | None = None  # exit status; None: it was stopped at its time limit
 
     def hear(self, message: dict[str, Any]) -> None:
         kind = message.pop("kind")
@@ -62,7 +62,7 @@ class Heard:
 
 
 def try_shape(shape: Shape, order: Order, doing: Callable[[str], None]) -> Measurement:
-    """Tries the first run of `shape`; tells `doing` what is going on. Never raises for what the trial does."""
+    """Tries the first run of `shape`; reports its activity to `doing`. Never raises for errors of the trial."""
     return conclude(shape, order, _listen(shape, order, doing), time.monotonic())
 
 
@@ -74,14 +74,14 @@ def _listen(shape: Shape, order: Order, doing: Callable[[str], None]) -> Heard:
         stderr=subprocess.DEVNULL,
         text=True,
         env=worker_environment(order.threads),
-        start_new_session=True,  # it is ended here, with all that it has started
+        start_new_session=True,  # it is killed below, with all processes that it has started
     )
     assert process.stdin is not None
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(process, lines), daemon=True).start()
     heard, ends = Heard(), time.monotonic() + order.seconds
     try:
-        with contextlib.suppress(BrokenPipeError):  # it has died; its exit status says so
+        with contextlib.suppress(BrokenPipeError):  # it has died, as its exit status will show
             config = {"config": shape.runs[0].config, "code_folders": shape.runs[0].code_folders}
             process.stdin.write(json.dumps(config | vars(order)) + "\n")
             process.stdin.close()
@@ -106,7 +106,7 @@ def _read(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[str | None
 
 
 def conclude(shape: Shape, order: Order, heard: Heard, now: float) -> Measurement:
-    """The measurement that follows from what the process has said until `now`."""
+    """The measurement that follows from the messages received until `now`."""
     config = shape.runs[0].config
     work = Work(**heard.about["work"]) if heard.about else None
     total, peak = heard.about.get("total_bytes"), None

@@ -2,8 +2,8 @@
 
 Reads one JSON line from standard input: `config` and `code_folders` of a run of the task `train`, `device`, `threads`,
 `steps`, `seconds`.
-Writes what it learns to standard output, one JSON line each, in this order: `doing`, what comes next; `about`, the
-machine and the network; `trial`, as often as there are; `ended`, with what went wrong, if anything did.
+Writes messages to standard output, one JSON line each: `doing` before each activity; `about`, the machine and the
+network; `trial`, once per trial; and last `ended`, with the error, if there was one.
 """
 
 import json
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _is_memory(error: Exception) -> bool:
-    """torch's allocator for CPUs has no error of its own."""
+    """Whether memory ran out. torch's allocator for CPUs has no error type for that."""
     import torch
 
     cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

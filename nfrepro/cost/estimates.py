@@ -5,14 +5,14 @@ from typing import Any, Literal
 
 from nfrepro.tasks.work import Work
 
-# A forward pass and twice as much backward; two operations a multiply-add.
+# A forward pass, and a backward pass of twice its cost; two operations per multiply-add.
 TRAINING_OVER_FORWARD = 3
 OPERATIONS = 2
 BYTES = 4  # of a float32
-# Share of float32's activations that bfloat16 autocast keeps: a little more than half (pooling keeps indices).
+# Memory of activations relative to float32: bfloat16 autocast needs a little more than half (pooling keeps indices).
 ACTIVATION_SHARE = {"float32": 1.0, "tf32": 1.0, "bfloat16": 0.53}
-# Operations a second that a device is taken to do where nothing is measured, in TFLOP/s; of a CPU, one thread. An H100
-# did 20, 74 and 137 with a ResNet-50, and 53 in bfloat16 with a small network on CIFAR-10 (docs/gpu.md).
+# Assumed speed of a device if nothing is measured, in TFLOP/s; of a CPU, per thread. An H100 reached 20, 74 and 137
+# with a ResNet-50, and 53 in bfloat16 with a small network on CIFAR-10 (docs/gpu.md).
 ASSUMED_TFLOPS = {
     ("cpu", "float32"): 0.03,
     ("cpu", "tf32"): 0.03,
@@ -22,7 +22,7 @@ ASSUMED_TFLOPS = {
     ("cuda", "bfloat16"): 50.0,
 }
 
-# Of run.json, and of a line of metrics.jsonl.
+# Sizes of run.json, and of a line of metrics.jsonl.
 RECORD_BYTES, METRICS_BYTES = 6_000, 400
 
 DeviceType = Literal["cpu", "cuda"]
@@ -30,7 +30,7 @@ DeviceType = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How much a run does."""
+    """The amount of work of a run."""
 
     steps: int
     images: int  # trained on, all steps together
@@ -38,7 +38,7 @@ class Schedule:
 
     @staticmethod
     def of(config: dict[str, Any], train_images: int, test_images: int) -> "Schedule":
-        """The schedule of a run of the task `train`; no step if there are fewer images than a batch takes."""
+        """The schedule of a run of the task `train`; no steps if there are fewer images than a batch takes."""
         train = config["train"]
         epochs, batch_size = train["epochs"], train["batch_size"]
         steps = epochs * (train_images // batch_size)
@@ -62,29 +62,29 @@ def assumed_tflops(device: DeviceType, precision: str, threads: int) -> float:
 
 
 def estimated_images_per_second(work: Work, tflops: float) -> float:
-    """Training images a second at `tflops` 10^12 operations a second."""
+    """Training images per second at `tflops` TFLOP/s, 10^12 operations per second."""
     return tflops * 1e12 / (OPERATIONS * TRAINING_OVER_FORWARD * work.multiply_adds)
 
 
 def run_hours(schedule: Schedule, work: Work, images_per_second: float) -> float:
-    """Training at that rate; an image of an evaluation costs a forward pass, at the same operations a second."""
+    """Hours of a run at that rate; an evaluated image costs a forward pass, at the same operations per second."""
     forward = work.test_multiply_adds / (TRAINING_OVER_FORWARD * work.multiply_adds)
     return (schedule.images + forward * schedule.evaluated_images) / images_per_second / 3600
 
 
 def weight_copies(ema: bool) -> int:
-    """Weights, gradients, momentum; and the average, if there is one."""
+    """The number of copies of the weights in memory: weights, gradients, momentum; and the average, if there is one."""
     return 3 + ema
 
 
 def peak_bytes(work: Work, rows: int, precision: str, ema: bool) -> int:
-    """Estimate of the most memory that a step on `rows` images at once holds: without workspace of single layers."""
+    """Estimated peak memory, in bytes, of a step on `rows` images at once, without workspace of single layers."""
     weights = BYTES * work.parameters * weight_copies(ema) + work.kept_weight_bytes
     return weights + image_bytes(work, rows, precision)
 
 
 def image_bytes(work: Work, rows: int, precision: str) -> int:
-    """Bytes of `rows` images and of what the network keeps of them for backward."""
+    """Bytes of `rows` images and of their activations that are kept for the backward pass."""
     return round(rows * (work.activation_bytes * ACTIVATION_SHARE[precision] + work.image_bytes))
 
 

@@ -15,7 +15,7 @@ from nfrepro.tasks.work import Work
 
 FOLDER = ".dry-run"
 
-# memory: it does not fit; slow: the time limit came before any measurement.
+# memory: it does not fit; slow: the time limit was reached before any measurement.
 Status = Literal["measured", "memory", "not finite", "slow", "failed"]
 
 
@@ -41,26 +41,26 @@ class Measurement:
     batch_size: int | None = None
     rows: int | None = None  # images of a batch that were used
     model_rate: float | None = None  # without the loader
-    loader_rate: float | None = None  # the loader alone; None where the data were not there
-    joint_rate: float | None = None  # one after the other, as in training; None likewise
-    peak_bytes: int | None = None  # of what goes through the network at once, and all weights
+    loader_rate: float | None = None  # the loader alone; None if the data were missing
+    joint_rate: float | None = None  # both in turn, as in training; None if the data were missing
+    peak_bytes: int | None = None  # of the images in the network at once, and all weights
     total_bytes: int | None = None  # of the device
     work: Work | None = None
 
     @property
     def rate(self) -> float | None:
-        """Training images a second, as far as is known."""
+        """Training images per second, with the loader if it was measured."""
         return self.joint_rate or self.model_rate
 
     @property
     def how(self) -> str:
-        """`measured with 4 rows of 1,024`."""
+        """The way it was measured: `measured with 4 rows of 1,024`."""
         part = "" if self.rows == self.batch_size else f" with {self.rows:,} rows of {self.batch_size:,}"
         return f"measured{part}{'' if self.joint_rate else ', on random images'}"
 
 
 def keep(measurement: Measurement, results: Path, run: Run) -> Path:
-    """Writes the measurement of the shape of `run`, in place of an earlier one of the same."""
+    """Writes the measurement of the shape of `run`, replacing an earlier one of the same kind."""
     folder = results / FOLDER / run.experiment / run.scale
     folder.mkdir(parents=True, exist_ok=True)
     content = asdict(measurement) | {"versions": versions()}
@@ -71,10 +71,10 @@ def keep(measurement: Measurement, results: Path, run: Run) -> Path:
 
 
 def find(results: Path, shape: str, device: DeviceType, name: str | None, threads: int) -> Measurement | None:
-    """The newest measurement of a shape by any experiment, with the versions of now; None where there is none.
+    """The newest measurement of a shape by any experiment, with the current versions; None if there is none.
 
-    On the device of that name, or with None on any; on a CPU with as many threads. Raises `InputError` for a damaged
-    file.
+    It was made on the device called `name`, or on any if that is None; on a CPU, with the same number of threads.
+    Raises `InputError` for a damaged file.
     """
     found = [_read(path) for path in (results / FOLDER).glob(f"*/*/*-{shape}-*.json")]
     fitting = [

@@ -23,10 +23,10 @@ from nfrepro.tasks.work import Work, count_work
 
 # Checkpoints of a run on disk while the next one is written.
 CHECKPOINTS = 3
-# Runs whose steps are shorter leave a GPU idle between them; up to four at once were seen to gain (docs/gpu.md).
+# Runs with shorter steps leave a GPU idle in between; up to four at once were found to be faster (docs/gpu.md).
 SHORT_STEP_SECONDS = 0.03
 MOST_RUNS_ON_A_GPU = 4
-# What CUDA itself takes of a GPU's memory in every process, and the share that runs may fill.
+# GPU memory that CUDA itself takes in every process, and the share of all memory that runs may fill.
 CONTEXT_BYTES, FILLED_SHARE = 600_000_000, 0.9
 
 
@@ -38,21 +38,21 @@ class Machine:
     name: str | None  # of the processor or GPU; None: any
     threads: int  # of each run
     at_once: int  # runs
-    processes: int = 1  # of each run, which share its batches; each has a GPU, if there is one
+    processes: int = 1  # of each run, which share its batches; one GPU each, if there are GPUs
 
     @property
     def devices_per_run(self) -> int:
-        """GPUs, or processor cores."""
+        """GPUs or processor cores of a run."""
         return self.processes if self.type == "cuda" else self.threads
 
     @staticmethod
     def here(resources: Resources, name: str) -> "Machine":
-        """This one; `name` is its GPU's or processor's."""
+        """This machine; `name` is that of its GPU or processor."""
         return Machine(_type(resources.devices[0]), name, resources.threads, resources.workers)
 
     @staticmethod
     def of(cluster: Cluster) -> "Machine":
-        """The profile does not say which GPUs or processors it has."""
+        """The machine of a cluster profile, which does not name its GPUs or processors."""
         processes = max(1, cluster.gpus_per_run)
         at_once = cluster.array_parallelism * cluster.runs_per_gpu
         return Machine(_type(cluster.runs_on), None, cluster.cpus_per_run, at_once, processes)
@@ -80,10 +80,10 @@ class ShapeCost:
     images_per_second: float
     rate_from: str
     loader_images_per_second: float | None  # measured
-    hours_per_run: float  # from its start to its end; mean of its runs
-    hours_left: float  # of all its runs left, one after the other
+    hours_per_run: float  # from start to end; mean over its runs
+    hours_left: float  # of all its remaining runs, one after the other
     checkpoint_bytes: int
-    runs_on_a_gpu: int = 1  # at once, that gain by it and fit; measured
+    runs_on_a_gpu: int = 1  # how many at once are faster and fit; measured
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Jobs:
     """The request to a cluster."""
 
     jobs: int
-    hours: float  # of GPUs, or of processor cores, at the limit of every job
+    hours: float  # of GPUs, or of processor cores, if every job runs to its limit
     device: estimates.DeviceType
     longest_job_hours: float  # expected
     timeout_hours: float
@@ -99,7 +99,7 @@ class Jobs:
 
 @dataclass(frozen=True)
 class StoredCost:
-    """Time of runs of a task other than `train`, from those that are stored."""
+    """The time of runs of a task other than `train`, taken from stored runs."""
 
     runs: int
     seconds_per_run: float
@@ -107,7 +107,7 @@ class StoredCost:
 
 @dataclass(frozen=True)
 class CostPlan:
-    """The whole of what `plan` says."""
+    """Everything that `plan` reports."""
 
     experiment: str
     scale: str
@@ -137,10 +137,10 @@ def plan_cost(
     tflops: float | None,
     advance: Callable[[int], None],
 ) -> CostPlan:
-    """The cost of `plan`, whose runs are `runs`, all of one task. `advance` is told of each shape.
+    """The cost of `plan`, whose runs are `runs`, all of one task. Calls `advance` for each shape.
 
-    `tflops`: the rate of estimates, in 10^12 operations a second of a device; None: a usual one. Raises `InputError`
-    for stored results that are damaged, and where the size of the images cannot be known.
+    `tflops`: the assumed rate of a device, in 10^12 operations per second; None: a typical one. Raises `InputError`
+    for stored results that are damaged, and if the size of the images cannot be determined.
     """
     shapes: list[ShapeCost] = []
     hours: dict[str, float] = {}
@@ -174,9 +174,9 @@ def plan_cost(
 
 
 def run_hours(runs: Sequence[Run], results: Path, machine: Machine) -> dict[str, float]:
-    """Hours from the start of each run to its end, as far as they can be known.
+    """Hours from the start of each run to its end, as far as known.
 
-    Trainings as `plan_cost` has them; other runs take what stored runs of the same experiment took.
+    Training runs as in `plan_cost`; other runs take as long as stored runs of the same experiment on average.
     """
     hours: dict[str, float] = {}
     by_experiment: dict[str, list[Run]] = {}
@@ -235,7 +235,7 @@ def _shape_cost(
 
 
 def runs_on_a_gpu(measured: measurements.Measurement | None, step_seconds: float) -> int:
-    """How many runs of a shape should share a GPU, by what its dry run found; 1 where there was none."""
+    """The number of runs of a shape that should share a GPU, according to its dry run; 1 if there was none."""
     if measured is None or measured.peak_bytes is None or measured.total_bytes is None:
         return 1
     if step_seconds >= SHORT_STEP_SECONDS:
@@ -247,7 +247,7 @@ def runs_on_a_gpu(measured: measurements.Measurement | None, step_seconds: float
 def _rate(
     measured: measurements.Measurement | None, work: Work, precision: str, machine: Machine, tflops: float | None
 ) -> tuple[float, str]:
-    """Images a second, and where the number is from."""
+    """Images per second, and the origin of that number."""
     times = "" if machine.processes == 1 else f", times {machine.processes}"
     if measured and measured.rate is not None:
         device = "" if machine.name else f" on {measured.device.name}"
@@ -280,13 +280,13 @@ def _sizes(options: DataOptions) -> ImageSizes:
 
 
 def _checkpoints_at_once(shapes: Sequence[ShapeCost], machine: Machine) -> int:
-    """Bytes of the checkpoints of as many of the largest runs as execute at once."""
+    """Bytes of the checkpoints of the runs that execute at once, if these are the largest."""
     sizes = sorted((shape.checkpoint_bytes for shape in shapes for _ in range(shape.left)), reverse=True)
     return CHECKPOINTS * sum(sizes[: machine.at_once])
 
 
 def _stored_cost(done: Sequence[Run], results: Path) -> StoredCost | None:
-    """None where no run is stored that was executed in one go."""
+    """The time of the stored runs that were executed in one go; None if there are none."""
     seconds = []
     for run in done:
         record = store.read_record(store.run_folder(results, run)) or {}

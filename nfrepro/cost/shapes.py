@@ -1,4 +1,4 @@
-"""Runs of the task `train` by what a training step costs: the same network, images, batch and precision."""
+"""Runs of the task `train`, grouped by the cost of a training step: the same network, images, batch and precision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from nfrepro.specs import Run, identity
 from nfrepro.specs.varied import flatten, written_value
 
-# Keys that change neither the time of a step nor its memory. Every other key makes a shape.
+# Keys that change neither the time of a step nor its memory. All other keys together define the shape.
 WITHOUT_COST = frozenset(
     {
         "seed",
@@ -39,7 +39,7 @@ WITHOUT_COST = frozenset(
         "train.evaluate_every",
     }
 )
-# Of these it only matters whether they are null.
+# For these keys it only matters whether they are null.
 NULL_OR_NOT = frozenset({"model.skipinit_gain", "train.clip_factor", "train.ema_decay"})
 
 
@@ -48,8 +48,8 @@ class Shape:
     """Runs whose training steps cost the same."""
 
     key: str  # twelve hexadecimal digits
-    label: str  # says how it differs from the other shapes of the experiment
-    options: dict[str, Any]  # the keys that make it, dotted
+    label: str  # how it differs from the other shapes of the experiment
+    options: dict[str, Any]  # the dotted keys that define it
     runs: tuple[Run, ...]
 
 
@@ -76,7 +76,7 @@ def _costly_options(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _labels(shapes: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Name and depth of the network, and what differs among the shapes with the same of both."""
+    """Labels by key: name and depth of the network, and the options that differ among shapes with the same of both."""
     alike: dict[str, list[dict[str, Any]]] = {}
     for options in shapes.values():
         alike.setdefault(_network(options), []).append(options)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """`images`: uint8 [N, C, H, W]; `labels`: int64 [N], the index of the class."""
+    """One split in memory. `images`: uint8 [N, C, H, W]; `labels`: int64 [N], the index of the class."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -17,7 +17,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """Both splits in full. `mean`, `std`: per channel of values in 0..1; None = to be computed from `train`."""
+    """Both splits in full. `mean`, `std`: per channel, for values in 0..1; None: computed from `train`."""
 
     train: Split
     test: Split
@@ -25,12 +25,12 @@ class Arrays:
     label: str
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    left_out: int = 0  # files in its folders that are no images of it
+    left_out: int = 0  # other files in its folders
 
 
 @dataclass(frozen=True, eq=False)
 class NamedFiles:
-    """`names`: bytes [N], relative to the folder of the set; `labels`: int64 [N], the index of the class."""
+    """One split by file. `names`: bytes [N], relative to the data set's folder; `labels`: int64 [N], class indices."""
 
     names: NDArray[np.bytes_]
     labels: NDArray[np.int64]
@@ -38,11 +38,11 @@ class NamedFiles:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """Both splits by name, in `folder`."""
+    """Both splits as names of files in `folder`."""
 
     folder: Path
     train: NamedFiles
     test: NamedFiles
     classes: tuple[str, ...]
     label: str
-    left_out: int = 0  # files in its folders that are no images of it
+    left_out: int = 0  # other files in its folders

@@ -15,11 +15,11 @@ from nfrepro.seeding import stream_seed
 
 @dataclass(frozen=True, eq=False)
 class Augmentation:
-    """The draws of some rows (see `draws`).
+    """The random draws for some rows (see `draws`).
 
     `flips`: bool [N]; `corners`: int64 [N, 2], top and left corner of the padded crop in the padded image, in pixels;
-    `crops`: float64 [N, inception_crop.NUMBERS], None without that crop; `changes`: int64 [N, layers], codes of
-    RandAugment.
+    `crops`: float64 [N, inception_crop.NUMBERS], None without the Inception crop; `changes`: int64 [N, layers], codes
+    of RandAugment.
     """
 
     flips: NDArray[np.bool_]
@@ -30,9 +30,9 @@ class Augmentation:
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """All rows of one epoch, or those from `first` on: their numbers count through the epoch.
+    """All rows of one epoch, or N consecutive ones from `first` on; rows are numbered through the epoch.
 
-    `images`: int64 [N], the number of the image in each; flips, corners: as above.
+    `images`: int64 [N], the index of the image in each row; `flips`, `corners`: see `Augmentation`.
     """
 
     options: AugmentationOptions
@@ -44,7 +44,7 @@ class Epoch:
     first: int = 0
 
     def part(self, rows: range) -> "Epoch":
-        """`rows` alone."""
+        """The part of the epoch that consists of `rows`."""
         cut = slice(rows.start - self.first, rows.stop - self.first)
         images, flips, corners = self.images[cut], self.flips[cut], self.corners[cut]
         return replace(self, first=rows.start, images=images, flips=flips, corners=corners)
@@ -70,7 +70,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
 
 
 def draw_epoch(count: int, options: AugmentationOptions, seed: int, epoch: int) -> Epoch:
-    """Draws order, flips and padded crops of an epoch of `count` images."""
+    """Draws the order, flips and padded crops of an epoch of `count` images."""
     positions = -(-count // options.copies)
     drawn = [_flips_and_corners(count, options, seed, epoch, copy) for copy in range(options.copies)]
     flips, corners = (np.stack([one[:positions] for one in every], 1) for every in zip(*drawn, strict=True))
@@ -87,7 +87,7 @@ def draw_epoch(count: int, options: AugmentationOptions, seed: int, epoch: int) 
 def _flips_and_corners(
     count: int, options: AugmentationOptions, seed: int, epoch: int, copy: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    # The first copy's stream is that of images without copies.
+    # The first copy uses the same stream as images without copies.
     numbers = (seed, epoch, copy) if copy else (seed, epoch)
     generator = torch.Generator().manual_seed(stream_seed("augmentation", *numbers))
     # Both are drawn whatever the options: turning one off leaves the other as it was.
@@ -97,7 +97,7 @@ def _flips_and_corners(
 
 
 def augment(images: Tensor, drawn: Augmentation, options: AugmentationOptions) -> Tensor:
-    """Crops, flips and changes a batch: uint8 [B, C, P, P] to the same, on its device."""
+    """Crops, flips and changes a batch on its device: uint8 [B, C, P, P] in and out."""
     if drawn.crops is None:
         cropped = _padded_crops(images, drawn.corners, options.crop_padding)
     else:
@@ -120,5 +120,5 @@ def _padded_crops(images: Tensor, corners: NDArray[np.int64], padding: int) -> T
 
 
 def _to_device(values: NDArray[np.bool_] | NDArray[np.int64], device: torch.device) -> Tensor:
-    # Without waiting for the device; what lies in ordinary memory is copied before this returns.
+    # Does not wait for the device; data in pageable memory is copied before this returns.
     return torch.from_numpy(values).to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Batches of images. Which images, in which order, changed how: a function of seed and epoch alone."""
+"""Batches of images. Their choice, order and augmentation are functions of seed and epoch alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from nfrepro.errors import InputError
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Number of full batches in `count` images; the last incomplete one is dropped. Raises InputError for none."""
+    """Number of full batches in `count` images; an incomplete last one is dropped. Raises InputError for zero."""
     _require_positive(batch_size)
     if batch_size > count:
         raise InputError(f"batch size {batch_size:,} is more than the {count:,} train images: make it smaller")
@@ -33,16 +33,16 @@ def train_batches(
     rows: range | None = None,
     workers: Readers | int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of one epoch from `first_step` on, the same as if the earlier ones had been taken too.
+    """Yields the batches of one epoch from `first_step` on, the same as if the earlier ones had been taken too.
 
-    Yields images float32 [B, C, H, W], cropped, flipped, changed, normalised, mixed, in channels_last layout, and
-    labels int64 [B], or where images are mixed float32 [B, classes] with rows that sum to 1; both on the device of the
-    data set. B is `batch_size`; with `rows` only these of each batch come, as they are in the whole batch. `workers`
-    processes read images that lie in files, 0: this one does; as `Readers` they outlast the epoch. That changes no
-    batch.
+    Images are float32 [B, C, H, W], cropped, flipped, changed, normalised, mixed, in channels_last layout. Labels are
+    int64 [B] or, if images are mixed, float32 [B, classes] with rows that sum to 1. Both are on the device of the data
+    set. B is `batch_size`; with `rows` only these rows of each batch are returned, as they are in the whole batch.
+    `workers` processes read images from files (0: this process does); given as `Readers` they outlast the epoch. The
+    batches do not depend on `workers`.
 
-    Raises InputError where the data set is smaller than a batch or has no step `first_step` (the number of steps itself
-    is allowed: nothing is left), the batch has no such rows, or does not divide as `options` demand.
+    Raises InputError if the data set is smaller than a batch, the epoch has no step `first_step` (the number of steps
+    itself is allowed: nothing is left), or the batch has no such rows or does not divide as `options` demand.
     """
     steps = steps_per_epoch(len(dataset.train), batch_size)
     if not 0 <= first_step <= steps:
@@ -63,10 +63,10 @@ def test_batches(
     workers: Readers | int = 0,  # noqa: PT028
     rows: range | None = None,  # noqa: PT028
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The test split in its fixed order, or these `rows` of it, the last incomplete batch included.
+    """Yields the test split, or its `rows`, in fixed order, including an incomplete last batch.
 
-    Yields images float32 [B, C, H, W], normalised, in channels_last layout, and labels int64 [B]. Raises InputError
-    for a batch size below 1.
+    Images are float32 [B, C, H, W], normalised, in channels_last layout; labels are int64 [B]. Raises InputError for a
+    batch size below 1.
     """
     _require_positive(batch_size)
     return _test_batches(dataset, batch_size, workers, range(len(dataset.test)) if rows is None else rows)
@@ -74,7 +74,7 @@ def test_batches(
 
 @dataclass(frozen=True)
 class Batches:
-    """Which rows of which steps of an epoch are wanted."""
+    """The rows and steps of an epoch that are wanted."""
 
     options: AugmentationOptions
     batch_size: int
@@ -83,14 +83,14 @@ class Batches:
 
     @property
     def needed(self) -> range:
-        """The rows of a batch that `rows` are made of: with their partners, where images are mixed."""
+        """The rows of a batch needed to make `rows`: with their partners, if images are mixed."""
         if self.options.mixing == "none":
             return self.rows
         group = mixing.pair_rows(self.options.copies)
         return range(self.rows.start // group * group, -(-self.rows.stop // group) * group)
 
     def in_epoch(self, step: int) -> range:
-        """`needed` of a step, counted through the epoch."""
+        """The `needed` rows of a step, numbered through the epoch."""
         first = step * self.batch_size
         return range(first + self.needed.start, first + self.needed.stop)
 
@@ -110,7 +110,7 @@ def _train_batches(
 def _augmented(
     split: ImageSet | ImageFiles, epoch: Epoch, parts: Sequence[range], workers: Readers | int
 ) -> Iterator[Tensor]:
-    """uint8 [B, C, H, W] for each of `parts`, on the device of the split."""
+    """Yields augmented images uint8 [B, C, H, W] for each of `parts`, on the device of the split."""
     if isinstance(split, ImageFiles):
         with opened(workers, split.device) as readers:
             yield from readers.read(partial(split.train_piece, epoch), parts)
@@ -158,9 +158,9 @@ def _normalised(dataset: Dataset, parts: Sequence[range], workers: Readers | int
 
 @dataclass(frozen=True, eq=False)
 class Normalisation:
-    """Makes pixel values 0..255 of mean 0 and standard deviation 1 over the train split.
+    """Normalises pixel values 0..255 to mean 0 and standard deviation 1 over the train split.
 
-    `mean`, `std`: [H, W, C], each channel's value repeated: on the CPU much faster than broadcasting [C].
+    `mean`, `std`: [H, W, C], each channel's value repeated: much faster on the CPU than broadcasting [C].
     """
 
     mean: Tensor
@@ -173,7 +173,7 @@ class Normalisation:
         return Normalisation(mean.expand(size).contiguous(), std.expand(size).contiguous())
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 [B, H, W, C] to float32 [B, C, H, W] in channels_last layout."""
+        """Normalises uint8 [B, H, W, C] to float32 [B, C, H, W] in channels_last layout."""
         values = images.to(torch.float32, memory_format=torch.contiguous_format)
         return values.div_(255).sub_(self.mean).div_(self.std).permute(0, 3, 1, 2)
 

@@ -1,7 +1,7 @@
-"""Bicubic interpolation as TensorFlow's `tf.image.resize`, which the authors use: neither antialiased nor clamped.
+"""Bicubic interpolation like TensorFlow's `tf.image.resize`, which the authors use: neither antialiased nor clamped.
 
-Keys' kernel with a = -1/2, pixel centres at halves, weights beyond the edges dropped and the rest rescaled. (TensorFlow
-rounds the kernel's argument to 1/1024; this does not.) No torch.
+It uses Keys' kernel with a = -1/2 and half-pixel centres; weights beyond the edges are dropped and the rest rescaled.
+(TensorFlow rounds the kernel's argument to 1/1024; this does not.) No torch.
 """
 
 from functools import lru_cache
@@ -13,7 +13,7 @@ Pixels = NDArray[np.float32]
 
 
 def resize_bicubic(image: NDArray[np.uint8], pixels: int) -> Pixels:
-    """uint8 [H, W, 3] to float32 [3, pixels, pixels]."""
+    """Resizes uint8 [H, W, 3] to float32 [3, pixels, pixels]."""
     by_row = _weighted(image, *taps(image.shape[0], pixels))
     by_both = _weighted(by_row.transpose(1, 0, 2), *taps(image.shape[1], pixels))
     return np.ascontiguousarray(by_both.transpose(2, 1, 0))
@@ -21,7 +21,7 @@ def resize_bicubic(image: NDArray[np.uint8], pixels: int) -> Pixels:
 
 @lru_cache(maxsize=1024)
 def taps(length: int, pixels: int) -> tuple[NDArray[np.int64], Pixels]:
-    """The four pixels along `length` nearest to each of `pixels` positions: places and weights, each [4, pixels]."""
+    """Indices and weights of the four pixels along `length` nearest to each of `pixels` positions: [4, pixels] each."""
     centres = (np.arange(pixels) + 0.5) * (length / pixels) - 0.5
     places = np.floor(centres).astype(np.int64) + np.arange(-1, 3)[:, None]
     weights = _keys(np.abs(centres - places)) * ((places >= 0) & (places < length))
@@ -30,7 +30,7 @@ def taps(length: int, pixels: int) -> tuple[NDArray[np.int64], Pixels]:
 
 
 def _weighted(lines: NDArray[np.uint8] | Pixels, places: NDArray[np.int64], weights: Pixels) -> Pixels:
-    """The weighted sums of four lines: [H, W, 3] to [pixels, W, 3]."""
+    """Weighted sums of four lines each: [H, W, 3] to [pixels, W, 3]."""
     total: Pixels = lines[places[0]] * weights[0, :, None, None]
     for place, weight in zip(places[1:], weights[1:], strict=True):
         total += lines[place] * weight[:, None, None]

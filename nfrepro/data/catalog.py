@@ -1,4 +1,4 @@
-"""The table of data sets. A new one: its options in `options`, its module, and one entry here. No torch at import."""
+"""The table of data sets. A new one needs options in `options`, a module, and one entry here. No torch at import."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from nfrepro.data.places import Files
 
 @dataclass(frozen=True)
 class StoredSource:
-    """A data set in files: where they are, and their reader, given the options and the place found."""
+    """A data set in files: where they are, and how to read them, given the options and the place found."""
 
     files: Callable[[Any], Files]
     read: Callable[[Any, Path], Arrays]
@@ -28,7 +28,7 @@ class StoredSource:
 
 @dataclass(frozen=True)
 class StreamedSource:
-    """A data set in files that stay there: where they are, and what lists them."""
+    """A data set whose files are read during training: where they are, and how to list them."""
 
     files: Callable[[Any], Files]
     read: Callable[[Any, Path], Listing]

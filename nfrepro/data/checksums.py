@@ -1,4 +1,4 @@
-"""Files whose content is known beforehand. No torch."""
+"""Files whose checksum is known in advance. No torch."""
 
 import gzip
 import hashlib
@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 from nfrepro import atomic
 from nfrepro.errors import InputError
 
-# No file with a known checksum is larger; keeps a made-up .gz from filling the memory.
+# No file with a known checksum is larger; keeps a forged .gz from filling the memory.
 MAX_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**20
 
@@ -25,9 +25,9 @@ class Checksum:
 
 
 def read_verified(path: Path, expected: Checksum) -> bytearray:
-    """The content of `path`, uncompressed where its name ends in `.gz`.
+    """Reads `path`, decompressed if its name ends in `.gz`.
 
-    Raises InputError, naming the file, where it cannot be read or its content is not the expected.
+    Raises InputError, naming the file, if it cannot be read or its content is not as expected.
     """
     content = bytearray()
     digest = hashlib.new(expected.algorithm, usedforsecurity=False)

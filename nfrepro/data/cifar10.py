@@ -27,16 +27,16 @@ BATCHES_FOLDER = "cifar-10-batches-py"
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PIXELS = 32
-# Of the original; the JPEG files are lossy, so theirs are computed.
+# For the original batches; the JPEG files are lossy, so theirs are computed.
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
-# Images a class in the folders: a tree unpacked in part must not pass for CIFAR-10.
+# Images per class in the folders: a partly unpacked tree must not pass for CIFAR-10.
 TRAIN_IMAGES_PER_CLASS = 5000
 TEST_IMAGES_PER_CLASS = 1000
 
 
 def files(options: CIFAR10Options) -> Files:
-    """Where CIFAR-10 may lie and how it is fetched."""
+    """Where CIFAR-10 may be found and how it is fetched."""
     names = ("cifar10", "cifar-10", "cifar10-images", BATCHES_FOLDER, "")
     destination = OWN_ROOT / BATCHES_FOLDER
     return Files(
@@ -54,9 +54,9 @@ def files(options: CIFAR10Options) -> Files:
 
 
 def read(options: CIFAR10Options, folder: Path) -> Arrays:
-    """Both splits in full, from the batches where `folder` has them, else from its image files.
+    """Reads both splits in full, from the batches if `folder` has them, otherwise from its image files.
 
-    Raises InputError, by name, for a batch that is missing or altered, an incomplete tree or an unreadable image.
+    Raises InputError, naming the file, for a missing or altered batch, an incomplete tree or an unreadable image.
     """
     batches = _batches(folder)
     return _read_tree(folder) if batches is None else _read_batches(batches)
@@ -72,7 +72,7 @@ def _check(folder: Path) -> str | None:
 
 
 def _batches(folder: Path) -> Path | None:
-    """The folder of the batch files, or None where there is none of them."""
+    """The folder of the batch files, or None if there are none."""
     for candidate in (folder, folder / BATCHES_FOLDER):
         if any(os.path.lexists(candidate / name) for name in TRAIN_BATCHES | TEST_BATCHES):
             return candidate
@@ -91,7 +91,7 @@ def _read_batches(folder: Path) -> Arrays:
 
 
 def _read_batch(path: Path, checksum: Checksum) -> Split:
-    # A pickle can run anything, so it is opened only once its content is known to be the original.
+    # A pickle can run any code, so it is loaded only once its content is known to be the original.
     content = read_verified(path, checksum)
     batch = pickle.loads(content, encoding="latin1")
     images: NDArray[np.uint8] = np.asarray(batch["data"], np.uint8).reshape(-1, 3, PIXELS, PIXELS)

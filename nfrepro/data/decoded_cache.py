@@ -1,4 +1,4 @@
-"""Decoded images kept as one file, so that one process decodes a folder for all. No torch at import."""
+"""Decoded images cached in one file, so that one process decodes a folder for all. No torch at import."""
 
 import contextlib
 import hashlib
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
-FOLDER = ".nfrepro"  # in the folder of the images: hidden, and so no part of the data set
-VERSION = 1  # of the decoding: another one makes other files
+FOLDER = ".nfrepro"  # in the folder of the images: hidden, and so not part of the data set
+VERSION = 1  # of the decoding: a new version uses new files
 
 
 def decoded(folder: Path, paths: Sequence[Path], how: str, decode: Callable[[], Pixels]) -> Pixels:
     """The images `paths` below `folder` as `decode` returns them, uint8; from a cache file if they were decoded before.
 
-    The file is memory-mapped: processes share it. It is named by the names, sizes and times of the images and by `how`
-    they are decoded; one that is damaged is made again. Where it cannot be written, the images are decoded each time.
+    The file is memory-mapped, so processes share it. Its name is a hash of the names, sizes and times of the images and
+    of `how` they are decoded. A damaged file is rewritten. If it cannot be written, images are decoded each time.
     """
     cache = folder / FOLDER / f"{_key(folder, paths, how)}.npy"
     found = _read(cache, len(paths))
@@ -41,11 +41,11 @@ def _key(folder: Path, paths: Sequence[Path], how: str) -> str:
 
 
 def _read(cache: Path, count: int) -> Pixels | None:
-    """The cached images; None if there is no such file, or one with another number of images."""
+    """The cached images; None if there is no valid file with `count` images."""
     try:
         if not cache.is_file():
             return None
-        # Copy on write: torch takes no read-only memory, and nothing is ever written.
+        # Copy on write: torch does not accept read-only memory, and nothing is ever written.
         found: Pixels = np.load(cache, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
@@ -53,7 +53,7 @@ def _read(cache: Path, count: int) -> Pixels | None:
 
 
 def _write(cache: Path, images: Pixels) -> None:
-    """Atomically: of several processes that decode at once each writes a file of its own, and the last one stays."""
+    """Writes atomically: processes that decode at the same time write separate files, and the last one is kept."""
     cache.parent.mkdir(exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=cache.parent, suffix=".tmp")
     try:

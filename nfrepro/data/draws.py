@@ -1,7 +1,7 @@
-"""Random numbers that every row of every batch of an epoch has of its own, whichever others are drawn. No torch.
+"""Random numbers for each row of an epoch, independent of which other rows are drawn. No torch.
 
-Rows count through an epoch: row r of step s is s * batch_size + r. Row n holds copy n % copies of the image at position
-n // copies of the epoch's order.
+Rows are numbered through an epoch: row r of step s has number s * batch_size + r. Row n holds copy n % copies of the
+image at position n // copies of the epoch's order.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nfrepro.seeding import stream_seed
 
-# 64-bit numbers that Philox makes of one value of its counter.
+# 64-bit numbers that Philox generates per value of its counter.
 COUNTER_NUMBERS = 4
 
 
@@ -22,7 +22,7 @@ def uniform(stream: str, seed: int, epoch: int, copies: int, rows: range, count:
 
 
 def _of_copy(key: int, positions: range, count: int) -> NDArray[np.float64]:
-    counters = -(-count // COUNTER_NUMBERS)  # of each position
+    counters = -(-count // COUNTER_NUMBERS)  # per position
     generator = np.random.Philox(key=key, counter=positions.start * counters)
     bits = generator.random_raw(len(positions) * counters * COUNTER_NUMBERS)
     values = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -20,21 +20,23 @@ from nfrepro.data.image_reader import read_rgb
 from nfrepro.data.image_tree import list_split, refuse_link_out, require_two_classes
 from nfrepro.errors import InputError
 
-# Of ImageNet's training images, in 0..1 (code: dataset.py).
+# Statistics of ImageNet's training images, for values in 0..1 (code: dataset.py).
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# Folders that may stand between a data set and its classes.
+# Folders that may lie between the folder of a data set and its class folders.
 SPLITS = ("test", "val")
 # Batches decoded ahead of the network: bounds the memory.
 BATCHES_AHEAD = 2
-# Longer side over shorter side from which on an image is not resized as a whole.
+# Largest ratio of longer to shorter side at which an image is resized as a whole.
 MAX_ASPECT = 16
 
 
 @dataclass(frozen=True)
 class TestImages:
-    """Image files with the number of their class; classes are sorted by name (ImageNet: the order of its synsets), or
-    by number, where they are named 0, 1, … N - 1. `left_out`: other entries of the folders."""
+    """Image files with the index of their class; `left_out`: other entries of the folders.
+
+    Classes are sorted by name (ImageNet: the order of its synsets), or by number if they are named 0, 1, … N - 1.
+    """
 
     __test__ = False  # pytest: not a test
 
@@ -48,16 +50,16 @@ class TestImages:
 
 
 class Crop(Protocol):
-    """The centre of an RGB image at `pixels` × `pixels`: float32 [3, pixels, pixels], values of 0..255."""
+    """Cuts out and resizes the centre of an RGB image: float32 [3, pixels, pixels], values of 0..255."""
 
     def __call__(self, image: Image.Image, pixels: int) -> Pixels: ...
 
 
 @dataclass(frozen=True)
 class PaddedCrop:
-    """The authors' test images (code: dataset.py, `crop_resize`): cut out the centre, leaving a margin, then resize.
+    """The authors' test crop (code: dataset.py, `crop_resize`): cut out the centre, leaving a margin, then resize.
 
-    The margin is `padding` pixels of the resized image, all told. The resize is TensorFlow's: bicubic, neither
+    The margin is `padding` pixels of the resized image in total. The resize is TensorFlow's: bicubic, neither
     antialiased nor clamped to 0..255.
     """
 
@@ -73,7 +75,7 @@ class PaddedCrop:
 
 @dataclass(frozen=True)
 class FractionCrop:
-    """timm's and torchvision's test images: shorter side to pixels / `fraction`, antialiased; cut out the centre."""
+    """The test crop of timm and torchvision: shorter side to pixels / `fraction`, antialiased; cut out the centre."""
 
     fraction: float
 
@@ -86,7 +88,7 @@ class FractionCrop:
         if long <= MAX_ASPECT * short:
             resized = image.resize((width, height), Image.Resampling.BICUBIC)
             centre = resized.crop((left, top, left + pixels, top + pixels))
-        else:  # the part that is cut out alone: equal but for rounding, without a huge image in between
+        else:  # resizes only the part cut out: equal up to rounding, without a huge intermediate image
             x, y = image.width / width, image.height / height
             box = (left * x, top * y, (left + pixels) * x, (top + pixels) * y)
             centre = image.resize((pixels, pixels), Image.Resampling.BICUBIC, box=box)
@@ -97,9 +99,9 @@ class FractionCrop:
 
 
 def list_test_images(folder: Path) -> TestImages:
-    """The images at `folder`/<class>/, or at `folder`/test/<class>/ or `folder`/val/<class>/; opens none.
+    """Lists the images in `folder`/<class>/, `folder`/test/<class>/ or `folder`/val/<class>/; opens none.
 
-    Raises InputError where there are none, where both splits are there, or a link leads out of `folder`.
+    Raises InputError if there are none, if both splits exist, or if a link leads out of `folder`.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder: images go into {folder}/<class>/")
@@ -118,11 +120,11 @@ def list_test_images(folder: Path) -> TestImages:
 
 
 def read_batches(images: TestImages, pixels: int, crop: Crop, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """All `images` in order: float32 [B, 3, pixels, pixels], normalised, and labels int64 [B], on the CPU.
+    """Yields all `images` in order: float32 [B, 3, pixels, pixels], normalised, and labels int64 [B], on the CPU.
 
-    Decodes `BATCHES_AHEAD` batches ahead in threads. Raises InputError, by name, for an image that cannot be read.
+    Decodes `BATCHES_AHEAD` batches ahead in threads. Raises InputError, naming the file, if an image cannot be read.
     """
-    # Of suspicious but readable files. Set for good: a filter for a while is not safe among threads.
+    # Warnings about suspicious but readable files. Set for good: a temporary filter is not thread-safe.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     ahead: deque[tuple[Sequence[Future[Pixels]], Sequence[int]]] = deque()
@@ -140,9 +142,9 @@ def read_batches(images: TestImages, pixels: int, crop: Crop, batch_size: int) -
 
 
 def read_image(path: Path, pixels: int, crop: Crop) -> Pixels:
-    """One image as the network sees it: float32 [3, pixels, pixels], of about mean 0 and deviation 1.
+    """One image as the network sees it: float32 [3, pixels, pixels], with mean about 0 and standard deviation about 1.
 
-    Raises InputError for what `read_rgb` refuses.
+    Raises InputError for files that `read_rgb` rejects.
     """
     cut = crop(read_rgb(path), pixels)
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -151,7 +153,7 @@ def read_image(path: Path, pixels: int, crop: Crop) -> Pixels:
 
 
 def central_square(width: int, height: int, pixels: int, padding: int) -> tuple[int, int, int]:
-    """Left, top and side of the square that the authors cut out, in pixels of the image (code, in float32 as there)."""
+    """Left, top and side of the square that the authors cut out, in pixels of the image (float32, like their code)."""
     share = np.float32(min(width, height)) / np.float32(pixels + padding)
     side = max(1, int(share * np.float32(pixels)))
     return (width - side + 1) // 2, (height - side + 1) // 2, side

@@ -13,7 +13,7 @@ from nfrepro.data.options import FashionMNISTOptions
 from nfrepro.data.places import OWN_ROOT, Files, data_roots
 from nfrepro.errors import InputError
 
-# Of the uncompressed content: Debian compressed the files again, so the .gz files have more than one checksum.
+# Checksums of the uncompressed content: Debian recompressed the files, so the .gz files have more than one checksum.
 FILES = {
     "train-images-idx3-ubyte": Checksum("sha256", "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
     "train-labels-idx1-ubyte": Checksum("sha256", "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
@@ -34,7 +34,7 @@ INSTALLED_FOLDER = Path("/") / PACKAGE_FOLDER
 
 
 def files(options: FashionMNISTOptions) -> Files:
-    """Where Fashion-MNIST may lie and how it is fetched."""
+    """Where Fashion-MNIST may be found and how it is fetched."""
     below_roots = [
         place for root in data_roots() for place in (root / "fashion-mnist", root / "FashionMNIST" / "raw", root)
     ]
@@ -51,7 +51,7 @@ def files(options: FashionMNISTOptions) -> Files:
 
 
 def read(options: FashionMNISTOptions, folder: Path) -> Arrays:
-    """Both splits in full. Raises InputError, by name, for a file that is missing or altered."""
+    """Reads both splits in full. Raises InputError, naming the file, if one is missing or altered."""
     return Arrays(
         train=_read_split(folder, "train"),
         test=_read_split(folder, "t10k"),
@@ -69,7 +69,7 @@ def _read_split(folder: Path, prefix: str) -> Split:
 
 
 def _read_idx(folder: Path, name: str) -> NDArray[np.uint8]:
-    """An idx file: two zero bytes, the type, the number of dimensions, each size as big-endian uint32, the values."""
+    """Reads an idx file: two zero bytes, type, number of dimensions, each size as big-endian uint32, the values."""
     content = read_verified(_path(folder, name), FILES[name])
     dimensions = content[3]
     sizes = np.frombuffer(content, ">u4", count=dimensions, offset=4)
@@ -93,5 +93,5 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def _paths(folder: Path, name: str) -> tuple[Path, Path]:
-    # Uncompressed first: the faster of the two to read.
+    # Uncompressed first: it is faster to read.
     return folder / name, folder / f"{name}.gz"

@@ -22,8 +22,8 @@ DPKG_STATUS = "/var/lib/dpkg/status"
 def fetch(files: Files, report: Callable[[str], None]) -> list[str]:
     """Tries the fetch steps of `files` until one brings checked files to `files.destination`.
 
-    Each step works in a temporary folder that is renamed at the end, so the destination is whole or absent, and
-    processes that fetch at the same time do no harm. Returns a line per step that failed.
+    Each step works in a temporary folder that is renamed at the end, so the destination is complete or absent, and
+    processes may fetch at the same time. Returns a line per step that failed.
     """
     failures: list[str] = []
     for step in files.fetch_steps:
@@ -42,14 +42,14 @@ def fetch(files: Files, report: Callable[[str], None]) -> list[str]:
 def _fetch_with(step: FetchStep, files: Files) -> None:
     parent = files.destination.parent
     parent.mkdir(parents=True, exist_ok=True)
-    # In the folder of the destination, because a rename works only within one file system.
+    # Next to the destination, because a rename works only within one file system.
     with tempfile.TemporaryDirectory(dir=parent, prefix=".fetch-", ignore_cleanup_errors=True) as temporary:
         made = step.make(Path(temporary).absolute())
         files.check(made)
         try:
             os.rename(made, files.destination)
         except OSError:
-            # Another process was faster; what it brought is checked like any other.
+            # Another process was faster; its files are checked like any others.
             if not files.holds(files.destination):
                 raise
 
@@ -68,7 +68,7 @@ def torchvision_step(dataset: str, folder: str) -> FetchStep:
 
 
 def debian_step(package: str, folder: str) -> FetchStep:
-    """Debian's `package`, downloaded and unpacked without root; `folder` is the one in the package, without `/`."""
+    """Debian's `package`, downloaded and unpacked without root; `folder` is its path in the package, without `/`."""
 
     def make(temporary: Path) -> Path:
         unpacked = temporary / "unpacked"
@@ -100,7 +100,7 @@ def _apt_get(arguments: Sequence[str], folder: Path) -> None:
 
 
 def _private_apt(folder: Path) -> list[str]:
-    """Options for an apt-get whose lists and caches lie in `folder`."""
+    """Options that make apt-get keep its lists and caches in `folder`."""
     for name in ("state/lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True)
     settings = (
@@ -113,7 +113,7 @@ def _private_apt(folder: Path) -> list[str]:
 
 
 def _command(arguments: Sequence[str], folder: Path) -> None:
-    """Runs a command in `folder`. Raises RuntimeError with its last line of complaint where it fails."""
+    """Runs a command in `folder`. Raises RuntimeError with the last line of its error message if it fails."""
     try:
         result = subprocess.run(
             arguments,

@@ -1,4 +1,4 @@
-"""Today's fingerprint of a data set, computed once for each state of its files. No torch unless it is computed."""
+"""The current fingerprint of a data set, computed once per state of its files. No torch unless it is computed."""
 
 import contextlib
 import hashlib
@@ -17,19 +17,19 @@ from nfrepro.errors import InputError
 MOST_FILES = 100_000
 MOST_BYTES = 256 * 2**20
 REMEMBERED = 100
-# Folders of a data set that hold its files, where these do not lie in it themselves.
+# Folders of a data set that hold its files, if these are not directly in its folder.
 PARTS = ("train", "test", "val", "cifar-10-batches-py")
 
 
 class TooLarge(Exception):
-    """The data set has too many files, or bytes, to be looked at in passing."""
+    """The data set has too many files, or bytes, for a quick check."""
 
 
 def todays_fingerprint(options: DataOptions, memory: Path) -> str | None:
-    """The fingerprint with which `options` would be loaded now; None for a data set that has no files, or none here.
+    """The fingerprint that data loaded with `options` would have now; None for data without files, or not here.
 
-    The file `memory` keeps it for as long as names, sizes and times of the files stay the same. Raises `TooLarge`, and
-    `InputError` where the data cannot be loaded any more.
+    The file `memory` caches it while the names, sizes and times of the files stay the same. Raises `TooLarge`, and
+    `InputError` if the data can no longer be loaded.
     """
     source = SOURCES[type(options)]
     if isinstance(source, MadeSource) or not is_here(options):
@@ -47,13 +47,13 @@ def todays_fingerprint(options: DataOptions, memory: Path) -> str | None:
 
 
 def title(options: DataOptions) -> str:
-    """The name of a data set for people."""
+    """The name of a data set as shown to users."""
     source = SOURCES[type(options)]
     return options.name if isinstance(source, MadeSource) else source.files(options).title
 
 
 def _key(options: DataOptions, place: Path, most_bytes: int | None) -> str:
-    """A hash of everything that the fingerprint may depend on, without opening a file."""
+    """A hash of everything that the fingerprint may depend on, computed without opening a file."""
     chosen = options.model_dump(mode="json", exclude=set(AugmentationOptions.model_fields))
     digest = hashlib.sha256(json.dumps([chosen, str(place.resolve())], sort_keys=True).encode())
     total = 0
@@ -67,7 +67,7 @@ def _key(options: DataOptions, place: Path, most_bytes: int | None) -> str:
 
 
 def _files(place: Path) -> Iterator[os.DirEntry[str]]:
-    """The files in `place` itself, and all files in its `PARTS`; hidden ones are no part of a data set."""
+    """The files in `place` itself, and all files in its `PARTS`; hidden ones are not part of a data set."""
     folders = [place, *(place / part for part in PARTS if (place / part).is_dir())]
     while folders:
         folder = folders.pop()
@@ -86,7 +86,7 @@ def _files(place: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _read(memory: Path) -> dict[str, str]:
-    """Empty where there is no such file, or a damaged one."""
+    """The fingerprints in the file `memory`; empty if it is missing or damaged."""
     try:
         known = json.loads(atomic.read_bytes(memory))
     except (OSError, ValueError):

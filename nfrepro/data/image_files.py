@@ -1,4 +1,4 @@
-"""Images too many for the memory: read from their files while a network trains or is tested."""
+"""Image sets too large for memory, read from their files while a network trains or is tested."""
 
 import os
 import signal
@@ -24,12 +24,12 @@ from nfrepro.data.options import AugmentationOptions
 from nfrepro.data.randaugment import apply_change
 from nfrepro.errors import InputError
 
-# What a scheduler or a terminal sends to all processes of a job, so that the main one may save and stop.
+# Signals that a scheduler or a terminal sends to all processes of a job, so that the main one may save and stop.
 LEFT_TO_THE_MAIN_PROCESS = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-# A worker that was told to end does so within this time; the main process may wait for its images until then.
+# A worker told to end does so after this time; until then the main process may still be waiting for its images.
 SECONDS_TO_END = 20
 
-# Images a worker hands over at a time: bounds the shared memory, and a large batch is read by all workers at once.
+# Images a worker hands over at a time: bounds the shared memory, and lets all workers read a large batch together.
 IMAGES_OF_A_PIECE = 32
 
 TEST_CROP = PaddedCrop()
@@ -37,7 +37,7 @@ TEST_CROP = PaddedCrop()
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """`names`: bytes [N], below `folder`; `labels`: int64 [N], on `device`, where batches go; `pixels`: their side."""
+    """Image files `names`, bytes [N], in `folder`; `labels`: int64 [N], on the batches' `device`; `pixels`: side."""
 
     folder: Path
     names: NDArray[np.bytes_]
@@ -66,9 +66,9 @@ class ImageFiles:
         return self.folder / os.fsdecode(self.names[number])
 
     def centres(self, numbers: Sequence[int]) -> Tensor:
-        """The largest central square of images, resized and normalised as ImageNet is: float32 [B, 3, pixels, pixels].
+        """The largest central square of each image, resized, normalised like ImageNet: float32 [B, 3, pixels, pixels].
 
-        Raises InputError, by name, for an image that cannot be read.
+        Raises InputError, naming the file, if an image cannot be read.
         """
         crop = FractionCrop(1.0)
         return torch.stack([torch.from_numpy(read_image(self.path(number), self.pixels, crop)) for number in numbers])
@@ -76,7 +76,7 @@ class ImageFiles:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Some images that a process reads at once: `names` below `folder`, to be `pixels` high and wide."""
+    """Images that one process reads at a time: `names` in `folder`, returned `pixels` high and wide."""
 
     folder: Path
     names: NDArray[np.bytes_]
@@ -87,7 +87,7 @@ class Piece:
         return [self.folder / os.fsdecode(name) for name in self.names]
 
     def __call__(self) -> Tensor:
-        """The images, [B, 3, pixels, pixels]. Raises InputError, by name, for one that cannot be read."""
+        """Reads the images, [B, 3, pixels, pixels]. Raises InputError, naming the file, if one cannot be read."""
         raise NotImplementedError
 
 
@@ -95,7 +95,7 @@ class Piece:
 class TrainPiece(Piece):
     """Some `rows` of an epoch: uint8, augmented."""
 
-    epoch: Epoch  # the part of it that `rows` are
+    epoch: Epoch  # cut to `rows`
     rows: range
 
     def __call__(self) -> Tensor:
@@ -105,7 +105,7 @@ class TrainPiece(Piece):
         return augment(torch.stack([self._centre(read_rgb(path)) for path in self.paths]), drawn, options)
 
     def _read(self, image: Image.Image, drawn: Augmentation, row: int, options: AugmentationOptions) -> Tensor:
-        """Inception crop, flip and RandAugment of one image, by Pillow: several times faster than with tensors."""
+        """Inception crop, flip and RandAugment of one image with Pillow: several times faster than with tensors."""
         assert drawn.crops is not None
         ((top, left, height, width),) = crop_boxes(image.height, image.width, drawn.crops[row : row + 1]).tolist()
         part = np.asarray(image.crop((left, top, left + width, top + height)))
@@ -135,10 +135,10 @@ class TestPiece(Piece):
 
 
 class Readers:
-    """`count` processes that read images for `device`, from epoch to epoch as long as the context lasts; 0: none, this
-    process reads them itself.
+    """Worker processes, `count` of them, that read images for `device`; with 0 this process reads them itself.
 
-    They start with the first images. A piece has all that is needed to read it, so that they know of no data set.
+    They start with the first images and live through all epochs until the context ends. A piece contains all that is
+    needed to read it, so workers do not hold the data set.
     """
 
     def __init__(self, count: int, device: torch.device) -> None:
@@ -149,10 +149,10 @@ class Readers:
             sampler=self.waiting,
             num_workers=count,
             persistent_workers=count > 0,
-            multiprocessing_context="fork" if count else None,  # at once
+            multiprocessing_context="fork" if count else None,  # starts immediately
             pin_memory=device.type == "cuda",
             worker_init_fn=_outlive_signals if count else None,
-            generator=torch.Generator(),  # the global one would be advanced
+            generator=torch.Generator(),  # otherwise the global one would be advanced
         )
 
     def __enter__(self) -> "Readers":
@@ -160,13 +160,13 @@ class Readers:
 
     def __exit__(self, *_error: object) -> None:
         if self.loader is not None:
-            self.loader._iterator = None  # ends the processes now, even where a traceback keeps this object
+            self.loader._iterator = None  # ends the processes now, even if a traceback keeps this object alive
             self.loader = None
 
     def read(self, piece_of: Callable[[range], Piece], parts: Sequence[range]) -> Iterator[Tensor]:
-        """The images of each of `parts`, in order, on the device. One call ends, or is given up, before the next.
+        """Yields the images of each of `parts`, in order, on the device. End or abandon one call before the next.
 
-        Raises InputError, by name, for an image that cannot be read.
+        Raises InputError, naming the file, if an image cannot be read.
         """
         assert self.loader is not None
         pieces = [
@@ -179,12 +179,12 @@ class Readers:
                 received = [_received(next(loaded)) for _ in part[::IMAGES_OF_A_PIECE]]
                 yield torch.cat([images.to(self.device, non_blocking=True) for images in received])
         finally:
-            del loaded  # a traceback may keep this frame
+            del loaded  # a traceback may keep this frame alive
 
 
 @contextmanager
 def opened(readers: Readers | int, device: torch.device) -> Iterator[Readers]:
-    """`readers` themselves or, for a number, as many that end with the context."""
+    """Yields `readers` or, for a number, new `Readers` with that many processes, which end with the context."""
     if isinstance(readers, Readers):
         yield readers
         return
@@ -194,7 +194,7 @@ def opened(readers: Readers | int, device: torch.device) -> Iterator[Readers]:
 
 @dataclass
 class _Waiting:
-    """A sampler for DataLoader: the pieces of the current call."""
+    """A sampler for DataLoader that yields the pieces of the current call of `read`."""
 
     pieces: Iterator[Piece]
 
@@ -209,7 +209,7 @@ def _received(piece: Tensor | InputError) -> Tensor:
 
 
 class _Read(Dataset[Any]):
-    """For DataLoader. An InputError is returned: raised in a worker it would arrive as a traceback."""
+    """A dataset for DataLoader. An InputError is returned: raised in a worker it would arrive as a traceback."""
 
     def __getitem__(self, piece: Piece) -> Tensor | InputError:
         try:

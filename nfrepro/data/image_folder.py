@@ -9,12 +9,12 @@ from nfrepro.data.options import ImageFolderOptions
 from nfrepro.data.places import Files, data_roots
 from nfrepro.errors import InputError
 
-# Decoded images are held in memory, and on the device, as a whole.
+# All decoded images are held in memory, and on the device.
 MAX_DECODED_BYTES = 8 * 2**30
 
 
 def files(options: ImageFolderOptions) -> Files:
-    """Where the folder may lie; it is never fetched."""
+    """Where the folder may be found; it is never fetched."""
     return Files(
         title=f"image folder {options.folder}",
         places=tuple(root / options.folder for root in data_roots()),
@@ -25,7 +25,7 @@ def files(options: ImageFolderOptions) -> Files:
 
 
 def read(options: ImageFolderOptions, folder: Path) -> Arrays:
-    """Both splits in full. Raises InputError where the folder is malformed, too large or an image is unreadable."""
+    """Reads both splits in full. Raises InputError if the folder is malformed or too large, or an image unreadable."""
     tree = list_tree(folder)
     _require_fits(tree, options)
     return Arrays(

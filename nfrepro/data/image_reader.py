@@ -1,4 +1,4 @@
-"""One reader of image files for all: which files count as images, and how they become RGB."""
+"""The common reader of image files: which files count as images, and how they are converted to RGB."""
 
 import math
 import os
@@ -9,9 +9,9 @@ from PIL import Image, UnidentifiedImageError
 
 from nfrepro.errors import InputError
 
-# Endings of image files, in any case; all that have another one are left out, and counted.
+# Extensions of image files, in upper or lower case; files with other extensions are left out and counted.
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-# What is decoded, whatever the name says: Pillow would hand a PostScript file to Ghostscript.
+# Formats that are decoded, whatever the name says: Pillow would hand a PostScript file to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 
 
@@ -21,11 +21,11 @@ def is_image_name(name: str) -> bool:
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """The image in RGB, as torchvision's folder data sets load it: grey, palette and CMYK images are converted,
-    transparency is dropped, and the orientation in EXIF is not applied.
+    """Reads an image as RGB, like torchvision's folder data sets.
 
-    Raises InputError, by name, for what is no JPEG, PNG, WebP or BMP file, cannot be decoded, has more than 8 bits a
-    channel, is of absurd size, or is no regular file.
+    Grey, palette and CMYK images are converted, transparency is dropped, and the EXIF orientation is not applied.
+    Raises InputError, naming the file, if it is not a JPEG, PNG, WebP or BMP file, cannot be decoded, has more than 8
+    bits per channel, is absurdly large, or is not a regular file.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -48,5 +48,5 @@ def read_rgb(path: Path) -> Image.Image:
 
 
 def _has_deep_channels(image: Image.Image) -> bool:
-    """Whether a channel has more than 8 bits. Pillow opens such colour PNGs as 8-bit ones and drops the rest."""
+    """Whether a channel has more than 8 bits. Pillow opens such colour PNGs as 8-bit ones and drops the other bits."""
     return image.mode[0] in "IF" or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))

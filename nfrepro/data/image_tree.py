@@ -1,8 +1,8 @@
 """Image files sorted into folders: `train/<class>/*.jpg`, `test/<class>/*.jpg` (or `val`). No torch at import.
 
-One rule for all such folders: a class is a folder that is not hidden; its images are the files in it with an ending of
-an image that are not hidden. Everything else, folders in a class folder included, is left out, and counted. Classes are
-in the order of their names; those named 0, 1, … N - 1 are in the order of these numbers, which are labels.
+All such folders follow one rule: a class is a folder that is not hidden, and its images are the files in it that have
+an image extension and are not hidden. Everything else, including folders in a class folder, is left out and counted.
+Classes are sorted by name, or, if they are named 0, 1, … N - 1, by number, which is then the label.
 """
 
 import os
@@ -20,7 +20,7 @@ from nfrepro.data.arrays import Split
 from nfrepro.data.decoded_cache import decoded
 from nfrepro.errors import InputError
 
-# For images large enough to be resized: these are decoded outside Python's lock, small ones would fight for it.
+# For images large enough to be resized: these are decoded outside Python's lock; small ones would contend for it.
 DECODING_THREADS = 4
 # Images a thread decodes before it reports back.
 DECODING_CHUNK = 64
@@ -31,7 +31,7 @@ LONGEST_LIST = 3
 
 @dataclass(frozen=True)
 class ListedSplit:
-    """Image files by class, each class sorted by name, and the names of what is left out, below the folder."""
+    """Image files by class, sorted by name, and the entries left out, relative to the folder of the tree."""
 
     files: dict[str, list[Path]]
     left_out: tuple[str, ...]
@@ -46,7 +46,7 @@ class ImageTree:
 
     train: dict[str, list[Path]]
     test: dict[str, list[Path]]
-    left_out: tuple[str, ...] = ()  # below the folder of the tree
+    left_out: tuple[str, ...] = ()  # relative to the folder of the tree
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -59,15 +59,15 @@ class ImageTree:
 
 
 def left_out_line(names: Sequence[str]) -> str:
-    """How many files are left out, with three of their names."""
+    """The number of entries left out and up to three of their names, in words."""
     return f"{len(names):,} other {'entry is' if len(names) == 1 else 'entries are'} left out ({first_names(names)})"
 
 
 def list_tree(folder: Path, test_names: Sequence[str] = ("test", "val")) -> ImageTree:
-    """Lists the images below `folder` without opening one. The test split is the first of `test_names` there is.
+    """Lists the images below `folder` without opening any. The test split is the first of `test_names` that exists.
 
-    Raises InputError where a split or a class is missing, there are fewer than two classes, a class has no images, or
-    a link leads out of `folder`.
+    Raises InputError if a split or a class is missing, there are fewer than two classes, a class has no images, or a
+    link leads out of `folder`.
     """
     train_folder = _split_folder(folder, ("train",))
     test_folder = _split_folder(folder, test_names)
@@ -78,10 +78,10 @@ def list_tree(folder: Path, test_names: Sequence[str] = ("test", "val")) -> Imag
 
 
 def read_split(folder: Path, files: dict[str, list[Path]], pixels: int, resize: bool) -> Split:
-    """All `files` below `folder` in RGB, uint8 [N, 3, pixels, pixels], with their labels; decoded once and kept there.
+    """All `files` below `folder` as RGB, uint8 [N, 3, pixels, pixels], with labels; decoded once and cached there.
 
-    With `resize` the shorter side becomes `pixels` and the centre is cut out; without, another size is an InputError,
-    as is, by name, an image that cannot be read.
+    With `resize` the shorter side becomes `pixels` and the centre is cut out. Raises InputError, naming the file, for
+    an image that cannot be read or, without `resize`, has another size.
     """
     paths = [path for class_paths in files.values() for path in class_paths]
     counts = [len(class_paths) for class_paths in files.values()]
@@ -99,7 +99,7 @@ def _split_folder(folder: Path, names: Sequence[str]) -> Path:
 
 
 def list_split(split: Path, tree: Path) -> ListedSplit:
-    """The images at `split`/<class>/; InputError as for `list_tree`."""
+    """Lists the images in `split`/<class>/. Raises InputError like `list_tree`."""
     left_out: list[str] = []
     names = []
     for entry in _entries(split, tree):
@@ -119,21 +119,21 @@ def list_split(split: Path, tree: Path) -> ListedSplit:
 
 
 def require_two_classes(split: Path, classes: Collection[str]) -> None:
-    """Raises InputError for a folder of one class: there is nothing to tell apart."""
+    """Raises InputError for a folder with a single class: there is nothing to classify."""
     if len(classes) < 2:
         name = next(iter(classes))
         raise InputError(f"{split}: one class folder ({name}): images go into {split}/<class>/, of two classes or more")
 
 
 def _in_order(names: Sequence[str]) -> list[str]:
-    """Sorted as text; 0, 1, … N - 1 as numbers."""
+    """Sorts `names` as text, or as numbers if they are 0, 1, … N - 1."""
     are_labels = set(names) == {str(label) for label in range(len(names))}
     return sorted(names, key=int) if are_labels else sorted(names)
 
 
 def _images(folder: Path, tree: Path, left_out: list[str]) -> Iterator[Path]:
-    """The images of one class; adds what else is there to `left_out`."""
-    from nfrepro.data.image_reader import ENDINGS, is_image_name  # brings Pillow
+    """Yields the images of one class; adds all other entries to `left_out`."""
+    from nfrepro.data.image_reader import ENDINGS, is_image_name  # imports Pillow
 
     found = False
     for entry in _entries(folder, tree):
@@ -166,7 +166,7 @@ def _entries(folder: Path, tree: Path) -> list[os.DirEntry[str]]:
 
 
 def refuse_link_out(path: Path, tree: Path) -> None:
-    """Raises InputError where `path` does not lie in `tree` once links are followed."""
+    """Raises InputError if `path`, with links followed, is not inside `tree`."""
     if not path.resolve().is_relative_to(tree.resolve()):
         raise InputError(f"{path}: a link that leads out of {tree}: replace it by what it leads to")
 
@@ -174,7 +174,7 @@ def refuse_link_out(path: Path, tree: Path) -> None:
 def _same_classes(
     train: dict[str, list[Path]], test: dict[str, list[Path]], train_folder: Path, test_folder: Path
 ) -> dict[str, list[Path]]:
-    """`test` with its classes in the order of `train`; InputError where one of them lacks a class."""
+    """Returns `test` with its classes in the order of `train`. Raises InputError if one of them lacks a class."""
     for classes, others, other_folder in ((train, test, test_folder), (test, train, train_folder)):
         missing = [name for name in classes if name not in others]
         if missing:
@@ -186,7 +186,7 @@ def _same_classes(
 
 
 def first_names(names: Sequence[str]) -> str:
-    """Three of `names`, for people."""
+    """Up to three of `names`, as text for the user."""
     return ", ".join(names[:LONGEST_LIST]) + (", …" if len(names) > LONGEST_LIST else "")
 
 
@@ -204,14 +204,14 @@ def _decode(paths: Sequence[Path], pixels: int, resize: bool) -> NDArray[np.uint
 
 
 def _decode_one(path: Path, pixels: int, resize: bool) -> NDArray[np.uint8]:
-    """uint8 [3, pixels, pixels]"""
-    from nfrepro.data.image_reader import read_rgb  # brings Pillow
+    """Reads one image, uint8 [3, pixels, pixels]."""
+    from nfrepro.data.image_reader import read_rgb  # imports Pillow
 
     image = read_rgb(path)
     if resize:
         side = min(image.size)
         left, top = ((length - side) / 2 for length in image.size)
-        # Resizes the centre square alone: equal to resizing first, without a huge image in between.
+        # Resizes only the central square: equal to resizing first, without a huge intermediate image.
         image = image.resize((pixels, pixels), resample=BILINEAR, box=(left, top, left + side, top + side))
     elif image.size != (pixels, pixels):
         raise InputError(f"{path}: {image.width}×{image.height} pixels instead of {pixels}×{pixels}: replace the image")

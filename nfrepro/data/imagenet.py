@@ -13,7 +13,7 @@ from nfrepro.errors import InputError
 
 
 def files(options: ImageNetOptions) -> Files:
-    """Where the folder may lie; it is never fetched."""
+    """Where the folder may be found; it is never fetched."""
     return Files(
         title=f"ImageNet folder {options.folder}",
         places=tuple(root / options.folder for root in data_roots()),
@@ -24,7 +24,7 @@ def files(options: ImageNetOptions) -> Files:
 
 
 def read(options: ImageNetOptions, folder: Path) -> Listing:
-    """The names of all images. Raises InputError where the folder is malformed or has another number of classes."""
+    """Lists all images. Raises InputError if the folder is malformed or has another number of classes."""
     tree = _list(folder)
     _require_classes(tree, folder, options)
     return Listing(

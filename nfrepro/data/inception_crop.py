@@ -14,15 +14,15 @@ AREA = (0.08, 1.0)
 ASPECT = (3 / 4, 4 / 3)
 # Rectangles tried until one lies within the image.
 ATTEMPTS = 10
-# Random numbers an image needs: area and aspect of each attempt, top and left.
+# Random numbers per image: area and aspect of each attempt, top and left.
 NUMBERS = 2 * ATTEMPTS + 2
 
 
 def crop_boxes(height: int, width: int, numbers: NDArray[np.float64]) -> NDArray[np.int64]:
     """Top, left, height and width of a random rectangle in each of N images of that size: [N, 4].
 
-    `numbers`: [N, NUMBERS], uniform in [0, 1). As torchvision's RandomResizedCrop: where all attempts fail the largest
-    central rectangle of allowed aspect. (The authors then take the centre as for a test image.)
+    `numbers`: [N, NUMBERS], uniform in [0, 1). Like torchvision's RandomResizedCrop: if all attempts fail, the largest
+    central rectangle of an allowed aspect. (The authors then take the centre as for a test image.)
     """
     area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * numbers[:, :ATTEMPTS])
     low, high = np.log(ASPECT)
@@ -43,10 +43,10 @@ def _central_box(height: int, width: int) -> tuple[int, int, int, int]:
 
 
 def resized_crops(images: Tensor, boxes: NDArray[np.int64]) -> Tensor:
-    """A rectangle of each image, resized to the image's size: uint8 [B, C, P, P] to the same.
+    """Resizes a rectangle of each image to the image's size: uint8 [B, C, P, P] in and out.
 
-    Bicubic, each rectangle on its own, rounded to whole levels. Multiplications and additions are apart, so that every
-    device gives the same bits, whatever else is in the batch.
+    Bicubic, each rectangle by itself, rounded to whole levels. Multiplications and additions are separate operations,
+    so that every device gives the same bits, whatever else is in the batch.
     """
     top, left, heights, widths = torch.from_numpy(boxes).to(images.device, non_blocking=True).unbind(1)
     places, weights = _tap_table(images.shape[-1], images.device)
@@ -58,7 +58,7 @@ def resized_crops(images: Tensor, boxes: NDArray[np.int64]) -> Tensor:
 
 
 def _weighted(values: Tensor, dimension: int, places: Tensor, weights: Tensor) -> Tensor:
-    """The sum over four taps, the last dimension of `places` and `weights`, along a dimension of [B, C, H, W]."""
+    """Weighted sum over four taps, the last dimension of `places` and `weights`, along a dimension of [B, C, H, W]."""
     size = list(values.shape)
     size[dimension] = -1
     parts = [
@@ -69,7 +69,7 @@ def _weighted(values: Tensor, dimension: int, places: Tensor, weights: Tensor) -
 
 @lru_cache(maxsize=4)
 def _tap_table(pixels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For every length up to `pixels` the places and weights that resize it to `pixels`: [pixels + 1, pixels, 4]."""
+    """Indices and weights that resize every length up to `pixels` to `pixels`: [pixels + 1, pixels, 4]."""
     found = [taps(max(length, 1), pixels) for length in range(pixels + 1)]
     places = torch.from_numpy(np.stack([places.T for places, _ in found]))
     weights = torch.from_numpy(np.stack([weights.T for _, weights in found]))

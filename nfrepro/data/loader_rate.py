@@ -1,4 +1,4 @@
-"""How fast batches come without a network that waits for them."""
+"""Throughput of the data loader without a network that consumes the batches."""
 
 import itertools
 import time
@@ -12,9 +12,9 @@ from nfrepro.data.sources import Dataset
 
 
 def loader_rate(dataset: Dataset, options: AugmentationOptions, batch_size: int, seconds: float, workers: int) -> float:
-    """Training images a second, ready on the device of `dataset`, over `seconds` or a little more.
+    """Training images per second, ready on the device of `dataset`, over `seconds` or a little more.
 
-    Counted from the second batch on: not the start of the workers. Raises InputError as `train_batches`.
+    Counted from the second batch on, to leave out the start of the workers. Raises InputError like `train_batches`.
     """
     with Readers(workers, dataset.device) as readers:
         epochs = (train_batches(dataset, options, batch_size, 0, epoch, workers=readers) for epoch in itertools.count())

@@ -11,12 +11,12 @@ from nfrepro.errors import InputError
 
 
 def locate(options: DataOptions, fetch: bool = True, report: Callable[[str], None] = lambda line: None) -> Path | None:
-    """The folder of the data set, its files checked; None for a data set without files.
+    """Finds the folder of the data set and checks its files; None for a data set without files.
 
     Looks in `$NFREPRO_DATA` and `./data`, then where the system keeps it, then, with `fetch`, downloads it into
-    `./data`, telling `report` each step in a line, and which files of a folder are used and left out. Raises
-    InputError where nothing is found, saying where it looked
-    and what to do, and where a file is missing, truncated or altered, by name: such a place is never skipped.
+    `./data`. `report` receives a line for each step, and for which files of a folder are used and left out. Raises
+    InputError if nothing is found, saying where it looked and what to do, or if a file is missing, truncated or
+    altered, naming it: such a place is never skipped.
     """
     source = SOURCES[type(options)]
     if isinstance(source, MadeSource):
@@ -42,7 +42,7 @@ def is_here(options: DataOptions) -> bool:
 def find(files: Files) -> Path:
     """The first place that holds the data set or a part of it; nothing is checked or fetched.
 
-    Raises InputError where there is none.
+    Raises InputError if there is none.
     """
     place = _first_place(files)
     if place is None:

@@ -1,8 +1,8 @@
-"""MixUp and CutMix: each image of a batch, and its target, mixed with its partner's.
+"""MixUp and CutMix: each image of a batch, and its target, is mixed with its partner's.
 
-The authors' loader makes one image of two fresh ones. Here the two of a pair are mixed with each other, each with draws
-of its own: an epoch keeps its length. The first of the images counted in a batch is paired with the second, the third
-with the fourth, copy by copy.
+The authors' loader makes one image from two fresh ones. Here the two images of a pair are mixed with each other, each
+with its own draws, so an epoch keeps its length. The first image of a batch is paired with the second, the third with
+the fourth, copy by copy.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from torch.nn import functional
 
 from nfrepro.data.options import AugmentationOptions
 
-# Random numbers an image needs: weight or area, and the centre of the box.
+# Random numbers per image: weight or area, and the centre of the box.
 NUMBERS = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Mix:
-    """How the rows of a part of a batch are mixed; a box of no area, or a weight of 1, leaves a row as it is.
+    """How the rows of a part of a batch are mixed; a weight of 1 with an empty box leaves a row unchanged.
 
-    `weights`: float64 [B], of the image itself. `boxes`: int64 [B, 4], top, bottom, left, right of what its partner
-    covers.
+    `weights`: float64 [B], of the image itself. `boxes`: int64 [B, 4], top, bottom, left, right of the area that its
+    partner covers.
     """
 
     weights: NDArray[np.float64]
@@ -33,14 +33,14 @@ class Mix:
 
 
 def pair_rows(copies: int) -> int:
-    """Consecutive rows, from the first of a batch on, within which partners are found."""
+    """The number of consecutive rows, counted from the first of a batch, that contain whole pairs."""
     return 2 * copies
 
 
 def draw_mix(
     options: AugmentationOptions, batch_size: int, rows: range, pixels: int, numbers: NDArray[np.float64]
 ) -> Mix:
-    """Draws for `rows` of a batch, [rows, NUMBERS] of `numbers`: MixUp or CutMix, as the option and the row say."""
+    """Draws a mix for `rows` of a batch from `numbers` [rows, NUMBERS]: MixUp or CutMix, by option and row."""
     by_mixup = np.array(
         [options.mixing == "mixup" or (options.mixing == "mixup_cutmix" and row < batch_size // 2) for row in rows]
     )
@@ -50,9 +50,9 @@ def draw_mix(
 
 
 def cutmix_boxes(pixels: int, numbers: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Top, bottom, left, right of a square of uniform area about a uniform centre, cut off at the edges: [N, 4].
+    """Top, bottom, left, right of a square with uniformly random area and centre, clipped at the edges: [N, 4].
 
-    As the authors (dataset.py, `cutmix_padding`).
+    This follows the authors (dataset.py, `cutmix_padding`).
     """
     half_side = (np.sqrt(1 - numbers[:, 0]) * pixels).astype(np.int64) // 2
     centres = (numbers[:, 1:] * pixels).astype(np.int64)
@@ -62,9 +62,9 @@ def cutmix_boxes(pixels: int, numbers: NDArray[np.float64]) -> NDArray[np.int64]
 
 
 def mix(images: Tensor, targets: Tensor, how: Mix, copies: int) -> tuple[Tensor, Tensor]:
-    """Mixes partners: images float32 [B, C, H, W] and targets float32 [B, classes]; B is whole groups of `pair_rows`.
+    """Mixes partners: images float32 [B, C, H, W] and targets float32 [B, classes]; B is a multiple of `pair_rows`.
 
-    A target's weight is the image's own: that of MixUp, or the share of its pixels that CutMix leaves.
+    A target gets the weight of its image: that of MixUp, or the share of its pixels that CutMix leaves.
     """
     partner = torch.from_numpy(_partners(len(images), copies)).to(images.device, non_blocking=True)
     top, bottom, left, right = how.boxes.T
@@ -77,18 +77,18 @@ def mix(images: Tensor, targets: Tensor, how: Mix, copies: int) -> tuple[Tensor,
 
 
 def soft_targets(labels: Tensor, classes: int) -> Tensor:
-    """int64 [B] to float32 [B, classes]."""
+    """Converts labels int64 [B] to one-hot targets float32 [B, classes]."""
     return functional.one_hot(labels, classes).float()
 
 
 def _partners(count: int, copies: int) -> NDArray[np.int64]:
-    """The partner's place for each of `count` rows: the same copy of the other image of the pair."""
+    """The index of the partner of each of `count` rows: the same copy of the other image of the pair."""
     rows = np.arange(count).reshape(-1, 2, copies)
     return np.ascontiguousarray(rows[:, ::-1]).reshape(-1)
 
 
 def _inside(boxes: NDArray[np.int64], pixels: int, device: torch.device) -> Tensor:
-    """bool [B, 1, pixels, pixels]"""
+    """Masks of the pixels inside the boxes, bool [B, 1, pixels, pixels]."""
     top, bottom, left, right = torch.from_numpy(boxes).to(device, non_blocking=True)[:, :, None].unbind(1)
     places = torch.arange(pixels, device=device)
     rows, columns = (places >= top) & (places < bottom), (places >= left) & (places < right)

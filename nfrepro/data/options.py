@@ -13,32 +13,32 @@ from nfrepro.plugins.names import OURS, OWN, Call, OwnName, check_options, origi
 class AugmentationOptions(Options):
     """Random changes to a training image; test images are never changed."""
 
-    # padded: a random crop of the image's size out of the image in a black frame; inception: a random rectangle of 0.08
-    # to 1 of the area and aspect 3/4 to 4/3, resized to a square, bicubic (authors' dataset.py).
+    # padded: a random crop, of the image's size, from the image padded with black; inception: a random rectangle with
+    # 0.08 to 1 of the area and aspect ratio 3/4 to 4/3, resized to a square, bicubic (authors' dataset.py).
     crop: Literal["padded", "inception"] = "padded"
 
-    # Of the padded crop: zero pixels put around the image before a random crop back to its size; 0 = no crop.
+    # For the padded crop: zero pixels added on each side before a random crop back to the image's size; 0 = no crop.
     crop_padding: int = Field(default=4, ge=0, le=64)
 
     # Mirror left-right with probability 1/2.
     flip: bool = True
 
-    # RandAugment (arXiv 1909.13719): changes applied one after the other to each image, of torchvision's 14; 0 = off.
+    # RandAugment (arXiv 1909.13719): number of changes applied in turn to each image, from torchvision's 14; 0 = off.
     randaugment_layers: int = Field(default=0, ge=0, le=8)
 
-    # RandAugment: strength of each change, the number of one of torchvision's 31 bins.
+    # RandAugment: strength of each change, as the number of one of torchvision's 31 bins.
     randaugment_magnitude: int = Field(default=10, ge=0, le=30)
 
     # Mixes each image and its target with another's: mixup (arXiv 1710.09412), cutmix (arXiv 1905.04899), or
     # mixup_cutmix: the first half of a batch by mixup, the second by cutmix (authors' experiment_nf_regnets.py). The
-    # last needs batches that divide by 4, the others by 2, both times `copies`.
+    # last needs a batch size divisible by 4, the others by 2, each times `copies`.
     mixing: Literal["none", "mixup", "cutmix", "mixup_cutmix"] = renamed("none", old_values={"half": "mixup_cutmix"})
 
     # MixUp: the weight of the image itself is drawn from Beta(mixup_alpha, mixup_alpha) (authors: 0.2).
     mixup_alpha: float = Field(default=0.2, gt=0)
 
     # Differently augmented copies of an image in a batch (arXiv 2105.13343). An epoch has the same number of steps for
-    # any `copies`, and so visits 1/copies of the images. The batch divides by it.
+    # any `copies`, and so visits 1/copies of the images. The batch size must be divisible by it.
     copies: int = Field(default=1, ge=1)
 
 
@@ -54,8 +54,8 @@ class StoredImagesOptions(AugmentationOptions):
     # Training images used, a random subset; null = all.
     train_images: int | None = Field(default=None, ge=1)
 
-    # What draws it. fixed: the same images for all runs, so that their spread does not contain the choice; by_seed: the
-    # run's seed.
+    # How the subset is drawn. fixed: the same images for all runs, so that the choice does not add to their spread;
+    # by_seed: by the run's seed.
     train_subset: Literal["fixed", "by_seed"] = added("fixed")
 
     # Test images used, a fixed random subset that depends on no seed; null = all.
@@ -88,7 +88,7 @@ class FolderOptions(StoredImagesOptions):
     @field_validator("folder")
     @classmethod
     def _stays_below_the_roots(cls, folder: str) -> str:
-        # Names that begin with a word character: neither absolute, `..`, `.`, `~` nor a drive can be written.
+        # Names begin with a word character, which rules out absolute paths, `..`, `.`, `~` and drives.
         name = r"\w[\w. -]*"
         if not re.fullmatch(rf"{name}(/{name})*", folder):
             raise ValueError(
@@ -109,10 +109,10 @@ class ImageFolderOptions(FolderOptions):
 
 
 class ImageNetOptions(FolderOptions):
-    """ImageNet, or any set too large for the memory: `<folder>/train/<class>/*.JPEG` and `<folder>/val/<class>/*.JPEG`.
+    """ImageNet, or any set too large for memory: `<folder>/train/<class>/*.JPEG` and `<folder>/val/<class>/*.JPEG`.
 
-    Decoded again in every epoch, by worker processes. Test images are the authors': the centre, less a margin of 32
-    pixels all told, resized (bicubic) to `test_pixels`.
+    Images are decoded in every epoch by worker processes. Test images are cropped like the authors': the centre, less
+    a margin of 32 pixels in total, resized (bicubic) to `test_pixels`.
     """
 
     # Which data set.
@@ -132,7 +132,7 @@ class ImageNetOptions(FolderOptions):
 
 
 class SyntheticOptions(AugmentationOptions):
-    """Made up, no files: each class is a smooth random pattern, each image its class's pattern plus noise."""
+    """A generated data set without files: each class is a coarse random pattern, each image that pattern plus noise."""
 
     # Which data set.
     name: Literal["synthetic"] = "synthetic"
@@ -165,17 +165,17 @@ class SyntheticOptions(AugmentationOptions):
         return self
 
 
-# The arguments of a function of own images, other than its options: none.
+# The arguments of a user's function that returns images, other than its options: none.
 LOADER = Call()
 
 
 class OwnDataOptions(StoredImagesOptions):
-    """One's own images, by the name of the function that returns them: `my_pkg.data:load`."""
+    """Your own images, by the name of the function that returns them: `my_pkg.data:load`."""
 
     # load(**options) returns (train images, train labels, test images, test labels), or two torch Datasets.
     name: OwnName
 
-    # What it is given.
+    # Keyword arguments of the function.
     options: dict[str, Any] = Field(default={}, validate_default=True)
 
     @field_validator("options")

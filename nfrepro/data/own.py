@@ -1,4 +1,4 @@
-"""Data sets of one's own: a function by name returns the images."""
+"""Your own data sets: a function, given by name, returns the images."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -18,16 +18,16 @@ _FORM = "(train images, train labels, test images, test labels), or two torch Da
 
 
 def make(options: OwnDataOptions) -> Arrays:
-    """The images that `options.name` returns. Raises `InputError` where it cannot be imported or returns anything else.
+    """The images that `options.name` returns. Raises `InputError` if it cannot be imported or returns anything else.
 
-    Images are uint8, [N, C, H, W] or, of one channel, [N, H, W], square; labels are whole numbers from 0.
+    Images are square and uint8, [N, C, H, W] or, for one channel, [N, H, W]; labels are integers from 0.
     """
     return _make(options, source_of([options.name]))
 
 
 @lru_cache(maxsize=1)
 def _make(options: OwnDataOptions, source: str | None) -> Arrays:
-    """`source` is what tells one state of the code from the next."""
+    """Cached `make`; `source` distinguishes states of the user's code."""
     found = load(options.name, options.options, LOADER)(**options.options)
     if not isinstance(found, Sequence) or len(found) not in (2, 4):
         raise InputError(f"data {options.name}: has to return {_FORM}, not {_described(found)}")
@@ -51,7 +51,7 @@ def _columns(name: str, dataset: Any) -> tuple[Any, Any]:
 
 
 def _image(image: Any) -> NDArray[Any]:
-    """[C, H, W] or [H, W]; PIL's images have their channels last."""
+    """An image as an array [C, H, W] or [H, W]; PIL images have their channels last."""
     array = np.asarray(image)
     is_picture = type(image).__module__.startswith("PIL.")
     return array.transpose(2, 0, 1) if is_picture and array.ndim == 3 else array

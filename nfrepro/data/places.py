@@ -1,4 +1,4 @@
-"""Where data sets lie on this machine. No torch."""
+"""Where data sets are stored on this machine. No torch."""
 
 import os
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOTS_VARIABLE = "NFREPRO_DATA"
 
-# Below the current folder; what is fetched goes here.
+# Below the current folder; fetched files go here.
 OWN_ROOT = Path("data")
 
 
@@ -27,17 +27,17 @@ class FetchStep:
 
 @dataclass(frozen=True)
 class Files:
-    """Where one data set may lie, how it is recognised and checked, and how it can be fetched."""
+    """Where one data set may be found, how it is recognised and checked, and how it can be fetched."""
 
     title: str
     # In look-up order.
     places: tuple[Path, ...]
     # Whether the data set, or a part of it, is at a place.
     holds: Callable[[Path], bool]
-    # Raises InputError, by name, where a file at the place is missing or not what it should be. A line on what is there
-    # for the user to see, or None.
+    # Raises InputError, naming the file, if one at the place is missing or not as it should be. Returns a line for the
+    # user on the contents, or None.
     check: Callable[[Path], str | None]
-    # What the user can do where it is not found.
+    # What the user can do if it is not found.
     advice: str
     # Where it goes once fetched: one of `places`. Used only with `fetch_steps`.
     destination: Path = OWN_ROOT

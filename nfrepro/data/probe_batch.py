@@ -1,4 +1,4 @@
-"""One batch of images to watch a signal with: Gaussian noise, or real images."""
+"""One batch of images for measuring signal propagation: Gaussian noise or real images."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,19 +23,19 @@ def gaussian_batch(batch: int, channels: int, pixels: int, seed: int) -> Tensor:
 
 
 def image_batch(dataset: Dataset, batch: int, pixels: int, seed: int) -> Tensor:
-    """`batch` training images that `seed` chooses, normalised, resized (bilinear) to `pixels`; float32 [B, C, H, W].
+    """`batch` training images chosen by `seed`, normalised, resized (bilinear) to `pixels`; float32 [B, C, H, W].
 
-    Of images read from files the centre, resized (bicubic).
+    For images read from files, the central square, resized (bicubic).
 
-    Raises InputError where there are fewer.
+    Raises InputError if there are fewer.
     """
     return labelled_batch(dataset, batch, pixels, seed)[0]
 
 
 def labelled_batch(dataset: Dataset, batch: int, pixels: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The images of `image_batch`, and their labels int64 [B]. The first of a larger batch are those of a smaller one.
+    """The images of `image_batch` and their labels, int64 [B]. A larger batch begins with those of a smaller one.
 
-    Raises InputError where there are fewer.
+    Raises InputError if there are fewer.
     """
     if batch > len(dataset.train):
         raise InputError(f"a batch of {batch:,} is more than the {len(dataset.train):,} train images: make it smaller")
@@ -52,8 +52,9 @@ def labelled_batch(dataset: Dataset, batch: int, pixels: int, seed: int) -> tupl
 
 
 def folder_batch(folder: Path, batch: int, pixels: int, seed: int) -> Tensor:
-    """`batch` of the image files anywhere below `folder`, that `seed` chooses, resized, their centre cut out and
-    normalised as ImageNet is; float32 [B, 3, pixels, pixels]. Raises InputError where there are fewer, or a broken one.
+    """`batch` image files from anywhere below `folder`, chosen by `seed`; float32 [B, 3, pixels, pixels].
+
+    They are resized, centre-cropped and normalised like ImageNet. Raises InputError if there are fewer or one is bad.
     """
     found = sorted(path for path in folder.rglob("*") if not path.is_dir())
     paths = [path for path in found if is_image_name(path.name)]

@@ -1,4 +1,4 @@
-"""RandAugment (arXiv 1909.13719): changes drawn from a table, all of one strength. torchvision's table and changes."""
+"""RandAugment (arXiv 1909.13719): changes of equal strength drawn from a table; both are torchvision's."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional
 
 # The strongest magnitude has this number, the weakest 0.
 LAST_BIN = 30
-# Random numbers a change needs: which one, and its sign.
+# Random numbers per change: which one, and its sign.
 NUMBERS = 2
 
 Picture = TypeVar("Picture", Tensor, Image.Image)
@@ -24,21 +24,21 @@ Picture = TypeVar("Picture", Tensor, Image.Image)
 
 @dataclass(frozen=True)
 class Change:
-    """`strongest`: the magnitude of the last bin, given the side of the image in pixels. `signed`: half are negated."""
+    """One change. `strongest`: magnitude of the last bin for an image side in pixels. `signed`: half are negated."""
 
     apply: Callable[[Picture, float], Picture]
     strongest: Callable[[int], float] = lambda side: 0.0
     weakest: float = 0.0
     signed: bool = False
-    moves: bool = False  # pixels, whatever is on them
+    moves: bool = False  # whether it moves pixels, whatever their values
 
     def magnitude(self, number: int, side: int) -> float:
-        # In float32, as torchvision: a threshold on a whole grey level is sensitive to the last digit.
+        # In float32, like torchvision: a threshold on a whole grey level is sensitive to the last digit.
         return torch.linspace(self.weakest, self.strongest(side), LAST_BIN + 1)[number].item()
 
 
 def _moved(image: Picture, x: int = 0, y: int = 0, shear_x: float = 0.0, shear_y: float = 0.0) -> Picture:
-    """Shifted by whole pixels, sheared by slopes about the upper left corner; what comes in is black."""
+    """Shifts by whole pixels and shears by slopes about the upper left corner; uncovered pixels are black."""
     shear = [math.degrees(math.atan(slope)) for slope in (shear_x, shear_y)]
     centre = [0, 0] if any(shear) else None
     moved: Picture = functional.affine(image, angle=0.0, translate=[x, y], scale=1.0, shear=shear, center=centre)
@@ -75,7 +75,7 @@ TABLE = tuple(CHANGES.values())
 def draw_changes(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
     """Codes of changes, [..., layers], from uniform numbers [..., layers, NUMBERS].
 
-    A code is twice the place in the table, plus 1 where the magnitude is negated.
+    A code is twice the index in the table, plus 1 if the magnitude is negated.
     """
     place = np.floor(numbers[..., 0] * len(TABLE)).astype(np.int64)
     signed = np.array([change.signed for change in TABLE])[place]
@@ -83,17 +83,17 @@ def draw_changes(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def apply_change(image: Picture, code: int, number: int) -> Picture:
-    """One change, in the strength of bin `number`, to a square uint8 image, or alike to all of a batch [B, C, H, W]."""
+    """Applies one change at the strength of bin `number` to a square uint8 image or to a whole batch [B, C, H, W]."""
     change = TABLE[code // 2]
     size = change.magnitude(number, functional.get_size(image)[0])
     return change.apply(image, -size if code % 2 else size)
 
 
 def change_batch(images: Tensor, codes: NDArray[np.int64], number: int) -> Tensor:
-    """Changes image after image as its row of `codes` [B, layers] says; uint8 [B, 1 or 3, H, W], left as they were.
+    """A copy of `images`, uint8 [B, 1 or 3, H, W], each changed as its row of `codes` [B, layers] says.
 
-    Images to which the same is done are changed together. Colour is the identity on grey images. Pixels are moved by a
-    table of their places: on a GPU torchvision waits for the device at each change, for a matrix made on the host.
+    Images with the same change are processed together. `Color` is the identity on grey images. Pixels are moved with a
+    lookup table: torchvision makes a matrix on the host for each change, and so waits for a GPU.
     """
     images, side, device = images.clone(), images.shape[-1], images.device
     for layer in codes.T:
@@ -109,6 +109,6 @@ def change_batch(images: Tensor, codes: NDArray[np.int64], number: int) -> Tenso
 
 @cache
 def _sources(code: int, number: int, side: int, device: torch.device) -> Tensor:
-    """Where a change that moves pixels takes each from, int64 [side^2]: their numbers from 1; 0 is black."""
+    """The source of each pixel under a change that moves pixels, int64 [side^2]: its number from 1; 0 is black."""
     numbers = torch.arange(1.0, side**2 + 1.0).view(1, 1, side, side)
     return apply_change(numbers, code, number).flatten().long().to(device)

@@ -1,4 +1,4 @@
-"""How large the images of a data set are and how many there are, as far as possible without its files. No torch."""
+"""Size and number of the images of a data set, without reading its files where possible. No torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from nfrepro.data.options import (
     SyntheticOptions,
 )
 
-# Of ImageNet-1k (ILSVRC 2012); with other classes as many a class, which is not exact.
+# For ImageNet-1k (ILSVRC 2012); for another number of classes, counts are scaled, which is not exact.
 IMAGENET_TRAIN_IMAGES, IMAGENET_TEST_IMAGES, IMAGENET_CLASSES = 1_281_167, 50_000, 1000
 
 
@@ -31,13 +31,13 @@ class ImageSizes:
     classes: int
     train_images: int
     test_images: int
-    listing: str | None = None  # of a folder that is here: which of its files are used and left out
+    listing: str | None = None  # for a folder on this machine: which of its files are used and left out
 
 
 def image_sizes(options: DataOptions) -> ImageSizes:
-    """The image sizes that a run with `options` sees. Raises `InputError` for an image folder that is not there.
+    """The image sizes that a run with `options` sees. Raises `InputError` if the image folder is missing.
 
-    A function that loads images is called for them.
+    A user's own function is called to load its images.
     """
     whole = SIZES[type(options)](options)
     return replace(
@@ -65,7 +65,7 @@ def _synthetic(options: SyntheticOptions) -> ImageSizes:
 
 
 def _own(options: OwnDataOptions) -> ImageSizes:
-    """Only the images themselves tell."""
+    """Loads the images, because nothing else tells their size and number."""
     made = own.make(options)
     (train, channels, pixels, _), test = made.train.images.shape, len(made.test.labels)
     return ImageSizes(channels, pixels, pixels, len(made.classes), train, test)

@@ -25,13 +25,13 @@ from nfrepro.seeding import stream_seed
 
 # Images counted at a time: bounds the memory the pixel statistics need.
 STATISTICS_CHUNK = 1024
-# Files asked for their size at a time: a shared file system takes long to answer, but answers many.
+# Files whose size is queried at a time: a shared file system is slow to answer, but answers many at once.
 SIZE_THREADS = 32
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """`images`: uint8 [N, C, H, W]; `labels`: int64 [N]."""
+    """Images held in memory. `images`: uint8 [N, C, H, W]; `labels`: int64 [N]."""
 
     images: Tensor
     labels: Tensor
@@ -59,9 +59,9 @@ class ImageSet:
 class Dataset:
     """A data set as used: both splits held in memory, or both read from files.
 
-    `mean`, `std`: per channel, of values in 0..1, over the full train split, before any subset is taken; of files
-    ImageNet's. `label`: its name for people. `fingerprint`: 16 hex digits of the SHA-256 of the images and labels of
-    train, then of test; of files that of their names and sizes.
+    `mean`, `std`: per channel, for values in 0..1, over the full train split, before any subset is taken; ImageNet's if
+    read from files. `label`: the name shown to users. `fingerprint`: 16 hex digits of the SHA-256 of the images and
+    labels of train, then of test; if read from files, of their names and sizes.
     """
 
     train: ImageSet | ImageFiles
@@ -71,7 +71,7 @@ class Dataset:
     std: tuple[float, ...]
     label: str
     fingerprint: str
-    left_out: int = 0  # files in its folders that are no images of it
+    left_out: int = 0  # other files in its folders
 
     @property
     def num_classes(self) -> int:
@@ -79,7 +79,7 @@ class Dataset:
 
     @property
     def device(self) -> torch.device:
-        """Where batches are: with images in memory, where these are."""
+        """The device of the batches and, if held in memory, of the images."""
         return self.train.device
 
     @property
@@ -93,7 +93,7 @@ class Dataset:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """The record of the images in a result: which copy they are, how many, and what they are normalised by."""
+        """The record of the images in a result: which copy was used, how many images, and their normalisation."""
         return {
             "data": self.label,
             "data_fingerprint": self.fingerprint,
@@ -105,27 +105,27 @@ class Dataset:
         }
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """The same with its tensors on `device`."""
+        """The same data set with its tensors on `device`."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
 def load_once(options: DataOptions, seed: int = 0) -> Dataset:
-    """Load as `load` does, but only once in a worker that executes several runs on the same data."""
+    """Loads like `load`, but only once in a worker that executes several runs on the same data."""
     return _load_once(options, seed if _is_drawn_by_seed(options) else 0, source_of(own_names(options)))
 
 
 @lru_cache(maxsize=1)
 def _load_once(options: DataOptions, seed: int, source: str | None) -> Dataset:
-    """`source` tells one state of own code from the next."""
+    """Cached `load`; `source` distinguishes states of a user's own code."""
     return load(options, seed)
 
 
 def load(options: DataOptions, seed: int = 0) -> Dataset:
     """Reads a data set that `locate` found or fetched; its files are checked while they are read.
 
-    `seed`, that of the run, draws the training images where `train_subset` says so. Of ImageNet only the names and
-    sizes of the files are read. Raises InputError where it is not found, a file is
-    altered, or more images are asked for than there are.
+    `seed` is the run's; it draws the training images if `train_subset` says so. For ImageNet only the names and sizes
+    of the files are read. Raises InputError if the data set is not found, a file is altered, or more images are asked
+    for than there are.
     """
     source = SOURCES[type(options)]
     found = (
@@ -147,7 +147,7 @@ def _in_memory(arrays: Arrays, options: DataOptions, seed: int) -> Dataset:
     mean, std = (arrays.mean, arrays.std) if arrays.mean and arrays.std else _statistics(arrays.train.images)
     train = _part(arrays.train, options.train_images, "train", arrays.label, _train_subset(options, seed))
     test = _part(arrays.test, options.test_images, "test", arrays.label, stream_seed("test-subset"))
-    # Runs on images drawn by their seeds are on the same data: those that they are drawn from.
+    # Runs that draw images by their seed count as runs on the same data: the images that they draw from.
     identified = arrays.train if _is_drawn_by_seed(options) else train
     return Dataset(
         train=_tensors(train),
@@ -189,9 +189,9 @@ def _named_part(split: NamedFiles, count: int | None, name: str, label: str, see
 
 
 def _subset(available: int, count: int | None, name: str, label: str, seed: int) -> NDArray[np.int64] | None:
-    """A random choice of `count` images, by `seed`, in their original order; a smaller one is part of a larger one.
+    """A random choice of `count` images, by `seed`, in original order; a smaller choice is part of a larger one.
 
-    None for all of them.
+    Returns None if all images are used.
     """
     if count is None or count == available:
         return None
@@ -214,7 +214,7 @@ def _statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[flo
     values = np.arange(256) / 255
     mean = counts @ values / counts.sum(1)
     variance = (counts * (values - mean[:, np.newaxis]) ** 2).sum(1) / counts.sum(1)
-    # A channel of one value only is left unscaled rather than divided by zero.
+    # A constant channel is left unscaled rather than divided by zero.
     std = np.where(variance > 0, np.sqrt(variance), 1.0)
     return tuple(mean.tolist()), tuple(std.tolist())
 
@@ -252,9 +252,9 @@ def _size(folder: Path, name: np.bytes_) -> int:
 
 
 def training_sample(dataset: Dataset, count: int) -> Dataset:
-    """`dataset` with `count` of its training images, or all where it has fewer, in place of its test images.
+    """`dataset` with `count` of its training images, or all if it has fewer, in place of its test images.
 
-    The choice is random and fixed, since folders list images class by class. Images are not augmented.
+    The choice is random, since folders list images class by class, but fixed. Images are not augmented.
     """
     split = dataset.train
     generator = torch.Generator().manual_seed(stream_seed("train-sample"))

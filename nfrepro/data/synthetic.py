@@ -1,4 +1,4 @@
-"""A data set made up on the spot, easy enough to be learnt in a moment. No torch."""
+"""A data set generated on the fly, easy enough to be learnt in a moment. No torch."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,15 +7,15 @@ from nfrepro.data.arrays import Arrays, Split
 from nfrepro.data.options import SyntheticOptions
 from nfrepro.seeding import stream_seed
 
-# Cells along a side of a pattern: coarse, so that a crop shifted by some pixels shows the same pattern.
+# Cells along a side of a pattern: coarse, so that a crop shifted by a few pixels shows the same pattern.
 PATTERN_CELLS = 4
-# Grey levels: standard deviation of the noise of a pixel, and lowest and highest value of a pattern.
+# In grey levels: standard deviation of a pixel's noise, and lowest and highest value of a pattern.
 NOISE = 32.0
 PATTERN_RANGE = (48.0, 208.0)
 
 
 def make(options: SyntheticOptions) -> Arrays:
-    """Both splits, a function of the options alone; neither depends on the size of the other."""
+    """Generates both splits from the options alone; neither depends on the size of the other."""
     patterns = _patterns(options)
     return Arrays(
         train=_split(patterns, options.train_images, stream_seed("synthetic-train", options.data_seed)),
@@ -26,7 +26,7 @@ def make(options: SyntheticOptions) -> Arrays:
 
 
 def _patterns(options: SyntheticOptions) -> NDArray[np.float32]:
-    """[classes, C, H, W]: random cells, mirror images of themselves so that a flip does not change the class."""
+    """Random cells, [classes, C, H, W], mirror-symmetric so that a flip does not change the class."""
     random = np.random.default_rng(stream_seed("synthetic-patterns", options.data_seed))
     cells = random.uniform(*PATTERN_RANGE, (options.classes, options.channels, PATTERN_CELLS, PATTERN_CELLS))
     cells = (cells + cells[..., ::-1]) / 2

@@ -1,1 +1,1 @@
-"""Executing runs: which ones are left to do, how many at once, and the local queue that does them."""
+"""Execution of runs: which ones are left to do, how many execute at once, the local queue, and SLURM."""

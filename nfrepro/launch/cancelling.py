@@ -1,7 +1,7 @@
-"""Stopping what is queued or running, from any shell.
+"""Cancels queued or running runs, from any shell.
 
-A mark in the run's folder keeps its sweep from beginning it and stops it at its next step, wherever it is executed. A
-job of SLURM is cancelled as well once no run of it is left to do. A run that another sweep executes goes on there.
+A mark in the run's folder keeps its sweep from starting it and stops it at its next step, wherever it executes. A SLURM
+job is cancelled as well once none of its runs is left to do. A run that another sweep executes continues there.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ OVER: set[status.State] = {"completed", "diverged", "cancelled", "failed"}
 class Cancelled:
     """The runs and jobs that were cancelled."""
 
-    runs: dict[str, status.State]  # by id: what they were
-    shared: dict[str, str]  # those of them that another sweep goes on with, and which: `figure_1 at scale smoke`
+    runs: dict[str, status.State]  # id -> state before
+    shared: dict[str, str]  # id -> the other sweep that continues the run: `figure_1 at scale smoke`
     jobs: tuple[str, ...]  # SLURM's ids
-    complaint: str | None  # why no job was cancelled, where SLURM does not answer
+    complaint: str | None  # why no job was cancelled, if SLURM does not answer
 
 
 def everything(results: Path, runs: Sequence[Run]) -> list[Run]:
-    """`runs`, and those of their sweep that the experiment has no more but that are submitted or being executed."""
+    """`runs`, and runs of their sweep that left the experiment but are still submitted or being executed."""
     found = {run.id: run for submission in kept.earlier(results, runs[0]) for run in submission.runs}
     for folder in sorted(path.parent for path in store.runs_folder(results).glob("*/claim")):
         record = store.read_record(redo.work_folder(folder))
@@ -39,15 +39,15 @@ def everything(results: Path, runs: Sequence[Run]) -> list[Run]:
 
 
 def sweep_of(run: Run) -> str:
-    """Which sweep the run belongs to, in words."""
+    """The sweep that the run belongs to, in words."""
     return f"{run.experiment} at scale {run.scale}"
 
 
 def cancel(results: Path, runs: Sequence[Run], chosen: Sequence[Run]) -> Cancelled:
-    """Cancels those of the `chosen` that are queued or running, out of `everything` about `runs`; none that is over.
+    """Cancels the queued or running runs among `chosen`, a part of `everything` of `runs`; none that is over.
 
-    Only their own sweep gives them up: another that has one of them goes on with it. Where a local sweep is at work on
-    `runs`, all of them count as queued that are not over. Raises `InputError` where SLURM answers, but does not cancel.
+    Only their own sweep gives them up: another sweep that has one of them continues it. If a local sweep is executing
+    `runs`, all of them that are not over count as queued. Raises `InputError` if SLURM answers, but does not cancel.
     """
     observed = status.observe(everything(results, runs), results)
     undone = {one.run.id for one in observed if one.stored.state not in store.DONE}
@@ -75,7 +75,7 @@ def cancel(results: Path, runs: Sequence[Run], chosen: Sequence[Run]) -> Cancell
 
 
 def _executed_by_others(observed: Sequence[status.Observed]) -> dict[str, str]:
-    """Which other sweep executes a run just now, by its record."""
+    """Run id -> the other sweep that is executing the run now, according to its record."""
     sweeps = {}
     for one in observed:
         record = one.stored.record
@@ -87,13 +87,13 @@ def _executed_by_others(observed: Sequence[status.Observed]) -> dict[str, str]:
 
 
 def _queued_by_others(submissions: Sequence[Submission], held: Sequence[submitted.Held]) -> dict[str, str]:
-    """Which other sweep has a run in one of its jobs, `held`."""
+    """Run id -> the other sweep that has the run in one of its jobs, which are `held`."""
     owners = {array.name: sweep_of(one.runs[0]) for one in submissions for array in one.arrays}
     return {name: owners[one.job.name] for one in held for name in one.runs}
 
 
 def _ask(submissions: Sequence[Submission], undone: set[str]) -> tuple[list[submitted.Held], str | None]:
-    """The jobs in the queue, or why they are not known."""
+    """The jobs in the queue, or the reason why they are unknown."""
     try:
         return submitted.held(submissions, undone), None
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Cluster profiles: what a job asks the scheduler for. YAML, in `experiments/clusters/` or at a path of the user's."""
+"""Cluster profiles: what a job requests from the scheduler. YAML, in `experiments/clusters/` or at any path."""
 
 import unicodedata
 from pathlib import Path
@@ -16,7 +16,7 @@ FOLDER = "clusters"
 
 
 def _one_line(text: str) -> str:
-    """`text`, which becomes part of a line of an sbatch file. Raises `ValueError` where that would be two lines."""
+    """Returns `text`, to be part of a line in an sbatch file. Raises `ValueError` if it has control characters."""
     for character in text:
         if unicodedata.category(character) in ("Cc", "Zl", "Zp") and character != "\t":
             raise ValueError(f"has the control character {character!r}: give one line of plain text")
@@ -27,16 +27,16 @@ Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 
 
 class Cluster(Options):
-    """A profile. Nothing of it may change a run's result, but for rounding."""
+    """A cluster profile. Nothing in it may change a run's result, except for rounding."""
 
     partition: Line | None = None
     account: Line | None = None
     qos: Line | None = None
     constraint: Line | None = None
 
-    cpus_per_run: int = Field(default=1, ge=1)  # divided among its processes; as many threads
-    gpus_per_run: int = Field(default=0, ge=0)  # more than 1: one process a GPU
-    processes_per_run: int = Field(default=1, ge=1)  # default: as many as GPUs, at least 1
+    cpus_per_run: int = Field(default=1, ge=1)  # divided among its processes; one thread per CPU
+    gpus_per_run: int = Field(default=0, ge=0)  # more than 1: one process per GPU
+    processes_per_run: int = Field(default=1, ge=1)  # default: the number of GPUs, at least 1
     nodes_per_run: int = Field(default=1, ge=1)
     mem_gb: float | None = Field(default=None, gt=0)  # of a job, on each of its nodes
     # Where runs execute: by default the GPU, if the profile asks for one.
@@ -48,18 +48,18 @@ class Cluster(Options):
     seconds_to_save: int = Field(default=120, ge=1)
     max_requeues: int = Field(default=20, ge=0)
 
-    # Runs of a job that share its GPU, or its CPUs where it has none, at the same time; each in a process of its own.
+    # Runs of a job that share its GPU, or its CPUs if it has none, at the same time; each in a separate process.
     runs_per_gpu: int = Field(default=1, ge=1)
-    runs_per_job: int = Field(default=1, ge=1)  # in all; default: runs_per_gpu. More go one after the other
+    runs_per_job: int = Field(default=1, ge=1)  # in total; default: runs_per_gpu. Further runs wait for their turn
     array_parallelism: int = Field(default=256, ge=1)  # jobs of a submission that run at once
     # The cluster's MaxArraySize (`scontrol show config`): larger sweeps become several arrays.
     max_array_size: int = Field(default=1001, ge=1)
-    setup: list[Line] = Field(default_factory=list)  # shell lines before the job starts, say `module load …`
+    setup: list[Line] = Field(default_factory=list)  # shell lines before the job starts, e.g. `module load …`
 
     @model_validator(mode="before")
     @classmethod
     def _follow(cls, given: Any) -> Any:
-        """Defaults that follow from other keys; whether those are right is found out later."""
+        """Fills in defaults that follow from other keys, which are validated later."""
         if not isinstance(given, dict):
             return given
         follows = {"processes_per_run": given.get("gpus_per_run"), "runs_per_job": given.get("runs_per_gpu")}
@@ -106,7 +106,7 @@ class Cluster(Options):
 
     @property
     def tasks_per_node(self) -> int:
-        """The scheduler's tasks: the processes of a run; runs that share a GPU share a task."""
+        """Tasks of the scheduler on each node: the processes of a run there; runs that share a GPU share a task."""
         return self.processes_per_run // self.nodes_per_run
 
     @property

@@ -1,10 +1,10 @@
-"""Errors of a GPU: whose fault they are, and whether the process that met one can go on. Imports torch for none."""
+"""GPU errors: whose fault they are, and whether the process can continue after one. Never loads torch just for that."""
 
 import gc
 import sys
 
-# CUDA's own words for what a run does to itself: an index out of range, say. All other errors of a device are the
-# machine's: memory that fails, a lost link, a driver that is too old.
+# CUDA's message for an error caused by the run itself, such as an index out of range. All other device errors are the
+# machine's fault: failing memory, a lost link, a driver that is too old.
 _BY_THE_RUN = "device-side assert"
 _OF_A_DEVICE = ("CUDA error", "CUDA driver", "No CUDA GPUs are available", "NVML", "CUDA unknown error")
 # Memory that a process holds in addition to tensors: CUDA's context, cuDNN's and cuBLAS's workspaces.
@@ -12,7 +12,7 @@ _OVERHEAD_BYTES = 2 * 10**9
 
 
 def is_of_device(error: Exception) -> bool:
-    """Whether the machine's GPU is at fault, and not the run that met the error."""
+    """Whether the machine's GPU is at fault, rather than the run that hit the error."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(error, RuntimeError):
         return False
@@ -25,8 +25,10 @@ def is_of_device(error: Exception) -> bool:
 
 
 def device_works() -> bool:
-    """Whether this process can still use the GPU that it used, if it used any: after some errors nothing works there
-    until a new process makes a new context."""
+    """Whether this process can still use its GPU; true if it never used one.
+
+    After some errors nothing works on the GPU until a new process creates a new context.
+    """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return True
@@ -38,7 +40,7 @@ def device_works() -> bool:
 
 
 def free_device_memory() -> None:
-    """Gives back to the GPU what no tensor needs, for the other processes that share it."""
+    """Frees GPU memory that no tensor needs, for the other processes that share the GPU."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized() and device_works():
         gc.collect()

@@ -1,4 +1,4 @@
-"""Which devices a run gets: GPUs and cores of this machine, divided among the runs that execute at once."""
+"""Devices of a run: GPUs and cores of this machine, divided among the runs that execute at once."""
 
 import os
 import shutil
@@ -11,27 +11,27 @@ from nfrepro.runs.provenance import processor
 
 @dataclass(frozen=True)
 class Resources:
-    """Workers, and what each of them gets."""
+    """Workers, and the resources of each."""
 
-    devices: tuple[str, ...]  # one entry a process; those of a worker follow each other
+    devices: tuple[str, ...]  # one entry per process; those of a worker are adjacent
     threads: int  # of each process
-    processes: int = 1  # of each worker: they divide every run that it executes
+    processes: int = 1  # of each worker, which share every run that it executes
 
     @property
     def workers(self) -> int:
         return len(self.devices) // self.processes
 
     def devices_of(self, worker: int) -> tuple[str, ...]:
-        """One entry a process of the worker of that number, from 0."""
+        """The devices of the processes of a worker; workers are numbered from 0."""
         return self.devices[worker * self.processes : (worker + 1) * self.processes]
 
 
 def divide_machine(runs: int, jobs: int | None, threads: int | None, processes: int = 1) -> Resources:
-    """The division of this machine among `runs` runs of `processes` processes each.
+    """Divides this machine among `runs` runs of `processes` processes each.
 
-    `jobs` runs execute at once, or as many as its GPUs, or else its physical cores, suffice for.
+    `jobs` runs execute at once; by default, as many as the GPUs, or else the physical cores, allow.
 
-    Each run gets `threads` threads, or its part of the cores. Raises `InputError` where a run needs more GPUs than
+    Each run gets `threads` threads, or its share of the cores. Raises `InputError` if a run needs more GPUs than
     there are.
     """
     gpus, cores = count_gpus(), count_cores()
@@ -45,16 +45,16 @@ def divide_machine(runs: int, jobs: int | None, threads: int | None, processes: 
 
 
 def count_cores() -> int:
-    """Physical cores this process may use; the quota of its control group counts."""
+    """The number of physical cores that this process may use, within the quota of its control group."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     cores = len({_siblings(processor) for processor in allowed})
     return max(1, min(cores, _quota()))
 
 
 def count_gpus() -> int:
-    """GPUs that torch can use; torch is asked only where a driver is installed.
+    """The number of GPUs that torch can use; torch is loaded only if a driver is installed.
 
-    Raises `InputError` where there are GPUs, and torch cannot use them: with a driver that is too old, say.
+    Raises `InputError` if there are GPUs that torch cannot use, e.g. because the driver is too old.
     """
     if shutil.which("nvidia-smi") is None and not Path("/proc/driver/nvidia").exists():
         return 0
@@ -70,7 +70,7 @@ def count_gpus() -> int:
 
 
 def _reason() -> str:
-    """Torch's reason why it cannot use the GPU."""
+    """Torch's reason for not being able to use the GPU."""
     import torch
 
     try:
@@ -90,7 +90,7 @@ def device_name(device: str) -> str:
 
 
 def _siblings(processor: int) -> str:
-    """Equal for the hardware threads of one core."""
+    """A key that is equal for the hardware threads of one core."""
     path = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
     try:
         return path.read_text()
@@ -99,7 +99,7 @@ def _siblings(processor: int) -> str:
 
 
 def _quota() -> int:
-    """Whole processors the control group grants, rounded up; a very large number where it sets no limit."""
+    """The number of processors that the control group grants, rounded up; a very large number if it sets no limit."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, -(-int(quota) // int(period)))

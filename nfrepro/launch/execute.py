@@ -1,6 +1,6 @@
-"""One run, executed in this process: lock, run.json, task, run.json. The same for every executor.
+"""Executes one run in this process: lock, run.json, task, run.json. The same for every executor.
 
-Where several processes execute a run together, the first of them does all that; the others write nothing.
+If several processes execute a run together, the first of them does all of this; the others write nothing.
 """
 
 import contextlib
@@ -34,21 +34,21 @@ Ending = Literal["completed", "diverged", "failed", "interrupted", "cancelled", 
 
 CANCELLED = "the next sweep continues it"
 
-# What the processes of a run tell each other.
+# Messages between the processes of a run.
 BEGINS, FAILED, ENDED = "begins", "failed", "ended"
-# One that fails breaks its connections, and then says why.
+# A process that fails first breaks its connections, and then reports why.
 TIME_TO_EXPLAIN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a run executes; its result may not depend on it (but for rounding)."""
+    """Where a run executes; the result must not depend on it, except for rounding."""
 
     results: Path
     device: str
     threads: int
     checkpoint_seconds: float
-    processes: Processes = ALONE  # which execute it together
+    processes: Processes = ALONE  # that execute the run together
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def execute(
     complain: Callable[[str], None],
     should_stop: Callable[[], bool],
 ) -> Ended:
-    """Executes `run` or continues it, unless it is done or somebody else is at it. Never raises for what a run does.
+    """Executes or continues `run`, unless it is done or being executed elsewhere. Never raises for errors of the run.
 
-    To be called by all processes of `place`, which get the same answer; the first one reports and complains.
+    Call it in all processes of `place`: they get the same answer; only the first one reports and complains.
     """
     search_in(run.code_folders)
     try:
@@ -93,7 +93,7 @@ def _lead(
     complain: Callable[[str], None],
     should_stop: Callable[[], bool],
 ) -> Ended:
-    """Execute a run as its first process, or its only one."""
+    """Execute a run as its first or only process."""
     folder = store.run_folder(place.results, run)
     try:
         store.refuse_link(folder)
@@ -109,7 +109,7 @@ def _lead(
         return Ended("claimed", f"being executed by {taken}")
     except LockLost:
         return Ended("claimed", "this process lost its lock, for want of a heartbeat; another may be executing it")
-    except InputError as error:  # a damaged record: it stays as it is
+    except InputError as error:  # a damaged record, which is left as it is
         return Ended("failed", str(error))
     except OSError as error:
         where, what = error.filename or folder, error.strerror or error
@@ -126,7 +126,7 @@ def _assist(run: Run, place: Placement, messages: KVStore, should_stop: Callable
         try:
             _run_task(run, _options(run), place, _context(run, place, should_stop))
         except (Interrupted, ProcessLost):
-            pass  # the first one says why
+            pass  # the first process reports why
         except Exception as error:
             messages.set(FAILED, json.dumps(asdict(Failure.of(error))))
     return Ended(**json.loads(messages.wait(ENDED)))
@@ -144,7 +144,7 @@ def _context(run: Run, place: Placement, should_stop: Callable[[], bool]) -> Run
 
 
 def _also_to_others(report: Callable[[Progress], None], folder: Path, events: LiveEvents) -> Callable[[Progress], None]:
-    """Keep what a run reports where other processes and machines can read it, and TensorBoard if it is asked for."""
+    """Extends `report` to store progress for other processes and machines, and for TensorBoard if requested."""
     writer = progress.Writer(folder)
 
     def tell(reported: Progress) -> None:
@@ -157,7 +157,7 @@ def _also_to_others(report: Callable[[Progress], None], folder: Path, events: Li
 
 
 def _stop_or_lost(should_stop: Callable[[], bool], cancelled: Callable[[], bool], held: RunLock) -> Callable[[], bool]:
-    """End a task whose lock is lost at its next step, before it saves anything over what its successor writes."""
+    """Extends `should_stop` to end a task that lost its lock at its next step, before it overwrites its successor."""
 
     def stop() -> bool:
         if held.lost:
@@ -215,16 +215,16 @@ def _execute_locked(run: Run, held: RunLock, place: Placement, messages: KVStore
 
 
 def _options(run: Run) -> TaskOptions:
-    """The typed config of a run. Raises `InputError` where it names code that is gone."""
+    """The typed config of a run. Raises `InputError` if it names code that no longer exists."""
     try:
         return TASKS[run.task].options.model_validate(run.config)
-    except ValidationError as error:  # it was right when the run was planned
+    except ValidationError as error:  # it was valid when the run was planned
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise InputError(f"{reason} (it was there when this run was planned: start the sweep again)") from None
 
 
 def _check_own_code(run: Run, options: TaskOptions) -> None:
-    """Raises `InputError` where the code that a run names is not what it was when the run got its id."""
+    """Raises `InputError` if the researcher's own code that a run names has changed since the run got its id."""
     if run.config.get("source") is not None:
         check_source(own_names(options, run.task), run.config["source"])
 
@@ -238,7 +238,7 @@ def _run_task(run: Run, options: TaskOptions, place: Placement, ctx: RunContext)
 
 
 def _failure_of_another(messages: KVStore) -> Failure | None:
-    """Why another process broke the connections; None where it did not say so: it is dead."""
+    """The failure for which another process broke the connections; None if it reported none because it is dead."""
     try:
         return Failure(**json.loads(messages.wait(FAILED, TIME_TO_EXPLAIN)))
     except ProcessLost:
@@ -246,7 +246,7 @@ def _failure_of_another(messages: KVStore) -> Failure | None:
 
 
 def _set_threads(threads: int) -> None:
-    """A continued run may have set the number it began with; the next run of this process begins with its own."""
+    """Sets torch's number of threads for the next run; a continued run before it may have restored another number."""
     import torch
 
     torch.set_num_threads(threads)

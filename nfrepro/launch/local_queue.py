@@ -1,4 +1,4 @@
-"""The local queue: worker processes that execute the runs of a sweep, some at once. One failing run stops no other."""
+"""The local queue: worker processes execute the runs of a sweep, several at once. A failing run stops no other."""
 
 import queue
 import subprocess
@@ -22,14 +22,14 @@ SECONDS_TO_STOP = 60.0
 SECONDS_TO_HEAR = 10.0
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_LOOKS_AT_OTHERS = 1.0
-# Workers that may die at a run until it counts as interrupted: of memory that does not suffice, say.
+# Worker deaths that a run survives, e.g. for lack of memory; after one more it counts as interrupted.
 MOST_DEATHS = 2
 ELSEWHERE = "executed by another sweep"
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something a run did: `started`, `progress`, `complaint`, `claimed` or `ended`."""
+    """An event of a run: `started`, `progress`, `complaint`, `claimed` or `ended`."""
 
     run: Run
     kind: str
@@ -42,10 +42,10 @@ class Sweep:
 
     waiting: deque[Run]
     waits_for: Callable[[Run], bool]
-    elsewhere: list[Run] = field(default_factory=list)  # another sweep is executing these, and this one waits for it
+    elsewhere: list[Run] = field(default_factory=list)  # being executed by another sweep, which this one waits for
     ended: dict[str, Ended] = field(default_factory=dict)
     deaths: Counter[str] = field(default_factory=Counter)  # of workers, by run
-    is_over: bool = False  # no run begins any more
+    is_over: bool = False  # no more runs are started
 
 
 def execute_all(
@@ -62,11 +62,11 @@ def execute_all(
 ) -> dict[str, Ended]:
     """Executes `runs`; returns how each ended, by id.
 
-    A worker that dies, or one of its several processes, costs nothing but time: another worker continues its run from
-    the last checkpoint, `MOST_DEATHS` times at most; then the run counts as interrupted. Runs that another sweep
-    executes are waited for, where `waits_for` says so. Once `should_stop` says so, all workers save and stop; runs that
-    had not begun are missing from what is returned. On KeyboardInterrupt `on_stop` is called, all workers save and
-    stop, and the exception goes on; a second one kills them.
+    If a worker or one of its processes dies, only time is lost: another worker continues its run from the last
+    checkpoint, `MOST_DEATHS` times at most; then the run counts as interrupted. Runs that another sweep executes are
+    waited for if `waits_for` is true for them. Once `should_stop` is true, all workers save and stop; runs that had not
+    started are missing from the result. On KeyboardInterrupt `on_stop` is called, all workers save and stop, and the
+    exception is re-raised; a second one kills them.
     """
     sweep = Sweep(deque(runs), waits_for)
     inbox: Inbox = queue.SimpleQueue()
@@ -100,7 +100,7 @@ def execute_all(
 
 
 def _receive(inbox: Inbox, sweep: Sweep, observe: Callable[[Event], None]) -> Worker | None:
-    """Handles what has arrived, waiting a moment where nothing has. Returns a worker that is gone, if one is."""
+    """Handles the next message, waiting briefly for one to arrive. Returns its worker if that is gone."""
     try:
         worker, rank, message = inbox.get(timeout=SECONDS_BETWEEN_LOOKS)
     except queue.Empty:
@@ -116,7 +116,7 @@ def _receive(inbox: Inbox, sweep: Sweep, observe: Callable[[Event], None]) -> Wo
             else:
                 _end_or_wait(sweep, run, ended, observe)
         return worker if worker.is_gone else None
-    # Between two runs a worker only complains. Of several processes the first one tells how a run goes.
+    # Between two runs a worker only sends complaints. If it has several processes, the first one reports on the run.
     worker.has_begun = worker.has_begun or message["kind"] == "started"
     if run is not None and (rank == 0 or message["kind"] == "complaint"):
         observe(Event(run, message["kind"], message))
@@ -124,7 +124,7 @@ def _receive(inbox: Inbox, sweep: Sweep, observe: Callable[[Event], None]) -> Wo
 
 
 def _hear_out(workers: Sequence[Worker], inbox: Inbox, sweep: Sweep, observe: Callable[[Event], None]) -> None:
-    """Handles what `workers` said before they ended."""
+    """Handles the last messages of `workers` that have ended."""
     deadline = time.monotonic() + SECONDS_TO_HEAR
     while any(worker.run is not None for worker in workers) and time.monotonic() < deadline:
         _receive(inbox, sweep, observe)
@@ -144,17 +144,17 @@ def _end(sweep: Sweep, run: Run, ended: Ended, observe: Callable[[Event], None])
 
 
 def _tidy_after_others(runs: Sequence[Run], results: Path, ended: Mapping[str, Ended]) -> None:
-    """Removes what a process left that was killed once its run was done: of this sweep, or of the one waited for."""
+    """Removes files left by a process that was killed after its run was done, in this sweep or the one waited for."""
     for run in runs:
         told = ended.get(run.id)
         if told is None or told.ending == "interrupted" or told.text == ELSEWHERE:
-            with suppress(InputError):  # a damaged record: the reader of the results says so
+            with suppress(InputError):  # a damaged record: reported when the results are read
                 if redo.read_work(results, run).state in store.DONE:
                     tidy(store.run_folder(results, run))
 
 
 def _look_at_others(sweep: Sweep, results: Path, observe: Callable[[Event], None]) -> None:
-    """Takes over the runs that another sweep has left, and counts those that it has finished."""
+    """Takes over the runs that another sweep has abandoned, and records those that it has finished."""
     for run in list(sweep.elsewhere):
         state = redo.read_work(results, run).state
         if cancellation.is_cancelled(store.run_folder(results, run), run):
@@ -171,7 +171,7 @@ def _look_at_others(sweep: Sweep, results: Path, observe: Callable[[Event], None
 
 
 def _stop(workers: Sequence[Worker], seconds: float) -> None:
-    """Lets every worker save and end; kills those that take too long, or all on a second Ctrl-C."""
+    """Lets every worker save and exit; kills those that take too long, or all of them on a second Ctrl-C."""
     for worker in workers:
         worker.ask_to_stop()
     deadline = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Workers of the local queue: processes that execute one run at a time, each alone or several of them together."""
+"""Workers of the local queue: processes that execute one run at a time, alone or several together."""
 
 import contextlib
 import json
@@ -19,22 +19,22 @@ from nfrepro.launch.devices import Resources
 from nfrepro.launch.execute import Ended
 from nfrepro.specs import Run
 
-# Of processes that execute a run together: once one has ended its part or died, the others get this long to notice.
+# Once one of the processes that execute a run together has finished or died, the others get this long to follow.
 SECONDS_TO_FOLLOW = 60.0
 
-# What processes of workers say, by their rank, in the order it arrived; None: the process is gone.
+# Messages of the workers' processes, with their ranks, in order of arrival; None: the process is gone.
 Inbox: TypeAlias = "queue.SimpleQueue[tuple[Worker, int, dict[str, Any] | None]]"
 
 
 class Worker:
-    """The processes, and the run they are at."""
+    """A worker: its processes, and the run that they are executing."""
 
     def __init__(
         self, number: int, results: Path, resources: Resources, checkpoint_seconds: float, inbox: Inbox
     ) -> None:
         self.number = number
         self.run: Run | None = None
-        self.has_begun = False  # whether the processes have found each other, and began the run
+        self.has_begun = False  # whether the processes have found each other and started the run
         port = _free_port() if resources.processes > 1 else 0
         self.processes = []
         for rank, device in enumerate(resources.devices_of(number)):
@@ -44,10 +44,10 @@ class Worker:
             self.processes.append(_start(command, _environment(resources, rank, port)))
             for listen in (self._listen, self._listen_to_errors):
                 threading.Thread(target=listen, args=(rank, self.processes[rank], inbox), daemon=True).start()
-        self._busy: set[int] = set()  # ranks that are at the run
+        self._busy: set[int] = set()  # ranks that are executing the run
         self._gone: set[int] = set()
-        self._ended: Ended | None = None  # as the first process has it
-        self._fault: str | None = None  # how one of the processes died at the run
+        self._ended: Ended | None = None  # as reported by the first process
+        self._fault: str | None = None  # how one of the processes died during the run
         self._deadline: float | None = None
 
     @property
@@ -60,21 +60,21 @@ class Worker:
 
     @property
     def died(self) -> bool:
-        """Whether the run that ended last did so because a process died."""
+        """Whether the last run ended because a process died."""
         return self._fault is not None and (self._ended is None or self._ended.ending == "interrupted")
 
     def give(self, run: Run) -> None:
-        """Has all processes execute `run`."""
+        """Makes all processes execute `run`."""
         self.run, self.has_begun, self._ended, self._fault = run, False, None, None
         self._busy = set(range(len(self.processes)))
         for process in self.processes:
             assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # it has died; its listener says so
+            with contextlib.suppress(BrokenPipeError):  # it has died, which its listener reports
                 process.stdin.write(json.dumps(asdict(run)) + "\n")
                 process.stdin.flush()
 
     def hear(self, rank: int, message: dict[str, Any] | None) -> Ended | None:
-        """Takes from a process that it has ended its part of the run, or is gone. How the run ended, once all have."""
+        """Notes that a process finished its part of the run, or is gone. Returns how the run ended, once all have."""
         if message is None:
             self._gone.add(rank)
             if rank in self._busy:
@@ -93,19 +93,19 @@ class Worker:
         return Ended("interrupted", self._fault) if self.died and self._fault is not None else self._ended
 
     def kill_stragglers(self) -> None:
-        """Kills the processes that do not follow the others."""
+        """Kills all processes of the worker if some did not follow the others in time."""
         if self._deadline is not None and time.monotonic() > self._deadline:
             self.kill()
 
     def ask_to_stop(self) -> None:
-        """Lets every process save and end."""
+        """Asks every process to save and exit."""
         for process in self.processes:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
 
     def wait(self, deadline: float) -> None:
-        """Raises `TimeoutExpired` where a process lives at `deadline`, of the monotonic clock."""
+        """Waits for all processes to exit. Raises `TimeoutExpired` at `deadline`, of the monotonic clock."""
         for process in self.processes:
             process.wait(max(0.0, deadline - time.monotonic()))
 
@@ -146,29 +146,29 @@ def _start(command: list[str], environment: dict[str, str]) -> "subprocess.Popen
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        start_new_session=True,  # Ctrl-C reaches the queue only, which then stops the workers in order
+        start_new_session=True,  # Ctrl-C reaches the queue only, which then stops the workers cleanly
     )
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """The environment of a process of this package with `threads` threads."""
+    """The environment for a process of this package with `threads` threads."""
     package_parent = str(Path(nfrepro.__file__).parents[1])
     path = os.pathsep.join(part for part in (package_parent, os.environ.get("PYTHONPATH")) if part)
     return {**os.environ, **thread_variables(threads), "PYTHONPATH": path}
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """The variables of a process with `threads` threads; OpenMP reads them once, when torch is loaded.
+    """The environment variables that set the number of threads; OpenMP reads them once, when torch is loaded.
 
-    Threads that wait spinning slow each other down more than tenfold as soon as anything else wants a core. A value of
-    OMP_WAIT_POLICY that is set already is kept.
+    Threads that spin while waiting slow each other down more than tenfold as soon as anything else needs a core. An
+    existing value of OMP_WAIT_POLICY is kept.
     """
     patience = {} if threads == 1 else {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
     return {"OMP_NUM_THREADS": str(threads), **patience}
 
 
 def _environment(resources: Resources, rank: int, port: int) -> dict[str, str]:
-    # torchrun's variables; those of somebody who has started this very process with it count no more.
+    # torchrun's variables; they replace those of a torchrun that started this process.
     together = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(resources.processes)}
     together |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return worker_environment(resources.threads) | together

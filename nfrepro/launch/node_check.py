@@ -1,6 +1,6 @@
-"""Whether compute nodes see what jobs need: the submission's folder, for writing too, and the Python that runs here.
+"""Checks that compute nodes see what jobs need: the submission's folder, writable, and the Python that runs here.
 
-A node that does not cannot say so in any file. So one node is asked directly, before anything is submitted.
+A node without them cannot report it in any file, so one node is asked directly before anything is submitted.
 """
 
 import subprocess
@@ -9,7 +9,7 @@ import sys
 from nfrepro.errors import InputError
 from nfrepro.launch.submission import Submission
 
-# The time that srun waits for a node that is free now.
+# How long srun waits for a free node.
 SECONDS_FOR_A_NODE = 10
 SECONDS_IN_ALL = 60.0
 SEEN, UNSEEN = "nfrepro-seen", "nfrepro-unseen"
@@ -23,7 +23,7 @@ else echo {SEEN}; fi
 
 
 def check(submission: Submission) -> str | None:
-    """Asks one node. Returns why none could be asked, or None. Raises `InputError` where the node does not see all."""
+    """Asks one node. Returns why none could be asked, or None. Raises `InputError` if the node lacks something."""
     said, reason = _ask_a_node(submission)
     if SEEN in said:
         return None
@@ -35,7 +35,7 @@ def check(submission: Submission) -> str | None:
 
 
 def _ask_a_node(submission: Submission) -> tuple[str, str]:
-    """The answer of a node, and that of srun."""
+    """The answer of a node, and the last error message of srun."""
     cluster = submission.cluster
     wanted = {
         "partition": cluster.partition,

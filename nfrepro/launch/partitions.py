@@ -1,7 +1,7 @@
 """SLURM's partitions: their limits, and whether a job of a cluster profile fits into one.
 
-SLURM itself refuses what can never run only where its administrator chose so (`EnforcePartLimits`); elsewhere such a
-job waits for ever.
+SLURM itself rejects a job that can never run only if its administrator chose so (`EnforcePartLimits`); otherwise such
+a job waits for ever.
 """
 
 import re
@@ -18,11 +18,11 @@ _GPUS = re.compile(r"gpu:(?:[^:,(]+:)?(\d+)")
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of a partition that are alike."""
+    """A group of identical nodes in a partition."""
 
     partition: str
     default: bool
-    minutes: float | None  # the longest job; None: no limit, or not known
+    minutes: float | None  # time limit of a job; None: no limit, or unknown
     count: int
     cpus: int
     memory_mb: int
@@ -30,7 +30,7 @@ class Nodes:
 
 
 def check(cluster: Cluster) -> None:
-    """Raises `InputError` where no partition of the profile has nodes for its jobs. What SLURM hides is not checked."""
+    """Raises `InputError` if no partition of the profile has nodes for its jobs. Skips what SLURM hides."""
     found = parse(ask("sinfo", "--noheader", "--exact", "--all", f"--format={FIELDS}"))
     named = cluster.partition.split(",") if cluster.partition else [nodes.partition for nodes in found if nodes.default]
     known = sorted({nodes.partition for nodes in found})
@@ -43,7 +43,7 @@ def check(cluster: Cluster) -> None:
 
 
 def misfit(cluster: Cluster, partition: list[Nodes]) -> str | None:
-    """Why no job of the profile can ever run in a partition; None if one can, or if that cannot be known."""
+    """The reason why no job of the profile can ever run in a partition; None if one can, or if that is unknown."""
     if not partition:
         return None
     name, minutes = partition[0].partition, partition[0].minutes
@@ -67,7 +67,7 @@ def misfit(cluster: Cluster, partition: list[Nodes]) -> str | None:
 
 
 def parse(text: str) -> list[Nodes]:
-    """The partitions in the output of `sinfo` in the format `FIELDS`; lines that make no sense are skipped."""
+    """Parses the output of `sinfo` in the format `FIELDS`; skips malformed lines."""
     found = []
     for line in text.splitlines():
         fields = line.strip().split("|")

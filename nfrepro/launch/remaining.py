@@ -1,4 +1,4 @@
-"""Which runs of a sweep are left to do."""
+"""Runs of a sweep that are left to do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from nfrepro.specs import Run
 
 @dataclass(frozen=True)
 class Remaining:
-    """The runs of a sweep by what happens to them."""
+    """The runs of a sweep, by what will happen to them."""
 
     execute: tuple[Run, ...]
     done: tuple[Run, ...]
-    failed: tuple[Run, ...]  # failed before and not asked to be tried again
+    failed: tuple[Run, ...]  # failed before, and not to be retried
 
 
 def find_remaining(runs: Sequence[Run], results: Path, retry: bool) -> Remaining:
-    """Skips what is done, continues what was interrupted, tries failed runs again only with `retry`.
+    """Sorts `runs`: skip finished ones, continue interrupted ones, repeat failed ones only with `retry`.
 
-    Raises `InputError` where a stored record is damaged or belongs to another config: then nothing starts.
+    Raises `InputError` if a stored record is damaged or belongs to another config: then nothing starts.
     """
     old_layout.refuse(results, runs[0])
     execute, done, failed = [], [], []
@@ -28,7 +28,7 @@ def find_remaining(runs: Sequence[Run], results: Path, retry: bool) -> Remaining
         stored = redo.read_work(results, run)
         store.check_config(stored.folder, run)
         state, is_redo = stored.state, stored.folder != store.run_folder(results, run)
-        if state in store.DONE and not is_redo:  # a complete redo is still to be moved over
+        if state in store.DONE and not is_redo:  # a complete redo still has to be moved into place
             done.append(run)
         elif state == "failed" and not retry:
             failed.append(run)

@@ -1,4 +1,4 @@
-"""run.json while a run executes: begun, completed or failed."""
+"""Writes run.json while a run executes: when it starts, completes or fails."""
 
 import errno
 import traceback
@@ -14,13 +14,13 @@ from nfrepro.runs.provenance import provenance
 from nfrepro.specs import Run
 from nfrepro.tasks.base import Outcome
 
-# The machine is at fault, not the run: it is not marked as failed, and the next sweep continues it.
+# Errors that are the machine's fault: the run is not marked as failed, and the next sweep continues it.
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A failure: in one line, and with its traceback."""
+    """A failure in one line, and its traceback."""
 
     text: str
     traceback: str
@@ -28,20 +28,20 @@ class Failure:
 
     @staticmethod
     def of(error: Exception) -> "Failure":
-        """The failure of the exception that is being handled."""
-        # A file name that is not UTF-8 is shown escaped: it could be neither stored nor printed.
+        """The failure described by the exception that is being handled."""
+        # File names that are not UTF-8 are escaped: otherwise they could be neither stored nor printed.
         reason = (str(error).encode("utf-8", "backslashreplace").decode().splitlines() or [""])[0]
         text = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
         return Failure(text, traceback.format_exc(), is_of_machine(error))
 
 
 def is_of_machine(error: Exception) -> bool:
-    """Whether the run itself is not to blame."""
+    """Whether the machine is to blame, not the run."""
     return (isinstance(error, OSError) and error.errno in MACHINE_ERRORS) or is_of_device(error)
 
 
 def begin(run: Run, folder: Path, processes: int, earlier: dict[str, Any] | None) -> dict[str, Any]:
-    """Write the record of a run that `processes` processes begin or continue, and return it."""
+    """Write the record of a run that `processes` processes start or continue, and return it."""
     earlier = earlier or {}
     record = {
         "version": store.RECORD_VERSION,
@@ -61,7 +61,7 @@ def begin(run: Run, folder: Path, processes: int, earlier: dict[str, Any] | None
 
 
 def complete(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
-    """Writes what the run has found."""
+    """Writes the outcome of the run into its record, and seals the result."""
     finished = {
         "status": outcome.status,
         "finished": _now(),
@@ -72,7 +72,7 @@ def complete(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
 
 
 def fail(folder: Path, record: dict[str, Any], failure: Failure) -> str:
-    """Writes why the run failed, and keeps the traceback. Returns it in one line."""
+    """Writes why the run failed, and its traceback. Returns the failure in one line."""
     log = store.write_error(folder, failure.traceback)
     store.write_record(folder, record | {"status": "failed", "finished": _now(), "error": failure.text})
     return f"{failure.text} ({log})"

@@ -1,4 +1,4 @@
-"""Calls to SLURM: which jobs are in its queue, and cancelling some. One call for any number of jobs."""
+"""Calls to SLURM that list or cancel jobs: one call for any number of jobs to list, one per array to cancel."""
 
 import subprocess
 from collections import defaultdict
@@ -14,10 +14,10 @@ FIELDS = "Name:400|,ArrayJobID:|,ArrayTaskID:|,State:|,RestartCnt:|,Reason:200"
 
 @dataclass(frozen=True)
 class Job:
-    """A job in the queue: it waits, runs or is about to end."""
+    """A job in the queue: waiting, running or about to end."""
 
     name: str
-    number: str  # the scheduler's; of the array, where the job belongs to one
+    number: str  # the scheduler's job number; that of the array, if the job belongs to one
     index: int | None  # place in the array
     state: str  # PENDING, RUNNING, COMPLETING, …
     restarts: int
@@ -25,17 +25,17 @@ class Job:
 
     @property
     def held_back(self) -> bool:
-        """Whether it waits for somebody to release it, and for nothing else."""
+        """Whether the job waits only for someone to release it."""
         return self.state == "PENDING" and "held" in self.reason.lower()
 
     @property
     def id(self) -> str:
-        """The id by which the job knows itself: `runs.lock.scheduler_job`."""
+        """The id that the job itself sees: `runs.lock.scheduler_job`."""
         return self.number if self.index is None else f"{self.number}_{self.index}"
 
 
 def jobs(names: Sequence[str]) -> list[Job]:
-    """The jobs with these names that are in the queue. Raises `InputError` where SLURM does not answer."""
+    """The jobs with these names that are in the queue. Raises `InputError` if SLURM does not answer."""
     lines = ask("squeue", "--noheader", "--array", f"--name={','.join(names)}", f"--Format={FIELDS}").splitlines()
     fields = [[field.strip() for field in line.split("|")] for line in lines if line.count("|") == 5]
     return [
@@ -45,14 +45,14 @@ def jobs(names: Sequence[str]) -> list[Job]:
 
 
 def in_queue(names: Sequence[str]) -> list[tuple[str, str, int]]:
-    """Name, job id and place in the array of the jobs with these names that wait or run."""
+    """Name, job id and place in the array of the jobs with these names that are in the queue."""
     return [(job.name, job.number, job.index or 0) for job in jobs(names)]
 
 
 def cancel(chosen: Sequence[Job]) -> None:
-    """Cancels these jobs and no others. Raises `InputError` where some stay that were not about to end.
+    """Cancels these jobs and no others. Raises `InputError` if some that were not about to end remain.
 
-    SLURM itself compares their names: a new cluster may use the same numbers for other jobs.
+    SLURM also compares the names, since a new cluster may use the same numbers for other jobs.
     """
     arrays: dict[tuple[str, str], list[int | None]] = defaultdict(list)
     for job in chosen:
@@ -62,7 +62,7 @@ def cancel(chosen: Sequence[Job]) -> None:
         which = number if indices == [None] else f"{number}_[{','.join(map(str, indices))}]"
         try:
             ask("scancel", "--quiet", f"--name={name}", which)
-        except InputError as error:  # also where one of them has just ended
+        except InputError as error:  # also if one of them has just ended
             problem = error
     if problem is not None:
         left = {job.id for job in jobs([job.name for job in chosen]) if job.state in ("PENDING", "RUNNING")}

@@ -1,6 +1,6 @@
-"""A sweep on SLURM, through submitit: job arrays are submitted, and nobody waits for them.
+"""Sweeps on SLURM, through submitit: job arrays are submitted, but not waited for.
 
-The scheduler says what is queued, never what is done: that is in the runs' folders.
+The scheduler tells which runs are queued, never which are done: that is read from the runs' folders.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from nfrepro.specs import Run
 
 
 class _Text(submitit.SlurmExecutor):
-    """Makes sbatch files also where there is no SLURM."""
+    """Creates sbatch files even without SLURM."""
 
     @classmethod
     def affinity(cls) -> int:
@@ -36,8 +36,10 @@ class _Text(submitit.SlurmExecutor):
 
 @contextmanager
 def submitting(results: Path, run: Run) -> Iterator[None]:
-    """Held while a sweep finds out what is queued and submits the rest. Raises `InputError` if another is at it,
-    or SLURM cannot use the path of `results`."""
+    """Locks a sweep while it finds out which runs are queued and submits the rest.
+
+    Raises `InputError` if another process is submitting it, or if SLURM cannot use the path of `results`.
+    """
     kept.check_path(results)
     folder = kept.sweep_folder(results.resolve(), run)
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,21 +51,21 @@ def submitting(results: Path, run: Run) -> Iterator[None]:
 
 
 def check_slurm() -> None:
-    """Raises `InputError` where this machine has no SLURM."""
+    """Raises `InputError` if this machine has no SLURM."""
     for command in ("sbatch", "srun", "squeue", "scontrol"):
         if shutil.which(command) is None:
             raise InputError(f"no SLURM here: {command} is not found (to try it on this machine: make slurm-up)")
 
 
 def queued(results: Path, runs: Sequence[Run]) -> set[str]:
-    """Ids of those of `runs` that are in jobs of any sweep, waiting or running. Asks SLURM once."""
+    """Ids of those `runs` that are in waiting or running jobs of any sweep. Asks SLURM once."""
     ids = {run.id for run in runs}
     jobs = submitted.held(kept.holding(results, ids), ids)
     return ids & {name for held in jobs for name in held.runs}
 
 
 def ended_silently(results: Path, left: Sequence[Run]) -> int:
-    """How many earlier jobs of runs that are `left` to do, and not queued, never wrote a line."""
+    """The number of earlier jobs that never wrote a line and whose runs are `left` to do, and not queued."""
     ids = {run.id for run in left}
     return submitted.ended_silently(kept.holding(results, ids), ids)
 
@@ -80,7 +82,7 @@ def sbatch_texts(submission: Submission) -> list[str]:
 
 
 def submit(submission: Submission, complain: Callable[[str], None]) -> Submission:
-    """Submits all arrays or none; returns what is kept, with SLURM's ids. Raises `InputError` with SLURM's reason."""
+    """Submits all arrays or none; returns the submission with SLURM's ids. Raises `InputError` with SLURM's reason."""
     kept.keep(submission)
     try:
         with _outside_of_any_job():
@@ -93,7 +95,7 @@ def submit(submission: Submission, complain: Callable[[str], None]) -> Submissio
     for number, array in enumerate(submission.arrays):
         executor = _configured(submitit.SlurmExecutor, submission, number)
         try:
-            # submitit repeats on standard error what it then raises.
+            # submitit also prints on standard error what it then raises.
             with _outside_of_any_job(), contextlib.redirect_stderr(io.StringIO()), executor.batch():
                 jobs = [executor.submit(RunsOfAJob(str(submission.folder), runs)) for runs in array.jobs]
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
@@ -108,7 +110,7 @@ def submit(submission: Submission, complain: Callable[[str], None]) -> Submissio
 
 
 def _configured(kind: Any, submission: Submission, number: int) -> Any:
-    """The executor of the array of that number."""
+    """The executor for the array of that number."""
     cluster = submission.cluster
     executor = kind(submission.jobs, max_num_timeout=cluster.max_requeues)
     wanted = {
@@ -126,8 +128,8 @@ def _configured(kind: Any, submission: Submission, number: int) -> Any:
         nodes=cluster.nodes_per_run,
         ntasks_per_node=cluster.tasks_per_node,
         cpus_per_task=cluster.cpus_per_task,
-        # srun does not take over the CPUs of the job by itself; and a process that has failed would leave the others
-        # of its run waiting for it.
+        # srun does not inherit the job's CPUs by itself, and a process that fails would leave the others of its run
+        # waiting for it.
         srun_args=[f"--cpus-per-task={cluster.cpus_per_task}", "--kill-on-bad-exit=1"],
         signal_delay_s=cluster.seconds_to_save,
         array_parallelism=cluster.array_parallelism,
@@ -140,22 +142,22 @@ def _configured(kind: Any, submission: Submission, number: int) -> Any:
 
 
 def _after_the_array_before(submission: Submission, number: int) -> str | None:
-    """SLURM limits how many jobs of an array run at once, but not of several: these then go one after the other."""
+    """The dependency that makes arrays run in turn, as SLURM limits the jobs at once of each array, not of all."""
     jobs = sum(len(array.jobs) for array in submission.arrays)
     if number == 0 or jobs <= submission.cluster.array_parallelism:
         return None
     before = submission.arrays[number - 1]
-    return f"afterany:{before.job_id or before.name}"  # a name only where nothing is submitted
+    return f"afterany:{before.job_id or before.name}"  # a name only if nothing is submitted
 
 
 def _limit_threads(threads: int) -> list[str]:
-    # As in the local queue: threads that wait spinning slow each other down where cores are shared.
+    # As in the local queue: threads that spin while waiting slow each other down on shared cores.
     patience = ["export OMP_WAIT_POLICY=PASSIVE"] if threads > 1 else []
     return [f"export OMP_NUM_THREADS={threads}", *patience]
 
 
 def _use_snapshot(submission: Submission) -> list[str]:
-    # Without PYTHONSAFEPATH the working directory, which may be the checkout, comes first.
+    # Without PYTHONSAFEPATH the working directory, which may be the checkout, would come first.
     return [
         "export PYTHONSAFEPATH=1",
         f"export PYTHONPATH={shlex.quote(str(submission.code))}${{PYTHONPATH:+:$PYTHONPATH}}",
@@ -164,7 +166,7 @@ def _use_snapshot(submission: Submission) -> list[str]:
 
 @contextmanager
 def _outside_of_any_job() -> Iterator[None]:
-    """Hides a surrounding job, whose variables sbatch would pass on; where SLURM is found stays."""
+    """Hides the variables of a surrounding job, which sbatch would pass on, but not the path of SLURM's config."""
     if "SLURM_JOB_ID" not in os.environ:
         yield
         return
@@ -175,7 +177,7 @@ def _outside_of_any_job() -> Iterator[None]:
 
 
 def _withdraw(submission: Submission) -> bool:
-    """Cancels what was accepted of a submission that failed, also if sbatch said that it was not. Whether any was."""
+    """Cancels accepted jobs of a failed submission, even those that sbatch reported as refused. Returns if any were."""
     mine = {job_id for _, job_id, _ in in_queue([array.name for array in submission.arrays])}
     if mine:
         ask("scancel", *sorted(mine))

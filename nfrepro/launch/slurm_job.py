@@ -1,8 +1,8 @@
 """Execution inside a SLURM job: its runs, and its return to the queue.
 
-The job knows its runs by id and reads the rest from the submission's folder, so that a requeued job continues from
-what is stored and from nothing else. Runs of one process each go through a local queue of the job's own, so that one
-that dies takes no other along. A run of several processes is executed by all tasks of the job together.
+The job knows only the ids of its runs and reads the rest from the submission's folder, so that a requeued job
+continues from stored data alone. Runs of one process each go through a local queue inside the job, so that one that
+dies takes no other with it. A run of several processes is executed by all tasks of the job together.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class StopRequest:
-    """Set by signals, and read by runs between two steps: nothing is saved or requeued inside a handler."""
+    """A request set by signals and read by runs between two steps: nothing is saved or requeued inside a handler."""
 
     def __init__(self) -> None:
         self.stop = False
@@ -43,7 +43,7 @@ class StopRequest:
         return self.stop
 
     def listen(self) -> None:
-        """Take over the signals that submitit has chosen to listen to, whichever they are."""
+        """Takes over the signals that submitit listens to, whichever they are."""
         for number in signal.valid_signals() - {signal.SIGCONT}:
             handler = signal.getsignal(number)
             if callable(handler) and str(getattr(handler, "__module__", "")).startswith("submitit"):
@@ -51,20 +51,20 @@ class StopRequest:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop = True
-        # The last one counts. SIGTERM is the end, by scancel or by a requeue that is under way: a job that is cancelled
-        # while it saves must not come back.
+        # The last signal counts. SIGTERM means the end, by scancel or by a requeue that is under way: a job that is
+        # cancelled while it saves must not come back.
         self.requeue = number != signal.SIGTERM
 
 
 @dataclass(frozen=True)
 class RunsOfAJob:
-    """The function of a job: all that is pickled."""
+    """The function that a job executes; nothing else is pickled."""
 
     submission: str  # its folder
     runs: tuple[str, ...]
 
     def __call__(self) -> dict[str, str]:
-        """How each run ended. Does not return where the job goes back to the queue, was stopped, or lost a run."""
+        """Returns how each run ended. Exits instead if the job goes back to the queue, was stopped, or lost a run."""
         request = StopRequest()
         request.listen()
         submission = kept.read(Path(self.submission))
@@ -80,7 +80,7 @@ class RunsOfAJob:
         return dict(endings)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """For a signal that arrives before `listen`: the job starts again as it is."""
+        """Handles a signal that arrives before `listen`: the job starts again unchanged."""
         return submitit.helpers.DelayedSubmission(self)
 
 
@@ -90,7 +90,7 @@ def _check_device(submission: Submission) -> None:
 
 
 def _execute_in_workers(runs: Sequence[Run], submission: Submission, request: StopRequest) -> dict[str, Ended]:
-    """Execute runs of one process each, as many at once as share the job's GPU or CPUs."""
+    """Executes runs of one process each, as many at once as share the job's GPU or CPUs."""
     cluster = submission.cluster
     resources = Resources((cluster.runs_on,) * cluster.runs_per_gpu, cluster.cpus_per_process)
     return execute_all(
@@ -101,13 +101,13 @@ def _execute_in_workers(runs: Sequence[Run], submission: Submission, request: St
         _observe,
         should_stop=request.is_set,
         seconds_to_stop=cluster.seconds_to_save,
-        # An earlier start of this very job may live on for some seconds; any other process will end it.
+        # An earlier start of this same job may survive for some seconds; any other process will finish the run.
         waits_for=lambda run: _is_locked_by_this_job(store.run_folder(submission.results, run)),
     )
 
 
 def _execute_together(runs: Sequence[Run], submission: Submission, request: StopRequest) -> dict[str, Ended]:
-    """Runs of several processes each, one after the other: what every task of the job does."""
+    """Executes runs of several processes each, one after the other. Every task of the job calls it."""
     keep_freed_memory()
     _export_ranks()
     cluster, ended = submission.cluster, {}
@@ -123,7 +123,7 @@ def _execute_together(runs: Sequence[Run], submission: Submission, request: Stop
 
 
 def _execute_a_part(run: Run, place: Placement, request: StopRequest) -> Ended:
-    """This process's part of `run`. The first one alone heeds signals: it stops all, and knows whether to requeue."""
+    """Executes this process's part of `run`. Only the first one heeds signals: it stops all and may requeue."""
     if place.processes.rank == 0:
         _wait_for_earlier_start(run, place.results, request)
     return execute(
@@ -136,7 +136,7 @@ def _execute_a_part(run: Run, place: Placement, request: StopRequest) -> Ended:
 
 
 def _export_ranks() -> None:
-    """torchrun's variables. Where nodes do not know each other by name, `setup` has exported MASTER_ADDR."""
+    """Exports torchrun's variables. If nodes cannot resolve each other's names, `setup` has exported MASTER_ADDR."""
     address = os.environ.get("MASTER_ADDR")
     submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     if address is not None:
@@ -161,7 +161,7 @@ def _is_locked_by_this_job(folder: Path) -> bool:
 
 
 def _requeue(limit: int) -> None:
-    """Raises `RuntimeError` where the job was requeued too often already."""
+    """Requeues this job. Raises `RuntimeError` if it was already requeued `limit` times."""
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     if restarts >= limit:
         raise RuntimeError(f"not requeued: it was {restarts} times, and max_requeues is {limit}")
@@ -182,6 +182,6 @@ def _observe(event: Event) -> None:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # on a full disk: the runs notice for themselves
+    with contextlib.suppress(OSError):  # on a full disk, which the runs notice themselves
         sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
         sys.stdout.flush()

@@ -1,10 +1,10 @@
-"""Record of a submission to a scheduler: which job has which runs, and a snapshot of the code they run with.
+"""Record of a submission to a scheduler: which job has which runs, and a snapshot of their code.
 
 results/.slurm/<experiment>/<scale>/<number>/
-    submission.json     runs, jobs, what they were promised
-    code/nfrepro/       the code as it was: edits made while jobs wait change nothing
-    code/nfrepro-revision.json, code.diff      what that is, in terms of git
-    jobs/               submitit's: sbatch files, pickles, logs
+    submission.json     runs, jobs, cluster profile
+    code/nfrepro/       the code as submitted: edits made while jobs wait change nothing
+    code/nfrepro-revision.json, code.diff      git revision of the code, uncommitted changes
+    jobs/               files of submitit: sbatch files, pickles, logs
 """
 
 import json
@@ -32,7 +32,7 @@ Item = TypeVar("Item")
 class Array:
     """One job array: the runs of each of its jobs."""
 
-    name: str  # the scheduler's, unique
+    name: str  # unique in the scheduler
     jobs: tuple[tuple[str, ...], ...]
     job_id: str | None = None  # None: not accepted, or not known to be
 
@@ -58,12 +58,12 @@ class Submission:
 
 
 def divide(runs: Sequence[Run], results: Path, cluster: Cluster, checkpoint_seconds: float) -> Submission:
-    """The submission of `runs`, all of one experiment at one scale; nothing is written. Raises as `check_path`."""
+    """Divides `runs`, all of one experiment at one scale, among jobs; writes nothing. Raises like `check_path`."""
     check_path(results)
     results = results.resolve()
     place = sweep_folder(results, runs[0])
     number = 1 + max((int(path.name) for path in place.glob("[0-9]*")), default=0)
-    # Two results folders must not share names in the scheduler.
+    # Different results folders must not share names in the scheduler.
     name = f"{runs[0].experiment}-{runs[0].scale}-{number:04}-{sha256(str(results).encode()).hexdigest()[:6]}"
     jobs = _parts([run.id for run in runs], cluster.runs_per_job)
     arrays = tuple(
@@ -73,14 +73,14 @@ def divide(runs: Sequence[Run], results: Path, cluster: Cluster, checkpoint_seco
 
 
 def sweep_folder(results: Path, run: Run) -> Path:
-    """Where the submissions of the sweep that `run` belongs to are kept."""
+    """The folder with the submissions of the sweep that `run` belongs to."""
     return results / FOLDER / run.experiment / run.scale
 
 
 def check_path(results: Path) -> None:
-    """Raises `InputError` where SLURM, or a job's shell, would read the path of `results` as another one.
+    """Raises `InputError` if SLURM, or a job's shell, would misread the path of `results`.
 
-    In the names of logs `%j` and the like are replaced and a backslash ends that; PYTHONPATH is split at colons.
+    SLURM replaces `%j` and the like in names of logs, and a backslash turns that off; PYTHONPATH is split at colons.
     """
     path = str(results.resolve())
     found = next((sign for sign in path if sign in "%\\:" or ord(sign) < ord(" ")), None)
@@ -89,7 +89,7 @@ def check_path(results: Path) -> None:
 
 
 def keep(submission: Submission) -> None:
-    """Makes the submission's folder: its record and the snapshot of the code."""
+    """Creates the submission's folder, with its record and the snapshot of the code."""
     try:
         submission.folder.mkdir(parents=True)
     except FileExistsError:
@@ -115,7 +115,7 @@ def write(submission: Submission) -> None:
 
 
 def read(folder: Path) -> Submission:
-    """The submission that is kept in `folder`. Raises `InputError` where its record is damaged."""
+    """The submission stored in `folder`. Raises `InputError` if its record is damaged."""
     path = folder / RECORD
     try:
         record = json.loads(atomic.read_text(path))
@@ -133,13 +133,13 @@ def read(folder: Path) -> Submission:
 
 
 def earlier(results: Path, run: Run) -> list[Submission]:
-    """All submissions of the sweep that `run` belongs to; a folder whose record was never written is passed over."""
+    """All submissions of the sweep that `run` belongs to; skips a folder whose record was never written."""
     folders = sorted(sweep_folder(results.resolve(), run).glob("[0-9]*"))
     return [read(folder) for folder in folders if (folder / RECORD).exists()]
 
 
 def holding(results: Path, ids: Collection[str]) -> list[Submission]:
-    """The submissions of any sweep that have any of the runs with these `ids`."""
+    """The submissions of any sweep that contain a run with one of these `ids`."""
     folders = sorted((results.resolve() / FOLDER).glob("*/*/[0-9]*"))
     found = [read(folder) for folder in folders if (folder / RECORD).exists()]
     return [submission for submission in found if any(run.id in ids for run in submission.runs)]

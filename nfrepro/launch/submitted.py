@@ -1,4 +1,4 @@
-"""The jobs that runs were submitted in: which of them are in SLURM's queue, and where their logs are."""
+"""Jobs in which runs were submitted: those that are in SLURM's queue, and the paths of their logs."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -11,7 +11,7 @@ from nfrepro.launch.submission import Array, Submission
 from nfrepro.runs.status import QueuedJob
 from nfrepro.specs import Run
 
-# submitit names a job's log after its id, the number of its process, and this.
+# submitit names a log by the job's id, the number of the process, and this suffix.
 LOG = "_log.out"
 
 
@@ -26,7 +26,7 @@ class Held:
 def held(submissions: Sequence[Submission], wanted: Collection[str]) -> list[Held]:
     """The jobs in the queue that hold any of the `wanted` run ids. Asks SLURM once, and only if there may be any.
 
-    Raises `InputError` where SLURM does not answer.
+    Raises `InputError` if SLURM does not answer.
     """
     arrays = {
         array.name: array
@@ -52,7 +52,7 @@ def by_run(held: Sequence[Held]) -> dict[str, list[QueuedJob]]:
 def logs(results: Path, run: Run) -> list[Path]:
     """The logs of the jobs of `run`, sweep by sweep, the oldest submission of each first.
 
-    A requeued job goes on in the same file.
+    A requeued job continues in the same file.
     """
     return [
         path
@@ -65,7 +65,7 @@ def logs(results: Path, run: Run) -> list[Path]:
 
 
 def ended_silently(submissions: Sequence[Submission], left: Collection[str]) -> int:
-    """How many jobs left no log, though all of their runs are `left` to do: in no queue, and executed by nobody."""
+    """The number of jobs without a log whose runs are all `left` to do: neither queued nor being executed."""
     wanted = set(left)
     silent = 0
     for submission in submissions:
@@ -78,9 +78,9 @@ def ended_silently(submissions: Sequence[Submission], left: Collection[str]) -> 
 
 
 def _runs(array: Array, job: scheduler.Job) -> tuple[str, ...]:
-    """Those of the job, or none if it is a stranger with the same name."""
+    """The runs of the job; none if it is an unrelated job with the same name."""
     index = job.index or 0
-    # Without a job id sbatch had failed, but SLURM may have accepted the array before.
+    # No job id means that sbatch failed, but SLURM may have accepted the array all the same.
     mine = array.job_id in (None, job.number) and index < len(array.jobs)
     return array.jobs[index] if mine else ()
 

@@ -1,4 +1,4 @@
-"""Executor `debug`: the runs of a sweep one after the other in this very process, where breakpoints work."""
+"""Executor `debug`: executes the runs of a sweep one after the other in this process, where breakpoints work."""
 
 import os
 import sys
@@ -24,16 +24,16 @@ def execute_in_turn(
     checkpoint_seconds: float,
     observe: Callable[[Event], None],
 ) -> dict[str, Ended]:
-    """Executes `runs`; returns how each ended, by id. The traceback of one that fails is observed as a complaint.
+    """Executes `runs`; returns how each ended, by id. The traceback of a failed run is reported as a complaint.
 
-    On KeyboardInterrupt the run stops where it is, with its last checkpoint.
+    On KeyboardInterrupt the run stops at once, leaving its last checkpoint.
     """
     place = Placement(results, resources.devices[0], resources.threads, checkpoint_seconds)
     return {run.id: _execute(run, place, observe) for run in runs}
 
 
 def become_like_a_worker(resources: Resources) -> None:
-    """Give this process the threads and the memory rules of a worker; to be called before torch is loaded."""
+    """Give this process the thread and memory settings of a worker. Call it before torch is loaded."""
     os.environ.update(thread_variables(resources.threads))
     keep_freed_memory()
 

@@ -1,4 +1,4 @@
-"""State of a sweep under observation: its folders at each look, SLURM's queue now and then."""
+"""State of a sweep being watched: its folders are read every time, SLURM's queue only now and then."""
 
 import time
 from collections import defaultdict
@@ -13,21 +13,21 @@ from nfrepro.runs import status, store
 from nfrepro.specs import Run
 
 SECONDS_BETWEEN_QUESTIONS = 30.0
-# A sweep that has just been started, or is between two runs, shows nothing that is queued or running.
+# A sweep that has just started, or is between two runs, has nothing queued or running.
 SECONDS_BETWEEN_RUNS = 10.0
 
 
 class Watching:
-    """`runs` of one sweep. SLURM is asked only about jobs that hold runs which are neither done nor being executed."""
+    """Watches `runs` of one sweep. Asks SLURM only about runs that are neither done, nor running, nor cancelled."""
 
     def __init__(self, runs: Sequence[Run], results: Path) -> None:
         self.runs, self.results = runs, results
-        self.remarks: list[str] = []  # what the rows do not show, and somebody should know
+        self.remarks: list[str] = []  # things worth knowing that the rows do not show
         self._queue: Mapping[str, Sequence[status.QueuedJob]] = {}
         self._asked: float | None = None
 
     def rows(self) -> list[status.Row]:
-        """The states of all runs, as of now."""
+        """The current states of all runs."""
         observed = status.observe(self.runs, self.results)
         undone = {one.run.id for one in observed if one.stored.state not in (*store.DONE, "running", "cancelled")}
         if undone and (self._asked is None or time.monotonic() - self._asked >= SECONDS_BETWEEN_QUESTIONS):
@@ -49,7 +49,7 @@ class Watching:
 
 
 def held_back(jobs: Sequence[Job]) -> list[str]:
-    """A line for each reason why SLURM lets some of `jobs` wait for ever, as it does after failing to start one."""
+    """A line for each reason for which SLURM holds some of `jobs` back for ever, as after failing to start one."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for job in jobs:
         if job.held_back:

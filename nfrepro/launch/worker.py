@@ -1,10 +1,10 @@
 """A worker of the local queue: `python -m nfrepro.launch.worker`.
 
 Reads runs from standard input, one JSON line each, and executes them one after the other; writes events to standard
-output, one JSON line each. torchrun's variables say whether it does so together with other processes, which read the
+output, one JSON line each. torchrun's variables tell whether it does so together with other processes, which read the
 same runs.
 
-Standard input closed means stop: so a worker also stops, at its next step, when the queue that started it is gone.
+It stops at its next step when standard input is closed, and so also when the queue that started it is gone.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def _execute(run: Run, place: Placement, stop: threading.Event, events: TextIO) 
         try:
             events.write(json.dumps({"run": run.id, "kind": kind, **content}) + "\n")
             events.flush()
-        except BrokenPipeError:  # nobody listens any more: the closed standard input says so too
+        except BrokenPipeError:  # nobody is listening any more: standard input is closed, too
             stop.set()
 
     send("started")
@@ -66,7 +66,7 @@ def _execute(run: Run, place: Placement, stop: threading.Event, events: TextIO) 
 
 
 def own_standard_output() -> TextIO:
-    """Events go to the real standard output; whatever a library prints goes to standard error."""
+    """Returns the real standard output, for events; redirects whatever a library prints to standard error."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return events
@@ -77,13 +77,13 @@ def _stop_on_signal(stop: threading.Event) -> None:
         stop.set()
 
     signal.signal(signal.SIGTERM, request)
-    # Ctrl-C, and what a scheduler sends to all processes of a job, is the queue's to handle.
+    # Ctrl-C, and signals that a scheduler sends to all processes of a job, are handled by the queue.
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _read_runs(runs: "queue.SimpleQueue[Run | None]", stop: threading.Event) -> None:
-    # Not from sys.stdin: processes forked to read data close that as they begin, and would wait for this thread.
+    # Not from sys.stdin: processes forked to read data close it when they start, and would wait for this thread.
     for line in os.fdopen(os.dup(0), encoding="utf-8"):
         runs.put(Run(**json.loads(line)))
     stop.set()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nfrepro.models.timm_weights import load_timm as load_timm
     from nfrepro.models.timm_weights import timm_switches as timm_switches
 
-# Exported name -> the module that has it.
+# Exported name -> the module that defines it.
 _PLACES = {
     "create": "registry",
     "fold": "folding",

@@ -1,4 +1,4 @@
-"""Names of the activations that options may ask for; activations.py has the functions. No torch."""
+"""Names of the activations that options accept; their functions are in activations.py. No torch."""
 
 from typing import Annotated, Literal
 
@@ -6,8 +6,8 @@ from pydantic import AfterValidator, Discriminator, Tag
 
 from nfrepro.plugins.names import OURS, OWN, OwnName, origin_of
 
-# The authors' table (code: base.py, nonlinearities), timm's form of GELU, and the rest of torch's elementwise functions
-# by their names in torch.nn.functional: all that need no argument, learn nothing and draw nothing.
+# The authors' table (code: base.py, nonlinearities), timm's form of GELU, and, by their names in torch.nn.functional,
+# torch's other elementwise functions that have no arguments or parameters and are not random.
 KnownActivation = Literal[
     "identity",
     "relu",
@@ -45,12 +45,12 @@ def _keeps_the_channels(name: KnownActivation) -> KnownActivation:
     return name
 
 
-# What a network takes: any of the above but glu, which is in the table for its gain only, or a function of one's own.
+# Activations that a network accepts: any of the above except glu, listed only for its gain, or a user's own function.
 ActivationName = Annotated[
     Annotated[KnownActivation, AfterValidator(_keeps_the_channels), Tag(OURS)] | Annotated[OwnName, Tag(OWN)],
     Discriminator(origin_of),
 ]
-# What has a gain: any of the above.
+# Activations that have a gain: any of the above, or a user's own function.
 GainedActivation = Annotated[
     Annotated[KnownActivation, Tag(OURS)] | Annotated[OwnName, Tag(OWN)],
     Discriminator(origin_of),

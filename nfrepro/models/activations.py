@@ -19,18 +19,18 @@ GammaSource = Literal["published", "exact", "none"]
 
 @dataclass(frozen=True)
 class Activation:
-    """A nonlinearity of [N, C, H, W] and the gain the authors published for it, if they did (found by sampling)."""
+    """A nonlinearity on [N, C, H, W] and the gain the authors published for it, if any (found by sampling)."""
 
     function: Callable[[Tensor], Tensor]
     published_gain: float | None = None
-    # The exact gain of one that is not elementwise; None: elementwise, so that quadrature over one number gives it.
+    # The exact gain of an activation that is not elementwise. None: elementwise, so 1-D quadrature gives it.
     exact_gain: Callable[[], float] | None = None
-    channels_factor: float = 1.0  # channels that come out over channels that go in
+    channels_factor: float = 1.0  # output channels over input channels
     in_place: Callable[[Tensor], Tensor] | None = None  # the same, written over its input
 
     @property
     def overwriting(self) -> Callable[[Tensor], Tensor]:
-        """The function for an input that nobody else needs: where that can be had, it allocates nothing."""
+        """The function for an input that nothing else needs: it works in place, without allocating, if it can."""
         return self.in_place or self.function
 
     @property
@@ -40,7 +40,7 @@ class Activation:
     def gamma(self, source: GammaSource) -> float:
         """The authors' constant, the exact one by quadrature, or 1; the first two differ by 0.12 % at most.
 
-        Where the authors published none, the exact one is used.
+        If the authors published none, the exact one is used.
         """
         if source == "none":
             return 1.0
@@ -50,12 +50,12 @@ class Activation:
 
     @property
     def he_scale(self) -> float:
-        """Fan-in times the variance of the weights that keep the mean square of the signal: 1 / E g(z)^2; ReLU: 2."""
+        """Fan-in times the weight variance that preserves the signal's mean square: 1 / E g(z)^2, or 2 for ReLU."""
         found = _moments(self.function)
         return 1.0 / (found.mean**2 + found.variance)
 
     def gammas(self, source: GammaSource, at: Literal["activation", "weights"]) -> tuple[float, float]:
-        """gamma after the last activation, and in the weights of convolutions that no activation feeds; one is 1."""
+        """gamma after the last activation, and gamma in convolutions that no activation feeds; one of them is 1."""
         gamma = self.gamma(source)
         return (gamma, 1.0) if at == "activation" else (1.0, gamma)
 
@@ -76,14 +76,15 @@ def _glu_gain() -> float:
 def _log_softmax_gain() -> float:
     """1, the limit of many channels.
 
-    log_softmax moves all C channels of a pixel together. Within a pixel the variance is therefore that of the input,
-    whatever C; this is what the authors average. Over pixels a channel has 1 - 2/C + Var(logsumexp), about 1 - 0.3/C.
+    log_softmax shifts all C channels of a pixel by the same amount. The variance within a pixel is therefore that of
+    the input for any C; this is what the authors average. A channel's variance over pixels is
+    1 - 2/C + Var(logsumexp), about 1 - 0.3/C.
     """
     return 1.0
 
 
 class ActivationTable(dict[str, Activation]):
-    """Activations by name; `my_pkg.acts:mish` is found where the project's own code is, and is not among the keys."""
+    """Activations by name; names such as `my_pkg.acts:mish` are found in the project's own code and are not keys."""
 
     def __missing__(self, name: str) -> Activation:
         if not is_name(name):
@@ -91,13 +92,13 @@ class ActivationTable(dict[str, Activation]):
         return _own_activation(name, load_attribute(name))
 
 
-# A batch of two images of three channels, on which numbers that meet show.
+# Two images of three channels, with distinct values, so that any mixing of values shows.
 _SAMPLE = torch.linspace(-4.0, 4.0, 24).reshape(2, 3, 2, 2)
 
 
 @cache
 def _own_activation(name: str, found: Callable[..., object]) -> Activation:
-    """Raises `InputError` for a function that is not elementwise, and for a module with parameters."""
+    """The activation made from `found`. Raises `InputError` unless it is elementwise and has no parameters."""
     try:
         with torch.device("cpu"):  # networks are also built without data
             function = _function_of(name, found)
@@ -105,7 +106,7 @@ def _own_activation(name: str, found: Callable[..., object]) -> Activation:
             parts = [function(_SAMPLE[:1, :1].clone()), function(_SAMPLE[1:, 2:, 1:, 1:].clone())]
     except InputError:
         raise
-    except Exception as error:  # somebody's code may raise anything
+    except Exception as error:  # user code may raise anything
         raise InputError(f"activation {name}: {type(error).__name__}: {error}") from None
     if not all(isinstance(part, Tensor) for part in (whole, *parts)) or whole.shape != _SAMPLE.shape:
         raise InputError(f"activation {name}: has to take one tensor and to return one of the same shape")
@@ -116,7 +117,7 @@ def _own_activation(name: str, found: Callable[..., object]) -> Activation:
 
 
 def _function_of(name: str, found: Callable[..., object]) -> Callable[[Tensor], Tensor]:
-    """The function itself; of a class of modules what an instance of it does."""
+    """The function itself or, for a module class, the forward method of an instance."""
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         return found  # type: ignore[return-value]
     try:
@@ -146,7 +147,7 @@ ACTIVATIONS = ActivationTable(
         "log_sigmoid": Activation(F.logsigmoid, 1.9193484783172607),
         "log_softmax": Activation(partial(F.log_softmax, dim=1), 1.0002083778381348, _log_softmax_gain),
         "soft_sign": Activation(F.softsign, 2.338853120803833),
-        # timm calls this gelu and gives it the constant of the authors' tanh form, which is within 0.04 % of its own.
+        # timm calls this gelu and uses the constant of the authors' tanh form, which is within 0.04 % of the exact one.
         "gelu_erf": Activation(F.gelu, 1.7015043497085571),
         "mish": Activation(F.mish),
         "hardswish": Activation(F.hardswish),

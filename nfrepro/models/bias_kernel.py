@@ -1,7 +1,7 @@
-"""The bias of a convolution on a GPU: added, and its gradient summed, at the speed of the memory. Written in Triton.
+"""Triton kernels that add a convolution's bias on a GPU, and sum the bias gradient, at memory bandwidth.
 
-Every convolution with Scaled Weight Standardization has a bias, where BatchNorm's has none. cuDNN adds it in a pass of
-its own, and PyTorch sums its gradient, each several times slower than the bytes to be moved take.
+Every convolution with Scaled Weight Standardization has a bias; those of BatchNorm networks have none. cuDNN adds the
+bias in a separate pass, and PyTorch sums its gradient, each several times slower than the memory traffic requires.
 """
 
 from importlib.util import find_spec
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Elements of a tile, and the most tiles' columns that are summed apart: functions of the shape alone, so that sums have
-# the same order on every GPU.
+# Elements of a tile, the most channels of a tile, and the most tiles that are summed in parallel. Tiling depends on the
+# shape alone, so sums have the same order on every GPU.
 TILE = 4096
 WIDEST = 128
 MOST_PARTS = 256
@@ -54,7 +54,7 @@ def _add(x: Tensor, bias: Tensor) -> None:
 
 
 def _sum_of_channels(x: Tensor) -> Tensor:
-    """The sum over all but the channels, float32 [C], in two steps of fixed order."""
+    """The sum over all dimensions except channels, float32 [C], in two steps of fixed order."""
     rows, channels, block_r, block_c = _tiles(x.numel(), x.shape[1])
     columns = -(-channels // block_c)
     parts = max(1, min(-(-rows // block_r), MOST_PARTS // columns))
@@ -65,8 +65,8 @@ def _sum_of_channels(x: Tensor) -> Tensor:
     return out
 
 
-# For the device "meta", where operators are counted. On a GPU the way through an operator of torch's costs the CPU more
-# time than the launch itself.
+# For the device "meta", where operators are counted. On a GPU, dispatching a torch operator costs more CPU time than
+# the launch itself.
 @torch.library.custom_op("nfrepro::add_bias", mutates_args=("x",))
 def _add_operator(x: Tensor, bias: Tensor) -> None:
     _add(x, bias)
@@ -110,7 +110,7 @@ class _AddBias(torch.autograd.Function):
 
 
 def add_bias(x: Tensor, bias: Tensor) -> Tensor:
-    """`x` [N, C, H, W], which a convolution made and nothing else needs, plus `bias` float32 [C], in place."""
+    """`x` [N, C, H, W], a convolution's output, used only here, plus `bias` float32 [C]; in place if channels-last."""
     if not _is_channels_last(x):
         return x + bias.to(x.dtype)[:, None, None]
     out: Tensor = _AddBias.apply(x, bias)
@@ -118,5 +118,5 @@ def add_bias(x: Tensor, bias: Tensor) -> Tensor:
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    """On "meta" always: convolutions forget the layout there."""
+    """Whether `x` is channels-last; always true on "meta", where convolutions do not track the layout."""
     return x.device.type == "meta" or x.is_contiguous(memory_format=torch.channels_last)

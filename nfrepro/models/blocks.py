@@ -25,8 +25,8 @@ from nfrepro.signal import DeclaredBlock, prediction
 class SqueezeExcite(nn.Module):
     """Channel gates: x * gain * sigmoid(fc1(relu(fc0(mean(x))))).
 
-    The sigmoid is about 1/2 at initialisation, so that a gain of 2 keeps the variance (code: base.py, nf_regnet.py).
-    `init` is `haiku` for the code's initial weights, or `lecun`, whose deviation is larger by 1 / 0.88.
+    The sigmoid is about 1/2 at initialisation, so a gain of 2 preserves the variance (code: base.py, nf_regnet.py).
+    `init` is `haiku` for the code's initial weights, or `lecun`, whose standard deviation is 1 / 0.88 times as large.
     """
 
     def __init__(self, channels: int, hidden: int, gain: float, init: Literal["lecun", "haiku"]) -> None:
@@ -39,16 +39,16 @@ class SqueezeExcite(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, output_scale: Tensor | float = 1.0) -> Tensor:
-        """[N, C, H, W] to the same, times `output_scale`, which acts through the small gates."""
+        """Maps [N, C, H, W] to the same shape, times `output_scale`, which is applied to the small gates."""
         gates = torch.sigmoid(self.fc1(torch.relu(self.fc0(x.mean((2, 3))))))
         return x * (self.gain * output_scale * gates)[:, :, None, None]
 
 
 class StochasticDepth(nn.Module):
-    """Drops the whole branch of each image with probability `rate` while training.
+    """Drops the whole branch of each image with probability `rate` during training.
 
-    The authors' code never rescales, so that means differ between training and test (base.py); torchvision and timm
-    divide by the probability to keep.
+    The authors' code never rescales, so means differ between training and test (base.py); torchvision and timm divide
+    by the keep probability.
     """
 
     def __init__(self, rate: float, rescale: bool) -> None:
@@ -56,7 +56,7 @@ class StochasticDepth(nn.Module):
         self.rate, self.rescale = rate, rescale
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to the same."""
+        """Maps [N, C, H, W] to the same shape."""
         if not self.training or self.rate == 0.0:
             return x
         kept = torch.rand(len(x), device=x.device) >= self.rate
@@ -65,35 +65,36 @@ class StochasticDepth(nn.Module):
 
 
 def average_pool(x: Tensor) -> Tensor:
-    """2x2 means with stride 2, [N, C, H, W] to [N, C, ceil(H / 2), ceil(W / 2)].
+    """2x2 average pooling with stride 2, from [N, C, H, W] to [N, C, ceil(H / 2), ceil(W / 2)].
 
-    At the end of an odd side the mean is over the pixels that exist, not over padding: Haiku's avg_pool with SAME.
+    At the end of an odd side, the mean is over existing pixels only, without padding, like Haiku's avg_pool with SAME.
     """
     return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
 
 
 @dataclass(frozen=True)
 class BlockShape:
-    """Widths of one residual block."""
+    """Widths, stride and drop rate of one residual block."""
 
     in_channels: int
     inner_channels: int  # of the 3x3 convolutions
     out_channels: int
     stride: int
-    drop_rate: float  # of stochastic depth: block i of L loses its branch with probability rate * i / L (code)
+    drop_rate: float  # of stochastic depth: block i of L drops its branch with probability rate * i / L (code)
     groups: int = 1  # of the 3x3 convolutions
     hidden_channels: int = 0  # of squeeze-excite
 
     @property
     def has_projection(self) -> bool:
-        """A transition block: the first of its stage changes the width or the resolution."""
+        """Whether this is a transition block: the first of its stage, which changes the width or the resolution."""
         return self.stride > 1 or self.in_channels != self.out_channels
 
 
 class ResidualBlock(DeclaredBlock):
-    """shortcut + branch_scale * branch, both of them of an input that is activated, and perhaps normalized, first.
+    """shortcut + branch_scale * branch, where the branch sees the activated, and perhaps normalized, input.
 
-    alpha and beta are 1 in the families that do not have them.
+    A projection shortcut sees it too; an identity shortcut is the raw input. alpha and beta are 1 in families without
+    them.
     """
 
     conv0: Conv2d
@@ -102,14 +103,14 @@ class ResidualBlock(DeclaredBlock):
     conv_shortcut: Conv2d | None
     shortcut_pools = False
     stochastic_depth: nn.Module
-    initial_skip_gain = 1.0  # SkipInit's scalar where it begins
+    initial_skip_gain = 1.0  # initial value of SkipInit's scalar
     branch_scale: Tensor | float = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
+        """Maps [N, C, H, W] to [N, O, ceil(H / stride), ceil(W / stride)]."""
         out = self.activated(x)
         alpha_f = self.stochastic_depth(self.residual_branch(out, self.branch_scale))
-        # x + alpha f(x / beta): gamma / beta are in the weights of f's first convolution, alpha in those of its last.
+        # x + alpha f(x / beta): gamma / beta is in the weights of f's first convolution, alpha in those of its last.
         return self.shortcut(x, out) + alpha_f  # type: ignore[no-any-return]
 
     def activated(self, x: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ class ResidualBlock(DeclaredBlock):
         raise NotImplementedError
 
     def shortcut(self, x: Tensor, out: Tensor) -> Tensor:
-        """The skip path of the block input `x`, activated `out`."""
+        """The skip path for the block input `x`, whose activation is `out`."""
         if self.conv_shortcut is None:
             return x
         return self.conv_shortcut(average_pool(out) if self.shortcut_pools else out)  # type: ignore[no-any-return]
@@ -127,7 +128,7 @@ class ResidualBlock(DeclaredBlock):
         raise NotImplementedError
 
     def describe(self, stage: int, transition: bool) -> prediction.BlockDescription:
-        """The block for `nfrepro.signal.predict`, in a `stage` from 1; the first of it is its transition."""
+        """Describes the block for `nfrepro.signal.predict`. Stages count from 1; the first block is the transition."""
         branch = tuple(getattr(self, name).describe() for name in ("conv0", *self.middle, "conv2"))
         shortcut = None if self.conv_shortcut is None else self.conv_shortcut.describe()
         return prediction.BlockDescription(
@@ -138,11 +139,11 @@ class ResidualBlock(DeclaredBlock):
 class NormalizerFreeBlock(ResidualBlock):
     """x + alpha * skip_gain * f(x / beta) (paper section 4).
 
-    f is an activation before each of `conv0`, the convolutions `middle` and `conv2`; squeeze-excite, if any, comes
+    f has an activation before each of `conv0`, the convolutions `middle` and `conv2`; squeeze-excite, if any, comes
     before the last activation or at the end. gamma and, by default, beta act on the activated signal, as in the
     authors' code: for ReLU-like activations that equals f(x / beta); for others, such as SiLU, it does not (`beta_at`).
-    They are constants, so they act through the weights that the signal meets next. The shortcut of a transition block
-    takes the activated, scaled signal too, which resets the variance to 1 there; where it pools, the pool leaves 1/4 of
+    Both are constants, so they are applied to the weights of the next convolution. The shortcut of a transition block
+    takes the activated, scaled signal too, which resets the variance to 1 there; if it pools, the pool leaves 1/4 of
     the variance of independent pixels.
     """
 
@@ -156,8 +157,8 @@ class NormalizerFreeBlock(ResidualBlock):
         super().__init__()
         activation = ACTIVATIONS[options.activation]
         self.activation: Callable[[Tensor], Tensor] = activation.function
-        self.overwriting_activation = activation.overwriting  # of what a convolution made
-        self.gamma = gamma  # once for each activation, wherever it acts
+        self.overwriting_activation = activation.overwriting  # for a convolution's output
+        self.gamma = gamma  # applied once per activation, wherever it acts
         # `beta` divides the activated input, as in the authors' code, or the input itself, as in the paper's formula.
         self.beta, self.input_beta = (beta, 1.0) if options.beta_at == "activation" else (1.0, beta)
         self.alpha = options.alpha
@@ -168,11 +169,11 @@ class NormalizerFreeBlock(ResidualBlock):
 
     @property
     def branch_scale(self) -> Tensor | float:  # type: ignore[override]
-        """alpha, times the SkipInit scalar."""
+        """alpha, times the SkipInit scalar if there is one."""
         return self.alpha if self.skip_gain is None else self.alpha * self.skip_gain
 
     def activated(self, x: Tensor) -> Tensor:
-        """The activated block input, before gamma and a `beta` that acts behind the activation."""
+        """The activated block input, before gamma and before a `beta` that acts after the activation."""
         return self.activation(x if self.input_beta == 1.0 else x / self.input_beta)
 
     def shortcut(self, x: Tensor, out: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ class NormalizerFreeBlock(ResidualBlock):
         out = self.overwriting_activation(out)
         if self.squeeze_excite is None or not self.ends_in_squeeze_excite:
             return self.conv2(out, input_scale=self.gamma, output_scale=branch_scale)  # type: ignore[no-any-return]
-        # The gates are no linear function of what they see: only behind them may the branch be scaled.
+        # The gates are not linear in their input, so the branch may be scaled only after them.
         return self.squeeze_excite(self.conv2(out, input_scale=self.gamma), output_scale=branch_scale)  # type: ignore[no-any-return]
 
     def describe(self, stage: int, transition: bool) -> prediction.BlockDescription:
@@ -222,7 +223,7 @@ class NormalizerFreeBlock(ResidualBlock):
             yield ScaledConvolution(self, "conv_shortcut", entering if self.shortcut_sees_activated else 1.0)
 
     def set_scales_to_one(self) -> None:
-        """For convolutions that have them in their weights; those of gates go into the gates."""
+        """Sets the scales to 1 once the convolutions' weights include them; final gates absorb the branch's scale."""
         if self.squeeze_excite is not None and self.ends_in_squeeze_excite:
             self.squeeze_excite.gain *= float(self.branch_scale)
         self.gamma = self.beta = self.alpha = 1.0
@@ -230,26 +231,26 @@ class NormalizerFreeBlock(ResidualBlock):
 
 
 def standardization(options: NFResNetOptions | NFRegNetOptions | NFNetOptions) -> Standardization:
-    """How all weights are standardized."""
+    """The standardization of all weights that `options` describe."""
     return Standardization(epsilon=options.ws_epsilon, variance=options.ws_variance)
 
 
 class NormalizerFree(nn.Module):
-    """Base of the normalizer-free networks: gamma before their blocks and after them."""
+    """Base of the normalizer-free networks: applies gamma before and after their blocks."""
 
     unfed: tuple[str, ...] = ("initial_conv", "final_conv")  # convolutions that no activation feeds
-    fed: tuple[str, ...]  # the others outside of blocks
+    fed: tuple[str, ...]  # the other convolutions outside of blocks
     initial_conv: Conv2d
     linear: nn.Linear
 
     def set_activation(self, name: str, gammas: tuple[float, float]) -> None:
-        """The activation, and gamma after the last one and in the weights of the convolutions `unfed`; one is 1."""
+        """Sets the activation, and gamma after the last one and in the weights of `unfed` convolutions; one is 1."""
         self.activation = ACTIVATIONS[name].function
         self.gamma_after_activation, self.gamma_in_weight = gammas
         self.gamma = self.gamma_after_activation * self.gamma_in_weight
 
     def convolve_stem(self, x: Tensor) -> Tensor:
-        """The first convolution, and those of activated signals behind it."""
+        """The first convolution, then the stem's convolutions of activated signals."""
         out = self.initial_conv(x, input_scale=self.gamma_in_weight)
         for name in self.fed:
             out = getattr(self, name)(self.activation(out), input_scale=self.gamma)
@@ -259,7 +260,7 @@ class NormalizerFree(nn.Module):
         """The layers between the last block and the pooled features."""
         if "final_conv" in self.unfed:
             x = self.final_conv(x, input_scale=self.gamma_in_weight)  # type: ignore[operator]
-        # gamma is a constant, so that scaling the pooled vector equals scaling the activation.
+        # gamma is a constant, so scaling the pooled vector equals scaling the activation.
         return self.activation(x).mean((2, 3)) * self.gamma_after_activation
 
     def scaled_convolutions(self) -> list[ScaledConvolution]:

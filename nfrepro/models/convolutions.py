@@ -17,9 +17,9 @@ from nfrepro.signal.moment_maps import Window
 
 Padding = Literal["same", "torch"]
 
-# What keeps the standard deviation of a filter away from zero.
+# Rule that keeps the standard deviation of a filter away from zero.
 # floor: max(variance * fan_in, 1e-4) (code: base.py); sum: variance * fan_in + 1e-4 (the paper's listing);
-# timm: variance + 1e-5, which shrinks wide filters visibly.
+# timm: variance + 1e-5, which shrinks wide filters noticeably.
 EpsilonRule = Literal["floor", "sum", "timm"]
 FLOOR = 1e-4
 # population: divides by N (code: jnp.var); sample: by N - 1 (the listing: torch.var).
@@ -28,7 +28,7 @@ VarianceEstimator = Literal["population", "sample"]
 
 @dataclass(frozen=True)
 class Standardization:
-    """How weights are standardized. `scaled` has the paper's 1 / sqrt(N); without it is plain WS (arXiv 1903.10520)."""
+    """How weights are standardized: `scaled` with the paper's 1 / sqrt(N), else plain WS (arXiv 1903.10520)."""
 
     scaled: bool = True
     epsilon: EpsilonRule = "floor"
@@ -36,7 +36,7 @@ class Standardization:
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after, by XLA's SAME rule: output size is ceil(size / stride), the odd pixel goes after."""
+    """Padding before and after by XLA's SAME rule: the output size is ceil(size / stride), an odd pixel goes after."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
@@ -49,7 +49,7 @@ def pad_to_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tens
 
 
 class Conv2d(nn.Conv2d):
-    """A square convolution with either padding rule. With stride 1 and an odd kernel the two rules are one."""
+    """A square convolution with either padding rule. With stride 1 and an odd kernel, the two rules coincide."""
 
     standardization: Standardization | None = None
 
@@ -71,25 +71,25 @@ class Conv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride, symmetric, groups=groups, bias=bias)
 
     def effective_weight(self, scale: Tensor | float = 1.0) -> Tensor:
-        """`scale` times the weight that convolves, [O, I, K, K], in the precision of the stored one."""
+        """`scale` times the weight used in the convolution, [O, I, K, K], in the precision of the stored weight."""
         return self.weight if isinstance(scale, float) and scale == 1.0 else self.weight * scale
 
     def forward(self, x: Tensor, input_scale: float = 1.0, output_scale: Tensor | float = 1.0) -> Tensor:
-        """`output_scale * conv(input_scale * x)`, with both scales in the small weight, not in the large activation."""
+        """`output_scale * conv(input_scale * x)`, with both scales applied to the small weight, not to activations."""
         weight, bias = self.effective_weight(input_scale * output_scale), self.bias
         if bias is not None and not (isinstance(output_scale, float) and output_scale == 1.0):
             bias = bias * output_scale
         return self.convolve(x, weight, bias)
 
     def describe(self, gain: float = 1.0) -> prediction.Convolution:
-        """The convolution, its weights times `gain`, for `nfrepro.signal.predict`."""
+        """Describes the convolution, with weights times `gain`, for `nfrepro.signal.predict`."""
         standardization, fan_in = self.standardization, self.weight[0].numel()
         scale = self.initial_scale if standardization is None else standardized_scale(standardization, fan_in)
         window = Window(self.kernel_size[0], self.stride[0], "same" if self.pads_by_size else "torch")
         return prediction.Convolution(gain**2 * scale, standardization is not None, window)
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """`x` padded by this convolution's rule, and convolved."""
+        """Pads `x` by this convolution's rule, and convolves it with `weight` and `bias`."""
         if self.pads_by_size:
             x = pad_to_same(x, self.kernel_size[0], self.stride[0])
         return F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
@@ -99,7 +99,7 @@ class ScaledWSConv2d(Conv2d):
     """W_hat_ij = (W_ij - mu_i) / (sigma_i sqrt(N)), times a learnable gain per output channel, plus a bias.
 
     `mu_i` and `sigma_i` are the mean and the (population) standard deviation over the fan-in N of output unit i. The
-    paper's gamma is not in here: like the authors' code, the block applies it to the activation that feeds the
+    paper's gamma is not included: as in the authors' code, the block applies it to the activation that feeds the
     convolution, through `input_scale`.
     """
 
@@ -118,7 +118,7 @@ class ScaledWSConv2d(Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=True, groups=groups)
         self.standardization = standardization
         self.gain = nn.Parameter(torch.ones(out_channels))
-        # Weight and bias with all scales of the network in them, while `EffectiveWeights` has computed them all.
+        # Weight and bias with all scales of the network applied, set only while `EffectiveWeights` provides them.
         self.effective: tuple[Tensor, Tensor] | None = None
         init_lecun_normal(self.weight)
         assert self.bias is not None
@@ -141,7 +141,7 @@ class ScaledConvolution:
     """output_scale * skip_gain * conv(input_scale * x): one convolution and the scales its network gives it."""
 
     owner: nn.Module
-    name: str  # the attribute of `owner` that the convolution is
+    name: str  # the attribute of `owner` that holds the convolution
     input_scale: float  # gamma, or gamma / beta
     output_scale: float = 1.0  # alpha
     skip_gain: nn.Parameter | None = None
@@ -152,14 +152,14 @@ class ScaledConvolution:
         return found
 
     def effective(self) -> tuple[Tensor, Tensor]:
-        """Weight [O, I, K, K] and bias [O] with all scales in them."""
+        """Weight [O, I, K, K] and bias [O] with all scales applied."""
         scale = self.output_scale if self.skip_gain is None else self.output_scale * self.skip_gain
         assert self.convolution.bias is not None
         return self.convolution.effective_weight(self.input_scale * scale), self.convolution.bias * scale
 
 
 class WSConv2d(Conv2d):
-    """Weight Standardization as it was before this paper: no 1 / sqrt(N), no gain, no bias (arXiv 1903.10520)."""
+    """Weight Standardization from before this paper: no 1 / sqrt(N), no gain, no bias (arXiv 1903.10520)."""
 
     standardization: Standardization = Standardization(scaled=False)
 
@@ -169,8 +169,8 @@ class WSConv2d(Conv2d):
 
 
 def standardized_scale(how: Standardization, fan_in: int) -> float:
-    """Fan-in times the mean square of a standardized weight at initialisation: 1 if scaled, but for epsilon."""
-    # Weights begin with variance 1 / fan_in; their own mean takes one part in fan_in away.
+    """Fan-in times the mean square of a standardized weight at initialisation: 1 if scaled, up to epsilon."""
+    # Weights start with variance 1 / fan_in; subtracting their mean removes a fraction 1 / fan_in of it.
     population = (fan_in - 1) / fan_in**2
     estimate = population if how.variance == "population" else 1.0 / fan_in
     inverse_square = {
@@ -183,7 +183,7 @@ def standardized_scale(how: Standardization, fan_in: int) -> float:
 
 def standardize(weight: Tensor, gain: Tensor, how: Standardization) -> Tensor:
     """`weight` [O, I, K, K] with mean 0 and, if `scaled`, variance 1 / N in each output unit; times `gain` [O]."""
-    # In channels-last layout this order of the fan-in is the one in memory: nothing is copied.
+    # In channels-last layout, this order of the fan-in is the memory order, so nothing is copied.
     flat = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
     out_channels, in_channels, height, width = weight.shape
     on_gpu = flat.is_cuda and flat.dtype == torch.float32 and how.variance == "population"
@@ -192,10 +192,10 @@ def standardize(weight: Tensor, gain: Tensor, how: Standardization) -> Tensor:
 
 
 class _Standardize(torch.autograd.Function):
-    """(W - mu) r k by rows, with r = 1 / (sigma sqrt(N)) by the epsilon rule; forward and backward in few passes.
+    """(W - mu) r k by row, with r = 1 / (sigma sqrt(N)) by the epsilon rule; forward and backward in few passes.
 
     With S = sum_j G_j (W_j - mu) and N' = N or N - 1: dk = r S and
-    dW = k r (G - mean G) + k S (dr / d var) (2 / N') (W - mu), both of which are a G + b W + c with a, b, c by row.
+    dW = k r (G - mean G) + k S (dr / d var) (2 / N') (W - mu), which is a G + b W + c with a, b, c by row.
     """
 
     @staticmethod
@@ -204,7 +204,7 @@ class _Standardize(torch.autograd.Function):
         degrees = fan_in if how.variance == "population" else fan_in - 1
         mean = weight.mean(1)
         centred = weight - mean[:, None]
-        # On a CPU the norm is thirty times as fast as torch.var_mean, and exact enough once the mean is gone.
+        # On a CPU, the norm is thirty times as fast as torch.var_mean, and accurate enough on centred weights.
         variance = torch.linalg.vector_norm(centred, dim=1).square() / degrees
         inverse = _INVERSE_DEVIATION[how.epsilon](variance, fan_in)
         if not how.scaled:
@@ -219,7 +219,7 @@ class _Standardize(torch.autograd.Function):
         weight, gain, mean, variance, inverse = ctx.saved_tensors
         floored = variance * weight.shape[1] <= FLOOR if ctx.how.epsilon == "floor" else None
         if _is_batch_norm(floored, ctx.how.variance):
-            # `inverse` is 1 / (sigma sqrt(N)) if scaled: BatchNorm has 1 / sigma.
+            # `inverse` is 1 / (sigma sqrt(N)) if scaled; BatchNorm needs 1 / sigma.
             root = weight.shape[1] ** 0.5 if ctx.how.scaled else 1.0
             of_weight, of_gain = _batch_norm_backward(gradient, weight, gain / root, mean, inverse * root)
             return of_weight, of_gain / root, None
@@ -238,10 +238,10 @@ class _Standardize(torch.autograd.Function):
 
 
 class _StandardizeAsBatchNorm(torch.autograd.Function):
-    """The same by the parts of torch's BatchNorm for GPUs: 10 kernels instead of 35, and nothing waits for the device.
+    """`_Standardize` by parts of torch's BatchNorm for GPUs: 10 kernels instead of 35, without synchronization.
 
-    BatchNorm has 1 / sigma where standardization has r = 1 / (sigma sqrt(N)). Where the floor holds r is a constant, so
-    that the part of the gradient that goes through the variance is 0.
+    BatchNorm has 1 / sigma in place of r = 1 / (sigma sqrt(N)). On the floor, r is a constant, so the gradient through
+    the variance is 0.
     """
 
     @staticmethod
@@ -272,8 +272,10 @@ class _StandardizeAsBatchNorm(torch.autograd.Function):
 
 
 def _is_batch_norm(floored: Tensor | None, variance: VarianceEstimator) -> bool:
-    """Whether the gradient is that of a BatchNorm over each filter: whether no filter lies on the floor is asked where
-    asking is cheap, on a CPU and outside of a compiler."""
+    """Whether the gradient is known to be that of a BatchNorm over each filter.
+
+    Filters are checked for the floor only where that is cheap: on a CPU, outside of a compiler.
+    """
     if variance == "sample":
         return False
     if floored is None:
@@ -284,15 +286,17 @@ def _is_batch_norm(floored: Tensor | None, variance: VarianceEstimator) -> bool:
 def _batch_norm_backward(
     gradient: Tensor, weight: Tensor, gain: Tensor, mean: Tensor, inverse: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of (W - mu) inverse gain, by rows, with respect to W and gain, in one fused pass of torch's own: three
-    times as fast as the sums written out."""
+    """Gradients of (W - mu) inverse gain, by row, with respect to W and gain.
+
+    torch's fused pass is three times as fast as the sums written out.
+    """
     of_weight, of_gain, _ = torch.ops.aten.native_batch_norm_backward(
         gradient[None], weight[None], gain, None, None, mean, inverse, True, 0.0, [True, True, False]
     )
     return of_weight[0], of_gain
 
 
-# 1 / (sigma sqrt(N)) by each epsilon rule, of the filters' variances and their fan-in.
+# 1 / (sigma sqrt(N)) by each epsilon rule, from the filters' variances and their fan-in.
 _INVERSE_DEVIATION: dict[EpsilonRule, Callable[[Tensor, int], Tensor]] = {
     "floor": lambda variance, fan_in: torch.rsqrt(torch.clamp(variance * fan_in, min=FLOOR)),
     "sum": lambda variance, fan_in: torch.rsqrt(variance * fan_in + 1e-4),
@@ -301,27 +305,28 @@ _INVERSE_DEVIATION: dict[EpsilonRule, Callable[[Tensor, int], Tensor]] = {
 
 
 def init_lecun_normal(weight: Tensor, scale: float = 1.0) -> None:
-    """Normal with variance scale / fan_in, in place."""
+    """Fills `weight` in place from a normal distribution of variance scale / fan_in."""
     nn.init.normal_(weight, std=(scale / weight[0].numel()) ** 0.5)
 
 
-# Standard deviation and variance of a unit normal cut at two deviations.
+# Standard deviation and variance of a unit normal truncated at two standard deviations.
 CUT_DEVIATION = 0.87962566103423978
 CUT_VARIANCE = CUT_DEVIATION**2
 
 
 def init_truncated_normal(weight: Tensor, scale: float = 1.0) -> None:
-    """Normal cut at two standard deviations, with variance scale / fan_in after the cut, in place.
+    """Fills `weight` in place from a normal truncated at two deviations, of variance scale / fan_in after truncation.
 
-    That is Haiku's `VarianceScaling(scale, "fan_in", "truncated_normal")`.
+    This is Haiku's `VarianceScaling(scale, "fan_in", "truncated_normal")`.
     """
     _init_cut_normal(weight, (scale / weight[0].numel()) ** 0.5 / CUT_DEVIATION)
 
 
 def init_haiku_default(weight: Tensor) -> None:
-    """Normal of deviation 1 / sqrt(fan_in), cut at two deviations, in place: variance 0.774 / fan_in after the cut.
+    """Fills `weight` in place as Haiku does by default, with variance 0.774 / fan_in.
 
-    The default of Haiku's `Conv2D` and `Linear`, which does not make up for the cut.
+    Haiku's `Conv2D` and `Linear` truncate a normal of deviation 1 / sqrt(fan_in) at two deviations, and do not correct
+    for the truncation.
     """
     _init_cut_normal(weight, weight[0].numel() ** -0.5)
 

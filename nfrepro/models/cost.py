@@ -1,4 +1,4 @@
-"""Cost of a network, counted on meta tensors: nothing is computed or allocated."""
+"""Cost of a network, counted on meta tensors without computation or allocation (own code may need the CPU)."""
 
 import math
 from dataclasses import dataclass, fields
@@ -13,9 +13,9 @@ from nfrepro.models.own_options import OwnNetworkOptions
 from nfrepro.models.registry import build
 from nfrepro.options import Options
 
-# Images sent through; no other first dimension of what is kept for backward has this size.
+# Batch size; no other tensor kept for backward has a first dimension of this size.
 BATCH = 3
-# Blocks of a stage after which all are alike: the first changes the shape, and only the very first is never dropped.
+# Blocks of a stage after which all cost the same: the first changes the shape; only the very first is never dropped.
 BLOCKS_UNLIKE = 2
 
 
@@ -24,9 +24,9 @@ class NetworkCost:
     """The cost of one network in training, on square images of one size."""
 
     parameters: int
-    multiply_adds: int  # of one image forward, by convolutions and matrix products; the same in evaluation
+    multiply_adds: int  # of one image's forward pass, in convolutions and matrix products; the same in evaluation
     activation_bytes: int  # of one image, kept from forward for backward, in float32
-    kept_weight_bytes: int  # kept whatever the batch: standardized weights, statistics of BatchNorm
+    kept_weight_bytes: int  # kept for any batch size: standardized weights, statistics of BatchNorm
 
     def plus(self, other: "NetworkCost", times: int) -> "NetworkCost":
         return NetworkCost(*(getattr(self, f.name) + times * getattr(other, f.name) for f in fields(self)))
@@ -35,7 +35,7 @@ class NetworkCost:
 def count_cost(options: Options, classes: int, channels: int, pixels: int) -> NetworkCost:
     """The cost of the network that `options` describe.
 
-    Of a deep one it follows from shallow ones, exactly: what one more block of a stage adds is the same for each.
+    The cost of a deep network follows exactly from shallow ones: each further block of a stage adds the same.
     """
     blocks: tuple[int, ...] = getattr(options, "blocks", ())
     few = tuple(min(count, BLOCKS_UNLIKE) for count in blocks)
@@ -49,11 +49,10 @@ def count_cost(options: Options, classes: int, channels: int, pixels: int) -> Ne
 
 
 def count_authors_multiply_adds(options: Options, classes: int, channels: int, height: int, width: int) -> float:
-    """Multiply-adds of one image forward, as the authors count them (their `count_flops`; code: base.py).
+    """Multiply-adds of one image's forward pass, as the authors count them (their `count_flops`; code: base.py).
 
-    They do not round the odd sizes that a stride leaves. In their ResNets they leave out the max pool, which counts
-    everything behind it four times over, and divide by the stride of a shortcut twice. Convolutions and linear layers
-    only.
+    They do not round odd sizes divided by a stride. In their ResNets they ignore the max pool, so everything after it
+    counts four times over, and divide by the stride of a shortcut twice. Only convolutions and linear layers count.
     """
     with torch.device("meta"):
         model = build(options, classes, channels).eval()
@@ -90,13 +89,13 @@ def _with_blocks(options: Options, blocks: tuple[int, ...]) -> Options:
     return type(options).model_validate(options.model_dump(exclude={"depth"}) | {"blocks": blocks})
 
 
-@lru_cache(maxsize=256)  # networks that differ only in depth share them
+@lru_cache(maxsize=256)  # networks that differ only in depth share these counts
 def _count(options: Options, classes: int, channels: int, pixels: int) -> NetworkCost:
     if not isinstance(options, OwnNetworkOptions):
         return _count_on("meta", options, classes, channels, pixels)
     try:
         return _count_on("meta", options, classes, channels, pixels)
-    except Exception:  # it may look at its numbers, or use NumPy: then it gets some
+    except Exception:  # own code may read values, or use NumPy: give it real ones
         try:
             return _count_on("cpu", options, classes, channels, pixels)
         except InputError:
@@ -125,7 +124,7 @@ def _count_on(device: str, options: Options, classes: int, channels: int, pixels
 
 
 class _Kept:
-    """The storages that autograd keeps for backward, each once; parameters are there anyway."""
+    """Storages that autograd keeps for backward, each counted once, without the parameters, which exist anyway."""
 
     def __init__(self, model: nn.Module) -> None:
         self.parameters = [parameter.untyped_storage() for parameter in model.parameters()]

@@ -1,4 +1,4 @@
-"""Networks as the theory of signal propagation sees them, and where it is not exact: for `nfrepro.signal.predict`."""
+"""Networks as the theory of signal propagation sees them, for `nfrepro.signal.predict`, and where it is not exact."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,13 +18,14 @@ from nfrepro.signal.prediction import NetworkDescription
 
 
 def describe(options: Options, *, in_channels: int = 3, pixels: int | None = None) -> NetworkDescription:
-    """The network of checked `options` as the theory sees it, SkipInit's scalars where they begin.
+    """The network of checked `options` as the theory sees it, with SkipInit's scalars at their initial values.
 
-    Images have `pixels` in height and width: zero padding takes its share of every convolution near their border.
-    Without `pixels` images have no end.
+    Images have a height and width of `pixels`, so zero padding affects convolutions near their border. Without
+    `pixels`, images are infinite.
 
-    Raises `InputError` for what no theory here predicts: post-activation with a branch (`order: v1`), activations that
-    are not elementwise, EfficientNets. `why_inexact` names what it predicts approximately, too.
+    Raises `InputError` for networks that the theory does not predict: post-activation with a branch (`order: v1`),
+    activations that are not elementwise, EfficientNets, fully connected networks, networks from elsewhere.
+    `why_inexact` also lists what is predicted only approximately.
     """
     for reason in _REASONS:
         if not reason.predictable and reason.applies(options):
@@ -40,16 +41,16 @@ def describe(options: Options, *, in_channels: int = 3, pixels: int | None = Non
 
 
 def why_inexact(options: Options) -> list[str]:
-    """Why a network departs from its prediction even at great width; empty: it does not, for white noise as input.
+    """Reasons why a network departs from its prediction even at large width; empty if it does not, for white noise.
 
-    Each reason names its switch. `describe` refuses what cannot be predicted at all.
+    Each reason names its switch. `describe` refuses networks that cannot be predicted at all.
     """
     return [reason.text for reason in _REASONS if reason.applies(options)]
 
 
 @dataclass(frozen=True)
 class _Reason:
-    """A switch that the theory follows approximately or, unless `predictable`, not at all."""
+    """A switch that the theory models only approximately or, unless `predictable`, not at all."""
 
     applies: Callable[[Options], bool]
     text: str

@@ -14,7 +14,7 @@ from nfrepro.models.convolutions import ScaledConvolution, ScaledWSConv2d, Stand
 
 
 class EffectiveWeights:
-    """The effective weights and biases of all convolutions with Scaled WS of one network, on the device it is on."""
+    """The effective weights and biases of all Scaled WS convolutions of one network, on the network's device."""
 
     def __init__(self, model: nn.Module) -> None:
         every = model.scaled_convolutions() if isinstance(model, NormalizerFree) else []
@@ -23,15 +23,15 @@ class EffectiveWeights:
 
     @contextmanager
     def for_training(self, dtype: torch.dtype, parts: int) -> Iterator["Gradients"]:
-        """The network's convolutions take their weights, of type `dtype`, from one pass over all filters.
+        """Gives convolutions their weights from one pass over all filters, in `dtype`, or float32 for several parts.
 
-        `Gradients.finish` continues the backward passes of all parts of a batch through that pass, once. Where the
-        kernels do not run, every convolution standardizes its own weight as it is used, and there is nothing to finish.
+        `Gradients.finish` continues the backward passes of all parts of a batch through that pass, once. If the kernels
+        do not run, each convolution standardizes its own weight when used, and there is nothing to finish.
         """
         if self.table is None:
             yield Gradients(None, None)
             return
-        # Gradients of several parts add up in float32.
+        # Gradients of several parts are accumulated in float32.
         outs = self.table.standardize(dtype if parts == 1 else torch.float32)
         leaves = [out.detach().requires_grad_() for out in outs]
         try:
@@ -42,7 +42,7 @@ class EffectiveWeights:
 
     @contextmanager
     def for_inference(self, dtype: torch.dtype) -> Iterator[None]:
-        """The network's convolutions take their weights from one pass, without gradients."""
+        """Gives the network's convolutions their weights from one pass, without gradients."""
         with torch.no_grad():
             if self.table is not None:
                 weights, biases = self.table.cut(*self.table.standardize(dtype))
@@ -65,19 +65,19 @@ class EffectiveWeights:
 
 
 class Gradients:
-    """The way of gradients from effective weights to parameters."""
+    """Gradients on their way from effective weights to parameters."""
 
     def __init__(self, outs: tuple[Tensor, Tensor] | None, leaves: list[Tensor] | None) -> None:
         self.outs, self.leaves = outs, leaves
 
     def finish(self) -> None:
-        """To be called after the last backward pass of a step."""
+        """Propagates the gradients to the parameters; call it after the last backward pass of a step."""
         if self.outs is not None and self.leaves is not None:
             torch.autograd.backward(self.outs, [leaf.grad for leaf in self.leaves])
 
 
 class FilterTable:
-    """The filters of `scaled` convolutions, one after the other, as the kernels take them."""
+    """The filters of `scaled` convolutions, concatenated in the form that the kernels take."""
 
     def __init__(self, scaled: list[ScaledConvolution]) -> None:
         convolutions = [one.convolution for one in scaled]
@@ -114,7 +114,7 @@ class FilterTable:
         return out
 
     def cut(self, weight: Tensor, bias: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The flat weights and biases as those of each convolution, [O, I, K, K] in channels-last order and [O]."""
+        """Splits flat weights and biases by convolution, into [O, I, K, K] in channels-last order and [O]."""
         weights = []
         for flat, convolution in zip(torch.split(weight, self.sizes), self.convolutions, strict=True):
             out_channels, in_channels, height, width = convolution.weight.shape
@@ -148,13 +148,13 @@ class _StandardizeAll(torch.autograd.Function):
             gradient.contiguous(), bias_gradient.contiguous(), weight, gain, bias, skip_gain,
             *table.columns, mean, inverse, how.variance == "sample", how.scaled,
         )  # fmt: skip
-        # Sums in a fixed order: the same bits every time.
+        # Summed in a fixed order, for the same bits every time.
         of_skip_gain = (table.has_skip_gain * of_skip).sum(1) if table.skip_gains else None
         return of_weight, of_gain, of_bias, of_skip_gain, None, None
 
 
 def _in_memory_order(weight: Tensor) -> Tensor:
-    """[O, I, K, K] flat; in channels-last layout a view."""
+    """Flattens [O, I, K, K] in channels-last order; a view if that is its layout."""
     return weight.permute(0, 2, 3, 1).reshape(-1)
 
 

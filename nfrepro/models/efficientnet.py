@@ -1,4 +1,4 @@
-"""EfficientNets: torchvision's, their parts under the names of the other families (arXiv 1905.11946).
+"""torchvision's EfficientNets, with parts named as in the other families (arXiv 1905.11946).
 
 Parts: initial_conv, initial_bn, stages of torchvision's MBConv blocks, final (1x1 convolution, BatchNorm, SiLU) and
 linear. Images and activations are [N, C, H, W].
@@ -15,11 +15,11 @@ from nfrepro.models.convolutions import Conv2d
 from nfrepro.models.efficientnet_options import VARIANTS, EfficientNetOptions
 from nfrepro.models.network import Network
 
-# Torchvision's models bring torch's compiler, whose import takes seconds: a function that needs them imports them.
+# Torchvision's models import torch's compiler, which takes seconds, so only functions that need them import them.
 if TYPE_CHECKING:
     from torchvision.models.efficientnet import MBConvConfig
 
-# Of B0, a row a stage: inner width over input width, kernel size, stride, input and output channels, blocks.
+# Stages of B0, one per row: inner width over input width, kernel size, stride, input and output channels, blocks.
 STAGES = (
     (1, 3, 1, 32, 16, 1),
     (6, 3, 2, 16, 24, 2),
@@ -43,7 +43,7 @@ def stages(options: EfficientNetOptions) -> "list[MBConvConfig]":
 class EfficientNet(Network):
     """A 3x3 stride-2 stem, seven stages, a 1x1 convolution, global average pool, linear classifier.
 
-    Weights begin as torchvision's do. The first block of most stages has no shortcut: its width changes.
+    Weights are initialised as in torchvision. The first block of most stages has no shortcut, since its width changes.
     """
 
     def __init__(self, options: EfficientNetOptions, num_classes: int, in_channels: int) -> None:
@@ -56,7 +56,7 @@ class EfficientNet(Network):
         norm = partial(nn.BatchNorm2d, eps=variant.norm_epsilon, momentum=variant.norm_momentum)
         theirs = efficientnet.EfficientNet(shapes, dropout, options.stochastic_depth, num_classes, norm)
         stem, *blocks, self.final = theirs.features
-        # Torchvision's own takes images of three channels only.
+        # Torchvision's own first convolution takes images of three channels only.
         self.initial_conv = Conv2d(in_channels, shapes[0].input_channels, 3, 2, padding="torch")
         nn.init.kaiming_normal_(self.initial_conv.weight, mode="fan_out")
         _, self.initial_bn, self.activation = stem

@@ -1,4 +1,4 @@
-"""Options of the EfficientNets, which figure 3 compares the NF-RegNets with. No torch.
+"""Options of the EfficientNets, which figure 3 compares with the NF-RegNets. No torch.
 
 Sources: "paper" is arXiv 1905.11946; "torchvision" is torchvision.models.efficientnet.
 """
@@ -15,15 +15,15 @@ VariantName = Literal["b0", "b1", "b2", "b3", "b4", "b5"]
 
 @dataclass(frozen=True)
 class Variant:
-    """One size of the EfficientNets. Images are as large in training as in the test."""
+    """One size of the EfficientNets. Training and test images have the same size."""
 
     width: float  # multiplier of B0's channels
-    depth: float  # multiplier of B0's blocks of each stage, rounded up
+    depth: float  # multiplier of B0's number of blocks in each stage, rounded up
     train_pixels: int  # height and width of the images
     test_pixels: int
     dropout: float
     norm_epsilon: float = 1e-5  # of BatchNorm
-    norm_momentum: float = 0.1  # of BatchNorm's running averages: the share of the new batch
+    norm_momentum: float = 0.1  # of BatchNorm's running averages: the weight of the new batch
 
 
 # torchvision; its B2 is tested at 288 pixels.
@@ -43,16 +43,16 @@ class EfficientNetOptions(Options):
     name: Literal["efficientnet"] = "efficientnet"
     # Size, from the table above (torchvision).
     variant: VariantName = "b0"
-    # Multiplier of all widths, on top of the variant's own. Widths are the nearest multiples of 8, or the next ones
-    # where that takes more than a tenth away (torchvision).
+    # Multiplier of all widths, on top of the variant's own. Widths are rounded to the nearest multiple of 8, or up if
+    # that would remove more than a tenth (torchvision).
     width: float = Field(default=1.0, gt=0, le=8)
-    # Stochastic depth: block i of L, from 0, loses its branch with probability rate * i / L; kept branches are divided
-    # by the probability to keep (torchvision).
+    # Stochastic depth: block i of L, from 0, drops its branch with probability rate * i / L; kept branches are divided
+    # by the keep probability (torchvision).
     stochastic_depth: float = Field(default=0.2, ge=0, lt=1)
-    # Probability to drop a pooled feature before the classifier; null: the variant's own (torchvision).
+    # Probability of dropping a pooled feature before the classifier; null: the variant's own (torchvision).
     dropout: float | None = Field(default=None, ge=0, lt=1)
 
     @property
     def label(self) -> str:
-        """Readable front of a run's name: family and variant."""
+        """Readable prefix of a run's name: family and variant."""
         return f"{self.name}_{self.variant}"

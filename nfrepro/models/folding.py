@@ -1,4 +1,4 @@
-"""Folding: everything that is constant at inference goes into plain convolutions (paper section 4.2)."""
+"""Folding of everything that is constant at inference into plain convolutions (paper section 4.2)."""
 
 from copy import deepcopy
 
@@ -12,10 +12,11 @@ from nfrepro.models.convolutions import Conv2d, ScaledConvolution
 
 @torch.no_grad()
 def fold(model: nn.Module) -> nn.Module:
-    """A copy of an NF-ResNet, NF-RegNet or NFNet for inference, equal up to rounding: standardization, gains, alpha,
-    beta, gamma and the SkipInit scalars are in the weights of plain convolutions and of the classifier.
+    """A copy of an NF-ResNet, NF-RegNet or NFNet for inference, equal up to rounding.
 
-    The copy is in evaluation mode and is not meant to be trained. Raises `ValueError` for any other network.
+    Standardization, gains, alpha, beta, gamma and the SkipInit scalars are in the weights of plain convolutions and of
+    the classifier; those of a branch that ends in squeeze-excite are in its gates. The copy is in evaluation mode and
+    is not meant to be trained. Raises `ValueError` for any other network.
     """
     if not isinstance(model, NormalizerFree):
         raise InputError(f"only NF-ResNets, NF-RegNets and NFNets can be folded, not a {type(model).__name__}")
@@ -31,7 +32,7 @@ def fold(model: nn.Module) -> nn.Module:
 
 
 def _plain(scaled: ScaledConvolution) -> Conv2d:
-    """The plain convolution that does what the scaled one does between its two scales."""
+    """The plain convolution that is equivalent to the scaled one, including its scales."""
     convolution = scaled.convolution
     assert convolution.bias is not None
     plain = Conv2d(

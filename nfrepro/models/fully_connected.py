@@ -1,6 +1,6 @@
-"""Fully connected networks, plain and residual, each with BatchNorm, Scaled Weight Standardization, or none.
+"""Fully connected networks, plain and residual, each with BatchNorm, Scaled Weight Standardization, or neither.
 
-A layer is a 1x1 convolution on maps of one pixel, so that weights, norms and signal propagation are those of the other
+A layer is a 1x1 convolution on maps of one pixel, so weights, norms and signal propagation are those of the other
 families. Parts: initial_conv (of the image as one pixel), stages (one), linear. Activations are [N, width, 1, 1].
 """
 
@@ -23,7 +23,7 @@ class FullyConnected(Network):
     def __init__(self, options: FullyConnectedOptions, num_classes: int, in_channels: int) -> None:
         super().__init__(0.0, [options.width], [options.pixels])
         self.image_shape = (in_channels, options.pixels, options.pixels)
-        # No nonlinearity comes before it, so that weights of variance 1 / fan-in keep the variance.
+        # No nonlinearity comes before it, so weights of variance 1 / fan-in preserve the variance.
         self.initial_conv = _weights(options, math.prod(self.image_shape), init_scale=1.0)
         block = ResidualLayer if options.connection == "residual" else Layer
         (scales,) = expected_variance([options.depth], options.alpha)
@@ -42,7 +42,7 @@ class FullyConnected(Network):
 
 
 class Layer(nn.Module):
-    """W g(norm(x)), the layer of a plain network; with Scaled Weight Standardization W gamma g(x)."""
+    """W g(norm(x)), a layer of a plain network; with Scaled Weight Standardization, W gamma g(x)."""
 
     def __init__(self, options: FullyConnectedOptions, beta: float) -> None:
         super().__init__()
@@ -52,18 +52,18 @@ class Layer(nn.Module):
         standardized = options.normalization == "scaled_ws"
         self.conv = _weights(options, options.width, init_scale=1.0 if standardized else activation.he_scale)
         gamma = activation.gamma("exact") if standardized else 1.0
-        # Without a skip connection nothing accumulates.
+        # Without skip connections, no variance accumulates.
         self.input_scale = gamma / beta if standardized and options.connection == "residual" else gamma
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, width, 1, 1] to the same."""
+        """Maps [N, width, 1, 1] to the same shape."""
         return self.conv(self.activation(self.norm(x)), input_scale=self.input_scale)  # type: ignore[no-any-return]
 
 
 class ResidualLayer(Layer, DeclaredBlock):
-    """x + alpha f(x), the block of a residual network; with Scaled Weight Standardization x + alpha f(x / beta).
+    """x + alpha f(x), a block of a residual network; with Scaled Weight Standardization, x + alpha f(x / beta).
 
-    As in the other families beta divides behind the activation.
+    As in the other families, the division by beta comes after the activation.
     """
 
     def __init__(self, options: FullyConnectedOptions, beta: float) -> None:
@@ -71,8 +71,8 @@ class ResidualLayer(Layer, DeclaredBlock):
         self.alpha = options.alpha
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, width, 1, 1] to the same."""
-        # x + alpha f(x / beta): gamma / beta are in f's weights.
+        """Maps [N, width, 1, 1] to the same shape."""
+        # x + alpha f(x / beta): gamma / beta is in f's weights.
         return torch.add(x, self.residual_branch(x), alpha=self.alpha)
 
     def residual_branch(self, x: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class ResidualLayer(Layer, DeclaredBlock):
 
 
 def _weights(options: FullyConnectedOptions, fan_in: int, init_scale: float) -> Conv2d:
-    """The weights of one layer. BatchNorm takes biases out, so there are none with it."""
+    """The weights of one layer. BatchNorm cancels biases, so there are none with it."""
     if options.normalization == "scaled_ws":
         return ScaledWSConv2d(fan_in, options.width, 1)
     conv = Conv2d(fan_in, options.width, 1, bias=options.normalization == "none")

@@ -1,6 +1,6 @@
-"""Options of the fully connected networks, plain and residual, that the shattered gradients are measured on. No torch.
+"""Options of the plain and residual fully connected networks on which shattered gradients are measured. No torch.
 
-They are not the paper's: its question is asked of them at many depths, cheaply ("source" is arXiv 1702.08591).
+They are not from the paper, but test its question cheaply at many depths ("source" is arXiv 1702.08591).
 """
 
 from typing import Literal
@@ -15,20 +15,20 @@ class FullyConnectedOptions(Options):
     """`depth` layers f(x) = W g(norm(x)) between a first layer, which sees the image, and a linear classifier."""
 
     name: Literal["fully_connected"] = "fully_connected"
-    # Layers f, each with one nonlinearity; of a residual network, blocks.
+    # Number of layers f, each with one nonlinearity; in a residual network, of blocks.
     depth: int = Field(default=16, ge=1, le=4096)
-    # Units of every layer (source: 200, as we remember it).
+    # Units per layer (source: 200, from memory).
     width: int = Field(default=200, ge=1, le=65536)
-    # Height and width of its images: a fully connected network takes one size.
+    # Height and width of its images; a fully connected network takes one size only.
     pixels: int = Field(default=28, ge=1, le=4096)
     # Nonlinearity g (source: relu).
     activation: ActivationName = "relu"
     # plain: f(x) follows f(x), no skip connections; residual: x + alpha f(x).
     connection: Literal["plain", "residual"] = "plain"
-    # none: He weights; batch_norm: the same, BatchNorm before every nonlinearity; scaled_ws: Scaled Weight
-    # Standardization and gamma and, where residual, f(x / beta) by the ledger: the normalizer-free network.
+    # none: He initialisation; batch_norm: the same, with BatchNorm before every nonlinearity; scaled_ws: the
+    # normalizer-free network, with Scaled Weight Standardization, gamma and, if residual, f(x / beta) by the ledger.
     normalization: Literal["none", "batch_norm", "scaled_ws"] = "none"
-    # Scale of the residual branch (the source's beta); a plain network has none, and leaves it at 1.
+    # Scale of the residual branch (the source's beta); it must be 1 for a plain network, which has no branch.
     alpha: float = Field(default=1.0, ge=0)
 
     @model_validator(mode="after")
@@ -39,6 +39,6 @@ class FullyConnectedOptions(Options):
 
     @property
     def label(self) -> str:
-        """Readable front of a run's name: family, depth, connection, normalization and, where residual, alpha."""
+        """Readable prefix of a run's name: family, depth, connection, normalization and, if residual, alpha."""
         alpha = f"-alpha{self.alpha:g}" if self.connection == "residual" else ""
         return f"{self.name}{self.depth}-{self.connection}-{self.normalization}{alpha}"

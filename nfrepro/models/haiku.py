@@ -1,8 +1,8 @@
 """Weights of the authors' released JAX networks (deepmind-research/nfnets), copied into ours.
 
 Haiku names a parameter by module and name: `NF_ResNet/~/nf_res_block_3/~/conv1` has `w`, `gain` and `bias`. `~` marks
-modules made in a constructor. Blocks are numbered through all stages, the first without a number. Modules keep their
-names in our networks but for the norms and the layers listed below.
+modules made in a constructor. Blocks are numbered across all stages; the first has no number. Modules have the same
+names in our networks, except for the norms and the layers listed below.
 """
 
 import re
@@ -27,18 +27,18 @@ _MODULES = (
     (r"^(initial|final)_norm(\.norm)?$", r"\1_bn"),
     (r"^shortcut\.0$", "conv_shortcut"),
     (r"^shortcut\.1$", "shortcut_bn"),
-    # The authors do not name these two, so that haiku calls both by their class.
+    # The authors do not name these two, so Haiku names both after their class.
     (r"^squeeze_excite\.fc0$", "squeeze_excite.linear"),
     (r"^squeeze_excite\.fc1$", "squeeze_excite.linear_1"),
 )
-# Scalars of FixUp that the authors call otherwise (code: fixup_resnet.py).
+# Scalars of FixUp that the authors name differently (code: fixup_resnet.py).
 _SCALARS = {"bias_stem": "bias1", "bias_head": "bias2", "multiplier": "scale"}
 _AVERAGES = {"running_mean": "mean_ema", "running_var": "var_ema"}
-# Modules that one file of the authors calls otherwise: nf_regnet.py and nfnet.py `se`, nfnet.py its first convolution.
+# Modules that some of the authors' files name differently: `se` in nf_regnet.py and nfnet.py, `stem_conv0` in nfnet.py.
 _ALIASES = {"se": "squeeze_excite", "stem_conv0": "initial_conv"}
-_UNREAD_STATE = ("counter", "hidden")  # what haiku needs, besides `average`, to go on averaging
+_UNREAD_STATE = ("counter", "hidden")  # with `average`, the state from which Haiku continues to average
 
-# The path of an entry below the root: the names of its modules without `~`, then its own. A block is its number.
+# The path of an entry below the root: the names of its modules without `~`, then its own. Blocks are given by number.
 Place = tuple[str | int, ...]
 
 
@@ -62,7 +62,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class _Naming:
-    """The names that differ from one network of the authors to the next."""
+    """The names that differ among the authors' networks."""
 
     root: str
     block: str
@@ -83,11 +83,11 @@ class _Naming:
 
 
 def load_haiku(model: nn.Module, params: Tree, state: Tree | None = None) -> None:
-    """Copies the authors' parameters into `model` in place, in its own dtype and device.
+    """Copies the authors' parameters into `model` in place, keeping its dtype and device.
 
     `params` and `state` are module name -> name -> array. Convolutions come as [H, W, I, O], linear weights as [I, O],
-    norms as [1, 1, 1, C]. `state` holds BatchNorm's running averages, of which only `average` is read; without it the
-    buffers stay as they are. Raises `ValueError`, with `model` unchanged, unless the tree fills the network exactly.
+    norms as [1, 1, 1, C]. `state` holds BatchNorm's running averages, of which only `average` is read; without it,
+    buffers are unchanged. Raises `ValueError`, with `model` unchanged, unless the tree fills the network exactly.
     """
     naming = _naming(params, state or {})
     slots = list(_slots(model, with_state=state is not None))
@@ -97,7 +97,7 @@ def load_haiku(model: nn.Module, params: Tree, state: Tree | None = None) -> Non
         for module, arrays in tree.items():
             for name, value in arrays.items():
                 entry = _Entry(f"{module}/{name}", value)
-                # Two spellings of one place, say `se` and `squeeze_excite`: one of them is too many.
+                # Two spellings of one path, such as `se` and `squeeze_excite`: the second is left over.
                 if entries.setdefault(naming.path(module, name), entry) is not entry:
                     extras.append(entry.name)
     for slot in slots:
@@ -122,14 +122,14 @@ def load_haiku(model: nn.Module, params: Tree, state: Tree | None = None) -> Non
 
 
 def _naming(params: Tree, state: Tree) -> _Naming:
-    """The root that all modules share, and the one name beneath it that is a block's."""
+    """The root that all modules share, and the name of blocks beneath it."""
     modules = [*params, *state]
     roots = sorted({module.split("/")[0] for module in modules})
     if len(roots) != 1:
         raise InputError(f"load_haiku: the tree must have one root, not {_listed(roots)}")
     children = {parts[1] for module in modules if len(parts := _parts(module)) > 1}
     stems = {child: re.sub(r"_[1-9]\d*$", "", child) for child in children}
-    # Only a network whose blocks are called something else is told by its numbers, so that no stray linear_1 misleads.
+    # Numbered modules are taken for blocks only if no name contains "block", so that no stray linear_1 misleads.
     blocks = {stem for stem in stems.values() if "block" in stem.lower()}
     blocks = blocks or {stem for child, stem in stems.items() if stem != child}
     if len(blocks) != 1:
@@ -189,7 +189,7 @@ def _parameter_name(owner: nn.Module, name: str) -> str:
 
 
 def _misfit(entry: _Entry, slot: _Slot) -> str | None:
-    """The reason why `entry` does not fill `slot`, from shape and type alone: no stored array is unpacked."""
+    """The reason why `entry` does not fill `slot`, if any, by shape and type alone: no stored array is unpacked."""
     value = entry.value if hasattr(entry.value, "dtype") else _as_array(entry.value)
     if value is None or not (value.dtype.kind == "f" or value.dtype.name.startswith(("bfloat", "float"))):
         return "not an array of floating-point numbers" + ("" if value is None else f", but of {value.dtype}")
@@ -200,7 +200,7 @@ def _misfit(entry: _Entry, slot: _Slot) -> str | None:
 
 
 def _as_array(value: Any) -> Array | None:
-    """A number or nested lists of numbers as an array; None for what is neither."""
+    """A number or nested lists of numbers as an array; None for anything else."""
     try:
         return np.asarray(value)
     except (TypeError, ValueError):
@@ -208,13 +208,13 @@ def _as_array(value: Any) -> Array | None:
 
 
 def _our_shape(shape: tuple[int, ...], owner: nn.Module) -> tuple[int, ...]:
-    """The shape in our layout of an array of `shape` in the authors'."""
-    # An array without memory of its own, whatever its shape.
+    """The shape in our layout of an array whose shape in the authors' layout is `shape`."""
+    # A broadcast array takes no memory, whatever its shape.
     return _to_our_layout(np.broadcast_to(np.float32(0), shape), owner).shape
 
 
 def _to_our_layout(value: Array, owner: nn.Module) -> Array:
-    """[H, W, I, O] to [O, I, H, W], [I, O] to [O, I], [1, 1, 1, C] to [C]; other shapes as they are."""
+    """Maps [H, W, I, O] to [O, I, H, W], [I, O] to [O, I] and [1, 1, 1, C] to [C]; other shapes are unchanged."""
     if isinstance(owner, nn.Conv2d) and value.ndim == 4:
         return value.transpose(3, 2, 0, 1)
     if isinstance(owner, nn.Linear) and value.ndim == 2:

@@ -1,4 +1,4 @@
-"""Lookup of an activation or a network that the command line names."""
+"""Lookup of activations and networks named on the command line."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from nfrepro.plugins.names import is_name, search_folders, search_in
 
 @dataclass(frozen=True)
 class NamedActivation:
-    """An activation and, for those of the authors' table, the gain they published."""
+    """An activation and, if it is in the authors' table, the gain that they published."""
 
     name: str
     function: Callable[[Tensor], Tensor]
@@ -28,7 +28,7 @@ class NamedActivation:
 
 
 def find_activation(text: str) -> NamedActivation:
-    """A name of the authors' table, `package.module:callable`, or a `lambda` over torch, F (functional) and math.
+    """Finds an activation by known name, `package.module:callable`, or `lambda` over torch, F (functional) and math.
 
     Raises `InputError` for anything else.
     """
@@ -47,7 +47,7 @@ def find_activation(text: str) -> NamedActivation:
 
 
 def _evaluate_lambda(text: str) -> Callable[[Tensor], Tensor]:
-    """The user's own text, from the user's own command line: nothing else may come here."""
+    """Evaluates text that the user typed on the command line; text from elsewhere must never come here."""
     names = {"torch": torch, "F": torch.nn.functional, "math": math}
     try:
         found = eval(text, {"__builtins__": {}, **names})  # the user typed it
@@ -60,7 +60,7 @@ def _evaluate_lambda(text: str) -> Callable[[Tensor], Tensor]:
 
 @dataclass(frozen=True)
 class NamedNetwork:
-    """A network that can be built again and again; `options` are those of our families, None for other networks."""
+    """A network that can be built repeatedly; `options` are set for our families, and None for other networks."""
 
     name: str
     make: Callable[[], nn.Module]
@@ -68,10 +68,10 @@ class NamedNetwork:
 
 
 def find_network(text: str, settings: Mapping[str, Any], in_channels: int = 3) -> NamedNetwork:
-    """One of ours (`nf_resnet50`), `torchvision:resnet50`, `timm:nf_resnet50` or `package.module:callable`.
+    """Finds a network: ours (`nf_resnet50`), `torchvision:resnet50`, `timm:nf_resnet50` or `package.module:callable`.
 
-    `settings` are options of our families, and of a callable with a parameter `num_classes`, as docs/plugins.md has it;
-    another is called without arguments. Raises `InputError` for what cannot be found.
+    `settings` are options of our families, and of a callable with a parameter `num_classes` (docs/plugins.md); other
+    callables are called without arguments. Raises `InputError` for a network that cannot be found.
     """
     _search_here()
     if not is_name(text):
@@ -96,5 +96,5 @@ def _refuse(text: str, settings: Mapping[str, Any]) -> None:
 
 
 def _search_here() -> None:
-    """A file in the folder of the person who asks is the usual case."""
+    """Adds the current folder to the search: that is where a user's file usually is."""
     search_in([*search_folders(), Path.cwd()])

@@ -1,4 +1,4 @@
-"""Base of every network of the paper: stem, stages of residual blocks, head, linear classifier."""
+"""Base of every network of this package: stem, stages of blocks, head, linear classifier."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,33 +11,33 @@ from nfrepro.signal.prediction import NetworkDescription, Normalization, Stem
 
 
 class Network(nn.Module):
-    """Images [N, in_channels, H, W] to logits [N, num_classes].
+    """Maps images [N, in_channels, H, W] to logits [N, num_classes].
 
-    A family fills `initial_conv`, `stages` and `linear`, and says what its stem and its head do.
+    A family sets `initial_conv`, `stages` and `linear`, and defines its stem and its head.
     """
 
     initial_conv: Conv2d
-    fed: tuple[str, ...] = ()  # further convolutions of the stem, each of an activated signal
+    fed: tuple[str, ...] = ()  # further convolutions of the stem, each fed by an activation
     linear: nn.Linear
     activation: Callable[[Tensor], Tensor]
     normalization: Normalization = "none"
-    gamma = gamma_in_weight = 1.0  # gains of every activation, and in the weights of the first convolution
+    gamma = gamma_in_weight = 1.0  # gain of every activation, and gain in the weights of the first convolution
 
     def __init__(self, dropout: float, feature_channels: list[int], feature_strides: list[int]) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
         self.dropout = nn.Dropout(dropout)
         self.feature_channels = feature_channels  # of each stage's output
-        self.feature_strides = feature_strides  # pixels of the image to one of each stage's output, in each direction
+        self.feature_strides = feature_strides  # image pixels per pixel of each stage's output, in each direction
 
     def add_classifier(self, channels: int, num_classes: int, std: float = 0.0) -> None:
-        """The linear layer, its weights normal with deviation `std`: 0 in the authors' code but for NF-ResNets."""
+        """Adds the linear layer; weights are normal of deviation `std`, 0 in the code but for NF-ResNets and NFNets."""
         self.linear = nn.Linear(channels, num_classes)
         nn.init.normal_(self.linear.weight, std=std) if std else nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
     def init_plain_convolutions(self, scale: float | None = 1.0) -> None:
-        """Every convolution: truncated normal of variance scale / fan_in, Haiku's default for None; biases 0."""
+        """Initialises convolutions: truncated normal of variance scale / fan_in, Haiku's default for None; biases 0."""
         for module in self.modules():
             if isinstance(module, Conv2d):
                 if scale is None:
@@ -70,7 +70,7 @@ class Network(nn.Module):
         return features
 
     def forward_stem(self, x: Tensor) -> Tensor:
-        """The layers before the first block. Raises `ValueError` for images of another shape."""
+        """The layers before the first block. Raises `ValueError` for images of a wrong shape, or too small."""
         channels, stride = self.initial_conv.in_channels, self.feature_strides[-1]
         if x.ndim != 4 or x.shape[1] != channels:
             raise InputError(f"images must be [N, {channels}, H, W], got {list(x.shape)}")
@@ -79,11 +79,11 @@ class Network(nn.Module):
         return self.stem_output(x)
 
     def stem_output(self, x: Tensor) -> Tensor:
-        """The first convolution, and whatever the family has between it and the first block."""
+        """The first convolution, and any layers between it and the first block."""
         return self.convolve_stem(x)
 
     def convolve_stem(self, x: Tensor) -> Tensor:
-        """The same before a pool."""
+        """The stem without its max pool, if it has one."""
         out: Tensor = self.initial_conv(x)
         return out
 
@@ -92,7 +92,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def describe(self) -> NetworkDescription:
-        """The network as `nfrepro.signal.predict` sees it: at initialisation, in the limit of width."""
+        """The network as `nfrepro.signal.predict` sees it: at initialisation, in the limit of large width."""
         stages: Any = enumerate(self.stages, start=1)
         blocks = [block.describe(number, index == 0) for number, stage in stages for index, block in enumerate(stage)]
         return NetworkDescription(
@@ -100,6 +100,6 @@ class Network(nn.Module):
         )
 
     def describe_stem(self) -> Stem:
-        """The stem alone."""
+        """The stem as `nfrepro.signal.predict` sees it."""
         further = [getattr(self, name).describe() for name in self.fed]
         return Stem((self.initial_conv.describe(self.gamma_in_weight), *further))

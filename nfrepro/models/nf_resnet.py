@@ -15,7 +15,7 @@ SQUEEZE_EXCITE_RATIO = 0.25  # hidden width over the block's (code: nf_resnet.py
 
 
 class NFResNet(NormalizerFree, ResNet):
-    """x + alpha * f(x / beta), blocks that keep the variance of their input in f."""
+    """Blocks x + alpha * f(x / beta), in which f preserves the variance of its input."""
 
     unfed = ("initial_conv",)
 
@@ -36,7 +36,7 @@ class NFResNet(NormalizerFree, ResNet):
 
 
 class NFBlock(NormalizerFreeBlock):
-    """f = (activation, 1x1, activation, 3x3, activation, 1x1), with squeeze-excite on request."""
+    """f = (activation, 1x1, activation, 3x3, activation, 1x1), optionally with squeeze-excite."""
 
     def __init__(self, options: NFResNetOptions, shape: BlockShape, beta: float) -> None:
         at_activation, in_weight = gammas(options)
@@ -56,7 +56,7 @@ class NFBlock(NormalizerFreeBlock):
 
 
 def squeeze_excite(options: NFResNetOptions, shape: BlockShape) -> SqueezeExcite | None:
-    """The gates of a block, where it has any."""
+    """The gates of a block, if it has any."""
     if options.squeeze_excite == "none":
         return None
     channels = shape.out_channels if options.squeeze_excite == "end" else shape.inner_channels
@@ -65,7 +65,7 @@ def squeeze_excite(options: NFResNetOptions, shape: BlockShape) -> SqueezeExcite
 
 
 def gammas(options: NFResNetOptions) -> tuple[float, float]:
-    """gamma after the last activation, and in the weight of the stem; one of them is 1. Without scaled WS both are."""
+    """gamma after the last activation, and gamma in the stem's weight; one of them is 1, or both without scaled WS."""
     if options.convolution != "scaled_ws":
         return 1.0, 1.0
     gamma = ACTIVATIONS[options.activation].gamma(options.gamma)

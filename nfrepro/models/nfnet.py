@@ -21,7 +21,7 @@ STAGE_WIDTHS = (256, 512, 1536, 1536)
 def block_shapes(options: NFNetOptions) -> list[list[BlockShape]]:
     """The blocks of each stage. Every stage but the first halves the resolution in its first block.
 
-    The inner width is rounded down to whole groups. Raises `ValueError` where not even one group fits.
+    The inner width is rounded down to whole groups. Raises `ValueError` if not even one group fits.
     """
     depths = VARIANTS[options.variant].depths
     shapes: list[list[BlockShape]] = []

@@ -17,7 +17,7 @@ VariantName = Literal["f0", "f1", "f2"]
 
 @dataclass(frozen=True)
 class Variant:
-    """One size of the NFNets: they differ in depth, in the images they see and in dropout (code: base.py)."""
+    """One size of the NFNets, which differ in depth, image size and dropout (code: base.py)."""
 
     depths: tuple[int, int, int, int]  # residual blocks of each stage
     train_pixels: int  # height and width of the images
@@ -48,40 +48,41 @@ class NFNetOptions(Options):
     final_ratio: float = Field(default=2.0, gt=0)
     # Nonlinearity g (code: gelu, in its tanh form). Squeeze-excite keeps ReLU.
     activation: ActivationName = "gelu"
-    # Scale of the residual branch: the variance grows by alpha^2 a block (code).
+    # Scale of the residual branch: the variance grows by alpha^2 per block (code).
     alpha: float = Field(default=0.2, ge=0)
-    # Learnable scalar at the end of each branch, by its initial value; null: none (SkipInit; 0 in the code).
+    # Initial value of a learnable scalar at the end of each branch; null: no scalar (SkipInit; 0 in the code).
     skipinit_gain: float | None = 0.0
-    # The constant that makes the activation variance preserving: published (sampled by the authors), exact, or none,
+    # The constant that makes the activation preserve the variance: published (sampled by the authors), exact, or none,
     # which is 1 (an ablation).
     gamma: Literal["published", "exact", "none"] = "published"
-    # activation: after every activation (code; timm's dm_nfnet); weights: in every standardized weight, so in the first
-    # and in the final convolution too, and not after the last activation (timm's own nfnet).
+    # activation: after every activation (code; timm's dm_nfnet); weights: in every standardized weight, including those
+    # of the first and the final convolution, but not after the last activation (timm's own nfnet).
     gamma_at: Literal["activation", "weights"] = "activation"
-    # What keeps the deviation of a weight from 0: floor (code), sum (the listing of arXiv 2101.08692), timm.
+    # Rule that keeps the deviation of a filter away from 0: floor (code), sum (the listing of arXiv 2101.08692), timm.
     ws_epsilon: Literal["floor", "sum", "timm"] = "floor"
-    # Variance of a weight: population divides by N (code), sample by N - 1 (that listing).
+    # Variance estimator of a filter: population divides by N (code), sample by N - 1 (that listing).
     ws_variance: Literal["population", "sample"] = "population"
     # Hidden width of squeeze-excite over the output width of the block (code).
     squeeze_excite_ratio: float = Field(default=0.5, gt=0)
-    # Factor of the squeeze-excite gates, which are about 1/2 at first: 2 keeps the variance (code).
+    # Factor of the squeeze-excite gates, which are about 1/2 at first: 2 preserves the variance (code).
     squeeze_excite_gain: float = Field(default=2.0, gt=0)
     # Where the division by beta acts: on the activated signal, gamma g(x) / beta (code), or on the block's input,
     # f(x / beta) (the paper's formula).
     beta_at: Literal["activation", "input"] = added("activation")
-    # Initial weights of squeeze-excite, normal cut at two deviations: lecun has variance 1 / fan-in (ours); haiku has
-    # 0.774 / fan-in, the default of the code.
+    # Initial weights of squeeze-excite, normal truncated at two deviations: lecun has variance 1 / fan-in (ours); haiku
+    # has 0.774 / fan-in, the default of the code.
     squeeze_excite_init: Literal["lecun", "haiku"] = added("lecun")
-    # Stochastic depth: block i of L, from 0, loses its branch with probability rate * i / L (code; rate of its runs).
+    # Stochastic depth: block i of L, from 0, drops its branch with probability rate * i / L (code; rate of its runs).
     stochastic_depth: float = Field(default=0.25, ge=0, lt=1)
-    # Divide kept branches by the probability to keep: false in the code, true in torchvision and timm.
+    # Whether to divide kept branches by the keep probability: false in the code, true in torchvision and timm.
     stochastic_depth_rescale: bool = False
-    # Probability to drop a pooled feature before the classifier; null: the variant's own (code).
+    # Probability of dropping a pooled feature before the classifier; null: the variant's own (code).
     dropout: float | None = Field(default=None, ge=0, lt=1)
-    # same: XLA's SAME padding, below and to the right only where a stride meets an even size (code); torch: symmetric.
+    # same: XLA's SAME padding, with one pixel more below and to the right if a stride of 2 meets an even size (code);
+    # torch: symmetric.
     padding: Literal["same", "torch"] = "same"
 
     @property
     def label(self) -> str:
-        """Readable front of a run's name: family, variant and alpha."""
+        """Readable prefix of a run's name: family, variant and alpha."""
         return f"{self.name}_{self.variant}-alpha{self.alpha:g}"

@@ -1,4 +1,4 @@
-"""Numpy archives of trees of arrays, of which every array is known by its header before it is unpacked."""
+"""NumPy archives of trees of arrays, described by their headers before any array is unpacked."""
 
 import math
 import zipfile
@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array in an archive: shape and type, as its header declares them; `numpy.asarray` unpacks it."""
+    """An array in an archive, with shape and type as its header declares them; `numpy.asarray` unpacks it."""
 
     path: Path
     key: str
@@ -35,10 +35,10 @@ StoredTree = dict[str, dict[str, StoredArray]]
 
 
 def stored_trees(path: str | Path) -> tuple[StoredTree, StoredTree]:
-    """`params` and `state` of a numpy archive with keys `param/<module>/<name>` and `state/<module>/<name>`.
+    """`params` and `state` of a NumPy archive with keys `param/<module>/<name>` and `state/<module>/<name>`.
 
-    Other keys are passed over. Nothing but headers is read. Raises `InputError` for a file that is no such archive, and
-    for an array whose header declares more or less than the archive holds.
+    Other keys are ignored. Only headers are read. Raises `InputError` for a file that is not such an archive, for an
+    array of objects, and for an array whose header declares more or fewer bytes than the archive holds.
     """
     path = Path(path)
     trees: dict[str, StoredTree] = {"param": {}, "state": {}}
@@ -72,7 +72,7 @@ def _stored_array(path: Path, archive: zipfile.ZipFile, key: str) -> StoredArray
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of the array that begins here. Raises `ValueError` for anything else."""
+    """Shape and type of the array that `file` contains. Raises `ValueError` if there is none in a known format."""
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
@@ -83,7 +83,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 @contextmanager
 def _one_line_errors(path: Path) -> Iterator[None]:
-    """Raise in one line whatever numpy and zipfile raise for a file that is no archive, or damaged."""
+    """Turns all errors of NumPy and zipfile, for a damaged file or one that is no archive, into an `InputError`."""
     try:
         yield
     except InputError:

@@ -1,4 +1,4 @@
-"""Options of a network that is not of this package: somebody's own, timm's or torchvision's. No torch."""
+"""Options of a network from outside this package: a user's own, timm's or torchvision's. No torch."""
 
 import importlib.util
 import json
@@ -10,9 +10,9 @@ from nfrepro.errors import InputError
 from nfrepro.options import Options
 from nfrepro.plugins.names import Call, check_name, check_options, label
 
-# The arguments of a maker of networks, other than its options.
+# The arguments of a network's maker, other than its options.
 MAKER = Call(named=("num_classes",), if_taken=("in_channels",))
-# Packages with networks by name. What `options` may not set there, as the run does.
+# Packages with networks by name, each with the arguments that `options` must not set because the run does.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "timm": ("num_classes", "in_chans", "pretrained"),
     "torchvision": ("num_classes", "weights", "weights_backbone"),
@@ -22,9 +22,9 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 class OwnNetworkOptions(Options):
     """A network by the name of its maker: `my_pkg.nets:make`, `timm:convnext_atto`, `torchvision:resnet18`."""
 
-    # Who makes it: make(num_classes=…, **options), with in_channels=… too where it takes that; an nn.Module.
+    # Name of the maker: make(num_classes=…, **options), with in_channels=… if it takes that, returns an nn.Module.
     name: str
-    # What it is given.
+    # Options passed to the maker.
     options: dict[str, Any] = Field(default={}, validate_default=True)
 
     @field_validator("name")
@@ -40,7 +40,7 @@ class OwnNetworkOptions(Options):
     @field_validator("options")
     @classmethod
     def _are_taken(cls, options: dict[str, Any], earlier: ValidationInfo) -> dict[str, Any]:
-        if (name := earlier.data.get("name")) is None:  # it is wrong itself
+        if (name := earlier.data.get("name")) is None:  # the name itself is invalid
             return options
         library = name.partition(":")[0]
         if library not in LIBRARIES:
@@ -51,7 +51,7 @@ class OwnNetworkOptions(Options):
 
     @property
     def label(self) -> str:
-        """Readable front of a run's name."""
+        """Readable prefix of a run's name."""
         library, _, network = self.name.partition(":")
         return network if library in LIBRARIES else label(self.name)
 

@@ -1,11 +1,11 @@
 """Roles of a network's parameters, for the recipe: which decay, and which are its classifier's.
 
-For networks of this package this is as in the authors' code; others are asked for their modules, never for names.
+For networks of this package, roles are as in the authors' code; for others, they follow from modules, never from names.
 """
 
 from torch import nn
 
-# Layers that normalise: their gains and shifts do not decay.
+# Normalisation layers: their gains and shifts do not decay.
 NORMALIZATIONS = (
     nn.modules.batchnorm._NormBase,  # BatchNorm and InstanceNorm, of any dimension
     nn.LayerNorm,
@@ -22,8 +22,8 @@ def is_of_this_package(model: nn.Module) -> bool:
 def decaying(model: nn.Module) -> set[int]:
     """The `id` of every parameter that weight decay acts on.
 
-    Of this package's networks the weights of convolutions and of the classifier. Of others every parameter but biases,
-    those of normalisation layers, and vectors and scalars, which are gains.
+    In this package's networks, these are the weights of convolutions and linear layers. In others, they are all
+    parameters except biases, those of normalisation layers, and vectors and scalars, which are gains.
     """
     if is_of_this_package(model):
         return {id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
@@ -38,8 +38,11 @@ def decaying(model: nn.Module) -> set[int]:
 
 
 def classifier(model: nn.Module) -> nn.Module | None:
-    """The last layer: `model.linear` of this package's networks, `model.get_classifier()` of timm's, and of others the
-    last linear layer in the order in which they were made; None for a network without one."""
+    """The classifier layer; None for a network without one.
+
+    It is `model.linear` in this package's networks, `model.get_classifier()` in networks with that method (timm's), and
+    otherwise the last linear layer in the order of `model.modules()`.
+    """
     if is_of_this_package(model):
         assert isinstance(model.linear, nn.Module)
         return model.linear

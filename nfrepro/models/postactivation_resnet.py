@@ -37,7 +37,7 @@ class BNResNetV1(ResNet):
 
 
 class BNBlockV1(DeclaredBlock):
-    """One block; the shortcut of a transition block has a BatchNorm of its own."""
+    """One block; the shortcut of a transition block has its own BatchNorm."""
 
     def __init__(self, options: BNResNetOptions, shape: BlockShape) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class BNBlockV1(DeclaredBlock):
 
 
 class FixUpResNet(ResNet):
-    """FixUp: initial weights shrunk by the number of blocks, scalar biases around every layer (arXiv 1901.09321)."""
+    """FixUp: initial weights scaled down by the number of blocks, scalar biases around layers (arXiv 1901.09321)."""
 
     def __init__(self, options: FixUpResNetOptions, num_classes: int, in_channels: int) -> None:
         super().__init__(options)
@@ -88,14 +88,14 @@ class FixUpResNet(ResNet):
         return replace(description, stem=replace(description.stem, activated=True), post_activation=True)
 
     def classify(self, pooled: Tensor) -> Tensor:
-        # The bias comes behind dropout (code: fixup_resnet.py).
+        # The bias comes after dropout (code: fixup_resnet.py).
         return self.linear(self.dropout(pooled) + self.bias_head)  # type: ignore[no-any-return]
 
 
 class FixUpBlock(DeclaredBlock):
-    """activation(shortcut + multiplier * f(x + bias1a) + bias3b), f with scalar biases around every layer.
+    """activation(shortcut + multiplier * f(x + bias1a) + bias3b), where f has scalar biases around every layer.
 
-    The shortcut starts at x + bias1a, too (code: fixup_resnet.py).
+    The shortcut starts from x + bias1a, too (code: fixup_resnet.py).
     """
 
     def __init__(self, options: FixUpResNetOptions, shape: BlockShape) -> None:
@@ -112,7 +112,7 @@ class FixUpBlock(DeclaredBlock):
         if shape.has_projection:
             self.conv_shortcut = Conv2d(shape.in_channels, shape.out_channels, 1, shape.stride)
             nn.init.normal_(self.conv_shortcut.weight, std=(2.0 / shape.out_channels) ** 0.5)
-        # L^(-1 / (2 m - 2)) with m = 3 convolutions; fan-in is taken as the width that comes out (code).
+        # L^(-1 / (2 m - 2)) with m = 3 convolutions; the output width is used as fan-in (code).
         shrink = sum(options.blocks) ** -0.25
         nn.init.normal_(self.conv0.weight, std=shrink * (2.0 / width) ** 0.5)
         nn.init.normal_(self.conv1.weight, std=shrink * (2.0 / (9 * width)) ** 0.5)
@@ -124,7 +124,7 @@ class FixUpBlock(DeclaredBlock):
         return self.activation(shortcut + self.stochastic_depth(self.residual_branch(out)))
 
     def describe(self, stage: int, transition: bool) -> BlockDescription:
-        """A branch of 0, and a shortcut whose weights are scaled by the width that comes out."""
+        """Describes a branch of 0, and a shortcut whose weights are scaled by the output width."""
         window = Window(1, self.conv1.stride[0])
         shortcut = None
         if self.conv_shortcut is not None:
@@ -133,7 +133,7 @@ class FixUpBlock(DeclaredBlock):
         return BlockDescription(stage, transition, (Convolution(0.0, window=window),), shortcut)
 
     def residual_branch(self, out: Tensor) -> Tensor:
-        """The branch of the block input plus bias1a, `out`; multiplier and last bias included."""
+        """The branch of `out`, the block input plus bias1a; includes the multiplier and the last bias."""
         out = self.activation(self.conv0(out) + self.bias1b)
         out = self.activation(self.conv1(out + self.bias2a) + self.bias2b)
         return self.conv2(out + self.bias3a) * self.multiplier + self.bias3b  # type: ignore[no-any-return]

@@ -1,5 +1,7 @@
-"""Version 2 (pre-activation) ResNets that the paper compares with: BatchNorm in both orders, GroupNorm with Weight
-Standardization, none, and SkipInit (code: resnet.py, skipinit_resnet.py)."""
+"""Version 2 (pre-activation) ResNets that the paper compares with (code: resnet.py, skipinit_resnet.py).
+
+They have BatchNorm in either order, GroupNorm with Weight Standardization, no normalization, or SkipInit.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ INIT_SCALE = {"lecun": 1.0, "he": 2.0, "haiku": None}
 class Kind:
     """The differences between families."""
 
-    norm: Callable[[int], nn.Module]  # of the number of channels
+    norm: Callable[[int], nn.Module]  # from the number of channels
     init_scale: float | None  # variance of the initial weights times fan-in; None: Haiku's default
     convolution: type[Conv2d] = Conv2d
     bias: bool = False
@@ -48,7 +50,7 @@ def bn_resnet(options: BNResNetOptions, num_classes: int, in_channels: int) -> R
 
 
 def gn_ws_resnet(options: GNWSResNetOptions, num_classes: int, in_channels: int) -> ResNet:
-    """GroupNorm and plain Weight Standardization. Raises `ValueError` for a width that its groups do not divide."""
+    """GroupNorm and plain Weight Standardization. Raises `ValueError` for a width not divisible by `norm_groups`."""
 
     def norm(channels: int) -> nn.Module:
         if channels % options.norm_groups:
@@ -65,8 +67,10 @@ def unnormalized_resnet(options: UnnormalizedResNetOptions, num_classes: int, in
 
 
 def skipinit_resnet(options: SkipInitResNetOptions, num_classes: int, in_channels: int) -> ResNet:
-    """SkipInit: plain convolutions with bias, none in the stem, and Haiku's default init; every branch begins at 0
-    (code: skipinit_resnet.py)."""
+    """SkipInit: every branch is 0 at initialisation (code: skipinit_resnet.py).
+
+    Convolutions are plain, with Haiku's default initial weights and, except in the stem, a bias.
+    """
     return PreactivationResNet(options, Kind(_nothing, None, bias=True, skip_gain=True), num_classes, in_channels)
 
 
@@ -110,7 +114,7 @@ class PreactivationBlock(ResidualBlock):
 
     @property
     def branch_scale(self) -> Tensor | float:  # type: ignore[override]
-        """The SkipInit scalar, where there is one."""
+        """The SkipInit scalar, or 1 if there is none."""
         return 1.0 if self.skip_gain is None else self.skip_gain
 
     def activated(self, x: Tensor) -> Tensor:
@@ -122,13 +126,13 @@ class PreactivationBlock(ResidualBlock):
 
 
 class NormAndActivation(nn.Module):
-    """Normalization, then activation, or the other way round."""
+    """Normalization followed by activation, or the other way round."""
 
     def __init__(self, options: ResNetOptions, kind: Kind, channels: int) -> None:
         super().__init__()
         self.norm = kind.norm(channels)
         activation = ACTIVATIONS[options.activation]
-        # What a norm made is nobody else's.
+        # Nothing else needs a norm's output, so the activation may overwrite it.
         self.activation_first = kind.normalization == "batch_after_activation"
         owned = not self.activation_first and not isinstance(self.norm, nn.Identity)
         self.activation = activation.overwriting if owned else activation.function

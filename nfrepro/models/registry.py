@@ -1,4 +1,4 @@
-"""Networks by name: those of this package, and others of libraries or of one's own."""
+"""Networks by name: those of this package, of libraries, and users' own."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -39,10 +39,11 @@ BUILDERS: dict[str, Callable[[Any, int, int], nn.Module]] = {
 
 
 def create(name: str, *, num_classes: int = 1000, in_channels: int = 3, **options: Any) -> nn.Module:
-    """The network `name` (a family, say `nf_resnet`, or with depth or variant, `nf_resnet50`, `nf_regnet_b0`), or one
-    from elsewhere (`timm:convnext_atto`, `my_pkg.nets:make`).
+    """Creates the network `name`.
 
-    Weights come from torch's global generator. Raises `ValueError` for an unknown name or option, naming the nearest.
+    `name` is a family (`nf_resnet`), a family with depth or variant (`nf_resnet50`, `nf_regnet_b0`), or a network from
+    elsewhere (`timm:convnext_atto`, `my_pkg.nets:make`). Weights are drawn from torch's global generator. Raises
+    `ValueError` for an unknown name or option, naming the nearest.
     """
     return build(parse_options(name, options), num_classes, in_channels)
 
@@ -84,7 +85,10 @@ def build(options: Options, num_classes: int, in_channels: int) -> nn.Module:
 
 
 def make_own_network(options: OwnNetworkOptions, num_classes: int, in_channels: int) -> nn.Module:
-    """The network, for images [N, in_channels, H, W]. Raises `InputError` for what cannot be imported or made."""
+    """Makes the network for images [N, in_channels, H, W].
+
+    Raises `InputError` if it cannot be imported or made; errors of own code while making it are passed on.
+    """
     maker, given = maker_of(options), {"num_classes": num_classes}
     library = options.name.partition(":")[0]
     if library == "timm":
@@ -95,7 +99,7 @@ def make_own_network(options: OwnNetworkOptions, num_classes: int, in_channels: 
         network = maker(**given, **options.options)
     except TypeError as error:
         if library not in LIBRARIES:
-            raise  # its own mistake: the traceback is worth more than a line
+            raise  # an error in user code: its traceback tells more than one line
         raise InputError(f"{options.name}: {error}") from None
     if not isinstance(network, nn.Module):
         raise InputError(f"{options.name}: returned {type(network).__name__}, not an nn.Module")
@@ -103,9 +107,9 @@ def make_own_network(options: OwnNetworkOptions, num_classes: int, in_channels: 
 
 
 def try_maker(options: OwnNetworkOptions) -> None:
-    """Raises `InputError` where the network cannot be made.
+    """Raises `InputError` if the network cannot be made.
 
-    Networks of libraries are made, without data: their makers' signatures do not tell their options.
+    Library networks are made on the meta device, since their makers' signatures do not tell their options.
     """
     if options.name.partition(":")[0] not in LIBRARIES:
         maker_of(options)
@@ -115,7 +119,7 @@ def try_maker(options: OwnNetworkOptions) -> None:
 
 
 def maker_of(options: OwnNetworkOptions) -> Callable[..., Any]:
-    """The callable that makes the network. Raises `InputError` if it cannot be imported, or refuses the options."""
+    """The callable that makes the network. Raises `InputError` if it cannot be imported or refuses the options."""
     library, _, name = options.name.partition(":")
     if library not in LIBRARIES:
         return load(options.name, options.options, MAKER)

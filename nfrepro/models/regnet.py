@@ -26,9 +26,9 @@ WIDTH_FACTOR = 0.75  # of the table's widths (code: NF_RegNet, width)
 
 
 def block_shapes(options: RegNetOptions) -> list[list[BlockShape]]:
-    """The blocks of each stage. Every stage halves the resolution in its first block; the stem has done so before.
+    """The blocks of each stage. The stem halves the resolution, and so does the first block of every stage.
 
-    The inner width is rounded down to whole groups. Raises `ValueError` where not even one group fits.
+    The inner width is rounded down to whole groups. Raises `ValueError` if not even one group fits.
     """
     depths = VARIANTS[options.variant].depths
     widths = stage_widths(options)
@@ -58,13 +58,13 @@ def stage_widths(options: RegNetOptions) -> list[int]:
 
 
 def head_channels(options: RegNetOptions) -> int:
-    """Width of the final convolution: 1280 where the last stage has 440 channels, and in proportion elsewhere."""
+    """Width of the final convolution: 1280 for a last stage of 440 channels, and in proportion for others."""
     last = int(VARIANTS[options.variant].widths[-1] * WIDTH_FACTOR * options.width)
     return _whole(1280 * last // 440, options)
 
 
 def _whole(channels: float, options: RegNetOptions) -> int:
-    """`channels` rounded as `options.channel_multiple` says; at least one multiple of it."""
+    """`channels` rounded to a positive multiple of `options.channel_multiple`."""
     multiple = options.channel_multiple
     if multiple == 1:
         return max(1, int(channels))
@@ -73,7 +73,7 @@ def _whole(channels: float, options: RegNetOptions) -> int:
 
 
 class RegNet(Network):
-    """A 3x3 stride-2 stem, four stages, a 1x1 convolution, global average pool, linear classifier at 0."""
+    """A 3x3 stride-2 stem, four stages, a 1x1 convolution, global average pool, linear classifier, initially 0."""
 
     final_conv: Conv2d
 
@@ -121,7 +121,7 @@ class NFRegNetBlock(NormalizerFreeBlock):
 class BNRegNet(RegNet):
     """NF-RegNet's shapes with BatchNorm and activation before each convolution, as in the authors' resnet.py.
 
-    The paper compares with BN-RegNets and releases none: where the norms stand is ours.
+    The paper compares with BN-RegNets but releases none, so the placement of the norms is ours.
     """
 
     normalization = "batch_before_activation"
@@ -143,7 +143,7 @@ class BNRegNet(RegNet):
 class BNRegNetBlock(ResidualBlock):
     """x + f(x), f = (BN, activation, 1x1, BN, activation, grouped 3x3, SE, BN, activation, 1x1).
 
-    Squeeze-excite needs no gain here: the norm that follows takes out any constant factor.
+    Squeeze-excite needs no gain here: the norm that follows removes any constant factor.
     """
 
     def __init__(self, options: BNRegNetOptions, shape: BlockShape) -> None:

@@ -16,7 +16,7 @@ VariantName = Literal["b0", "b1", "b2", "b3", "b4", "b5"]
 
 @dataclass(frozen=True)
 class Variant:
-    """One size of the NF-RegNets, made to cost what the EfficientNet of the same name costs (code: base.py)."""
+    """One size of the NF-RegNets, designed to match the cost of the EfficientNet of the same name (code: base.py)."""
 
     widths: tuple[int, int, int, int]  # channels of each stage, before the code's multiplier of 0.75
     depths: tuple[int, int, int, int]  # residual blocks of each stage
@@ -40,34 +40,35 @@ class RegNetOptions(Options):
 
     # Size, from the table above (code).
     variant: VariantName = "b0"
-    # Multiplier of all widths; 1.0 is the code's network, whose own factor of 0.75 is applied before it.
+    # Multiplier of all widths, in addition to the code's own factor of 0.75; 1.0 is the code's network.
     width: float = Field(default=1.0, gt=0, le=8)
     # Channels in each group of the 3x3 convolutions (code: 8); 1 is a depthwise convolution.
     group_width: int = Field(default=8, ge=1)
-    # All widths are whole multiples of it. 1: rounded down (code); 8: the nearest multiple, or the next one where that
-    # takes more than a tenth away (timm).
+    # All widths are multiples of it. 1: rounded down (code); 8: rounded to the nearest multiple, or up if that would
+    # remove more than a tenth (timm).
     channel_multiple: int = Field(default=1, ge=1)
     # Inner width of a block over its input width (code); the first block of the network always has 1.
     expansion: float = Field(default=2.25, gt=0)
     # Hidden width of squeeze-excite over the inner width of the block (code).
     squeeze_excite_ratio: float = Field(default=0.5, gt=0)
-    # Initial weights of squeeze-excite, normal cut at two deviations: lecun has variance 1 / fan-in (ours); haiku has
-    # 0.774 / fan-in, the default of the code.
+    # Initial weights of squeeze-excite, normal truncated at two deviations: lecun has variance 1 / fan-in (ours); haiku
+    # has 0.774 / fan-in, the default of the code.
     squeeze_excite_init: Literal["lecun", "haiku"] = added("lecun")
     # Nonlinearity g (code). Squeeze-excite keeps ReLU.
     activation: ActivationName = "silu"
-    # Stochastic depth: block i of L, from 0, loses its branch with probability rate * i / L (code).
+    # Stochastic depth: block i of L, from 0, drops its branch with probability rate * i / L (code).
     stochastic_depth: float = Field(default=0.1, ge=0, lt=1)
-    # Divide kept branches by the probability to keep: false in the code, true in torchvision and timm.
+    # Whether to divide kept branches by the keep probability: false in the code, true in torchvision and timm.
     stochastic_depth_rescale: bool = False
-    # Probability to drop a pooled feature before the classifier; null: the variant's own (code).
+    # Probability of dropping a pooled feature before the classifier; null: the variant's own (code).
     dropout: float | None = Field(default=None, ge=0, lt=1)
-    # same: XLA's SAME padding, below and to the right only where a stride meets an even size (code); torch: symmetric.
+    # same: XLA's SAME padding, with one pixel more below and to the right if a stride of 2 meets an even size (code);
+    # torch: symmetric.
     padding: Literal["same", "torch"] = "same"
 
     @property
     def label(self) -> str:
-        """Readable front of a run's name: family and variant."""
+        """Readable prefix of a run's name: family and variant."""
         return f"{getattr(self, 'name', 'regnet')}_{self.variant}"
 
 
@@ -75,21 +76,21 @@ class NFRegNetOptions(RegNetOptions):
     """NF-RegNet: x + alpha * f(x / beta) with Scaled Weight Standardization (paper section 5; code: nf_regnet.py)."""
 
     name: Literal["nf_regnet"] = "nf_regnet"
-    # Scale of the residual branch: the variance grows by alpha^2 a block (paper section 4; code).
+    # Scale of the residual branch: the variance grows by alpha^2 per block (paper section 4; code).
     alpha: float = Field(default=0.2, ge=0)
-    # Learnable scalar at the end of each branch, by its initial value; null: none (SkipInit; 0 in the code).
+    # Initial value of a learnable scalar at the end of each branch; null: no scalar (SkipInit; 0 in the code).
     skipinit_gain: float | None = 0.0
-    # The constant that makes the activation variance preserving: published (sampled by the authors), exact, or none,
+    # The constant that makes the activation preserve the variance: published (sampled by the authors), exact, or none,
     # which is 1 (an ablation).
     gamma: Literal["published", "exact", "none"] = "published"
-    # activation: after every activation (code); weights: in every standardized weight, so in the stem and in the final
-    # convolution too, and not after the last activation (timm).
+    # activation: after every activation (code); weights: in every standardized weight, including those of the stem and
+    # of the final convolution, but not after the last activation (timm).
     gamma_at: Literal["activation", "weights"] = "activation"
-    # What keeps the deviation of a weight from 0: floor (code), sum (the paper's listing), timm.
+    # Rule that keeps the deviation of a filter away from 0: floor (code), sum (the paper's listing), timm.
     ws_epsilon: Literal["floor", "sum", "timm"] = "floor"
-    # Variance of a weight: population divides by N (code), sample by N - 1 (the paper's listing).
+    # Variance estimator of a filter: population divides by N (code), sample by N - 1 (the paper's listing).
     ws_variance: Literal["population", "sample"] = "population"
-    # Factor of the squeeze-excite gates, which are about 1/2 at first: 2 keeps the variance (paper).
+    # Factor of the squeeze-excite gates, which are about 1/2 at first: 2 preserves the variance (paper).
     squeeze_excite_gain: float = Field(default=2.0, gt=0)
     # Where the division by beta acts: on the activated signal, gamma g(x) / beta (code), or on the block's input,
     # f(x / beta) (the paper's formula).

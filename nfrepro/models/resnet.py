@@ -1,7 +1,7 @@
 """Base of every ResNet of the paper: stem, stages, widths, strides, head (code: nf_resnet.py, resnet.py).
 
-Parts keep the names of the authors' code: initial_conv, conv0, conv1, conv2, conv_shortcut, skip_gain, bn0 to final_bn
-and linear. Images and activations are [N, C, H, W].
+Parts keep the names of the authors' code: initial_conv, conv0, conv1, conv2, conv_shortcut, skip_gain and linear; norms
+are norm0 to final_norm instead of bn0 to final_bn. Images and activations are [N, C, H, W].
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from nfrepro.models.options import ResNetOptions
 from nfrepro.signal.moment_maps import Window
 from nfrepro.signal.prediction import Stem as SignalStem
 
-STAGE_WIDTHS = (256, 512, 1024, 2048, 4096, 8192)  # the paper's four, doubled on for networks with more stages
+STAGE_WIDTHS = (256, 512, 1024, 2048, 4096, 8192)  # the paper's four, then further doublings for more stages
 BOTTLENECK_RATIO = 0.25  # inner width of a block over its output width
 
 
@@ -37,7 +37,7 @@ STEMS = {
 
 
 def stem_channels(options: ResNetOptions) -> int:
-    """64 at the paper's width."""
+    """Channels of the stem: 64 at the paper's width."""
     return _scaled(64, options.width)
 
 
@@ -63,7 +63,7 @@ def block_shapes(options: ResNetOptions) -> list[list[BlockShape]]:
 
 
 class ResNet(Network):
-    """A network of bottleneck blocks. Its stem has no activation (code), unless the family gives it one."""
+    """A network of bottleneck blocks. Its stem has no activation (code), unless the family adds one."""
 
     def __init__(self, options: ResNetOptions) -> None:
         stem = STEMS[options.stem]

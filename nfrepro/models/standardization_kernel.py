@@ -1,10 +1,10 @@
-"""Scaled Weight Standardization of all filters of a network in one kernel forward and one backward, written in Triton.
+"""Triton kernels, one forward and one backward, for Scaled Weight Standardization of all filters of a network.
 
-`convolutions._Standardize` says the same in PyTorch's own operators, some 35 kernels a convolution; on a GPU a small
-network would wait for their launches more than it computes.
+`convolutions._Standardize` does the same with PyTorch's operators, about 35 kernels per convolution; on a GPU, a small
+network would spend more time on their launches than on computation.
 
 All tensors are flat. Filter r has `fan_in[r]` weights from `start[r]` on, a gain, a bias, the constants
-`weight_scale[r]` and `bias_scale[r]`, and, where `skip_index[r]` is not -1, the SkipInit scalar of that number:
+`weight_scale[r]` and `bias_scale[r]`, and, unless `skip_index[r]` is -1, the SkipInit scalar of that index:
 
     out = weight_scale skip gain (W - mu) / (sigma sqrt(N)),    out_bias = bias_scale skip bias
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nfrepro.models.convolutions import FLOOR
 
-# Weights that one step of a kernel's loop takes; a 3x3 filter of 64 channels has 576.
+# Weights per step of a kernel's loop; a 3x3 filter of 64 channels has 576.
 BLOCK = 1024
 EPSILON_RULES = ("floor", "sum", "timm")
 
@@ -79,7 +79,7 @@ if find_spec("triton") is not None:
         scaled_bias = tl.load(bias + row) * tl.load(bias_scale + row) * skip
         tl.store(out_bias + row, scaled_bias.to(out_bias.dtype.element_ty))
         tl.store(out_mean + row, mean)
-        # The sign says that the filter lies on the floor, where its deviation is a constant.
+        # A negative sign marks a filter on the floor, whose deviation is a constant.
         if EPSILON == 0:
             inverse = tl.where(variance * n <= FLOOR, -inverse, inverse)
         tl.store(out_inverse + row, inverse)
@@ -126,7 +126,7 @@ if find_spec("triton") is not None:
         scale, scale_of_bias = tl.load(weight_scale + row), tl.load(bias_scale + row)
         g_bias = tl.load(bias_gradient + row).to(tl.float32)
         k = unit_gain * scale * skip
-        # d r / d var = -r^3 N / 2 with r = 1 / (sigma sqrt(N)); without `scaled` r has another sqrt(N).
+        # d r / d var = -r^3 N / 2 with r = 1 / (sigma sqrt(N)); without `scaled`, r has an extra factor sqrt(N).
         slope = -0.5 * inverse * inverse * inverse
         if SCALED:
             slope = slope * n
@@ -186,7 +186,7 @@ def standardize_filters_backward(
     sample: bool,
     scaled: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of weights, gains and biases; and, by filters, of the SkipInit scalar that they are multiplied by."""
+    """Gradients of weights, gains and biases and, per filter, of the SkipInit scalar that multiplies it."""
     outs = _empty_gradients(weight, gain)
     _backward_kernel[(len(gain),)](
         gradient, bias_gradient, weight, gain, bias, skip_gain, start, fan_in, weight_scale, bias_scale, skip_index,

@@ -1,4 +1,4 @@
-"""Weights of timm's normalizer-free networks, copied into ours; what timm does otherwise is a set of our switches."""
+"""Weights of timm's normalizer-free networks, copied into ours; our switches cover timm's differences."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,8 +20,8 @@ TIMM_SWITCHES: dict[str, Any] = {
     "padding": "torch",
     "skipinit_gain": None,
 }
-# timm's networks drop nothing unless asked to; where they do, kept branches are rescaled, and the rates reach the full
-# one in the last block, where ours has rate * (L - 1) / L.
+# timm's networks drop nothing unless asked to; if they do, kept branches are rescaled, and the last block has the full
+# rate, while ours has rate * (L - 1) / L.
 _NO_DROPPING: dict[str, Any] = {"stochastic_depth": 0.0, "stochastic_depth_rescale": True, "dropout": 0.0}
 # All widths in multiples of 8; the rest as in nf_resnet.
 _REGNET_SWITCHES: dict[str, Any] = {
@@ -32,11 +32,11 @@ _REGNET_SWITCHES: dict[str, Any] = {
     "skipinit_gain": None,
     **_NO_DROPPING,
 }
-# Made for the authors' weights, yet with another epsilon and GELU in its exact form instead of jax's tanh.
+# Made for the authors' weights, but with a different epsilon, and with exact GELU instead of JAX's tanh form.
 _DM_NFNET_SWITCHES: dict[str, Any] = {"activation": "gelu_erf", "ws_epsilon": "timm", **_NO_DROPPING}
 _NFNET_SWITCHES = {**_DM_NFNET_SWITCHES, "gamma_at": "weights", "padding": "torch", "skipinit_gain": None}
 
-# timm's name -> the options that make ours of the same name (without `dm_`) that network.
+# timm's name -> the options that turn our network of the same name (without `dm_`) into timm's.
 _SWITCHES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("nf_resnet26", "nf_resnet50", "nf_resnet101"), TIMM_SWITCHES),
     **dict.fromkeys((f"nf_regnet_b{size}" for size in range(6)), _REGNET_SWITCHES),
@@ -44,7 +44,7 @@ _SWITCHES: dict[str, dict[str, Any]] = {
     **dict.fromkeys((f"nfnet_f{size}" for size in range(3)), _NFNET_SWITCHES),
 }
 
-# Our part of a network or of a block -> timm's, where the names differ.
+# Our name for a part of a network or block -> timm's, if the two differ.
 _BLOCK_PARTS = {
     "conv0": "conv1",
     "conv1": "conv2",
@@ -78,7 +78,7 @@ _PARTS: dict[type[nn.Module], dict[str, str]] = {
 def timm_switches(name: str) -> dict[str, Any]:
     """The options that make our network timm's `name`: `create("nf_regnet_b1", **timm_switches("nf_regnet_b1"))`.
 
-    Ours has the same name; but timm's `dm_nfnet_f0` is our `nfnet_f0`, and so is, with other switches, its `nfnet_f0`.
+    Ours has the same name, but timm's `dm_nfnet_f0` and, with other switches, its `nfnet_f0` are both our `nfnet_f0`.
     Raises `ValueError` for a name that is not timm's or not known here, naming the nearest.
     """
     if name not in _SWITCHES:
@@ -87,10 +87,10 @@ def timm_switches(name: str) -> dict[str, Any]:
 
 
 def load_timm(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
-    """Copies timm's `state_dict` of an nf_resnet, nf_regnet or (dm_)nfnet into `model`, which `timm_switches` made.
+    """Copies timm's `state_dict` of an nf_resnet, nf_regnet or (dm_)nfnet into `model`, made with `timm_switches`.
 
-    Raises `ValueError`, with `model` unchanged, for an entry that is missing, left over or of another shape or
-    kind, and for a network that timm has no like of.
+    Raises `ValueError`, with `model` unchanged, for an entry that is missing, left over or of a different shape or
+    kind, and for a network without a counterpart in timm.
     """
     if type(model) not in _PARTS:
         raise InputError(f"load_timm: timm has nothing like {type(model).__name__}; known: {_known()}")
@@ -117,7 +117,7 @@ def load_timm(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
 
 
 def _timm_name(name: str, parts: Mapping[str, str]) -> str:
-    """`stages.0.1.conv0.gain` is `stages.0.1.conv1.gain` there."""
+    """timm's name for our tensor `name`: `stages.0.1.conv0.gain` becomes `stages.0.1.conv1.gain`."""
     places = name.split(".")
     front = 3 if places[0] == "stages" else 0
     for end in range(len(places), front, -1):
@@ -127,7 +127,7 @@ def _timm_name(name: str, parts: Mapping[str, str]) -> str:
 
 
 def _fits(value: Tensor, ours: Tensor) -> bool:
-    """Equal shapes, but for the ones behind: timm's gains are [O, 1, 1, 1], its squeeze-excite is 1x1 convolutions."""
+    """Whether shapes are equal up to trailing ones, which timm has in gains [O, 1, 1, 1] and in squeeze-excite."""
     return value.shape[: ours.ndim] == ours.shape and value.numel() == ours.numel()
 
 

@@ -1,4 +1,4 @@
-"""Where kernels written in Triton run: on NVIDIA GPUs, with a C compiler, which Triton needs once to load them."""
+"""Devices on which Triton kernels run: NVIDIA GPUs, with a C compiler, which Triton needs once to load them."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import torch
 
 
 def runs_on(device: torch.device) -> bool:
-    """Whether the kernels run on `device`. They do on "meta", where operators are counted and nothing is computed."""
+    """Whether the kernels run on `device`. This holds for "meta", where operators are counted but nothing computed."""
     return device.type == "meta" or (device.type == "cuda" and _is_usable())
 
 

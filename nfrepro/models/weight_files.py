@@ -1,4 +1,4 @@
-"""Files of weights that are not what they seem, told before they are read."""
+"""Checks for harmful weight files before they are read: pickles, special files and oversized archives."""
 
 import stat
 import zipfile
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from nfrepro.errors import InputError
 
-# Refused before reading: twenty times the weights of the largest network that the authors released.
+# Larger files are refused before reading: twenty times the weights of the largest network that the authors released.
 MAX_BYTES = 32 * 2**30
 
 
 def is_pickled(path: Path) -> bool:
-    """Whether `path` is a pickle, bare (whatever its ending), or an archive with one in place of an array."""
+    """Whether `path` is a bare pickle, with any suffix, or an archive with a pickle in place of an array."""
     with path.open("rb") as file:
         if file.read(1) == b"\x80":
             return True
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
-        # An array of objects says so in its header, '|O', and is a pickle from there on.
+        # An array of objects has '|O' in its header, and is a pickle after the header.
         return any(b"'descr': '|O'" in _head(archive, name) for name in archive.namelist())
 
 
@@ -28,7 +28,7 @@ def _head(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def require_regular_file(path: Path) -> None:
-    """Raise InputError for a named pipe, which would never end, and for a file that would fill the memory."""
+    """Raise InputError for a missing file, a named pipe (which never ends), or a file that would fill the memory."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -40,7 +40,7 @@ def require_regular_file(path: Path) -> None:
 
 
 def require_bounded_archive(path: Path) -> None:
-    """Raise InputError for a small archive that unpacks to a huge one."""
+    """Raise InputError for an archive whose unpacked content is too large."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())

@@ -1,7 +1,7 @@
-"""Weights of a network in files: read under any of three names, checked, and written in our own format.
+"""Weight files of networks: read in any of three naming schemes, checked, and written in our own format.
 
 A file names its tensors as the authors do (npz, `haiku.py`), as timm does (`timm_weights.py`) or as our networks do.
-Ours, written here, also says which network it is for. No file is trusted: nothing in it is executed.
+Files written here also describe their network. No file is trusted: nothing in it is executed.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ from nfrepro.models.weight_files import is_pickled, require_bounded_archive, req
 Naming = Literal["authors", "timm", "nfrepro"]
 
 FORMAT_VERSION = 1
-# Numbers of a network that is made without asking whether the file can fill it: 1 GiB.
+# Networks of up to this many numbers (1 GiB) are made without checking that the file can fill them.
 _SMALL_NETWORK = 2**28
-# The key of a .pt file, and the prefix of safetensors metadata, that holds a description.
+# The key of the description in a .pt file and in safetensors metadata.
 DESCRIPTION = "nfrepro"
 RESAVE = "re-save it as in docs/weights.md, if you trust it"
 
-# Who names the classifier and the first convolution how; of the authors' modules, below the root.
+# Names of the classifier and the first convolution in each naming scheme; for the authors', of modules below the root.
 _CLASSIFIERS: dict[Naming, str] = {"nfrepro": "linear.weight", "timm": "head.fc.weight"}
 _FIRST_CONVOLUTIONS = ("initial_conv.weight", "stem.conv.weight", "stem.conv1.weight")
 _HAIKU_CLASSIFIERS = (("linear",),)
@@ -47,10 +47,10 @@ _HAIKU_FIRST_CONVOLUTIONS = (("initial_conv",), ("stem_conv0",))
 
 @dataclass(frozen=True)
 class Description:
-    """The network that the tensors of a file of ours fill, as the file describes it."""
+    """The description, in one of our own files, of the network that its tensors fill."""
 
     model: str
-    options: dict[str, Any]  # all of them, so that no default has a say
+    options: dict[str, Any]  # all of them, so that defaults do not matter
     num_classes: int
     in_channels: int
     source_naming: Naming | Literal["own"]
@@ -58,7 +58,7 @@ class Description:
     format_version: int = FORMAT_VERSION
 
 
-# The same as stored, for files that others may have written.
+# Types of these fields as stored, to check files that others may have written.
 _FIELDS = {
     "model": str,
     "options": dict,
@@ -86,7 +86,7 @@ class Weights:
 
 
 def read_weights(path: Path) -> Weights:
-    """Reads .npz, .safetensors, .pt or .pth. Raises InputError for a file that is no such thing, or not whole."""
+    """Reads .npz, .safetensors, .pt or .pth. Raises InputError for a file that is none of these, or is damaged."""
     reader = _READERS.get(path.suffix)
     if reader is None:
         raise InputError(f"{path}: unknown kind {path.suffix!r}: weights are read from {', '.join(_READERS)}")
@@ -96,7 +96,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def read_state_dict(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a .safetensors, .pt or .pth file by any names, and its SHA-256. Raises InputError as above."""
+    """The tensors, under any names, of a .safetensors, .pt or .pth file, and its SHA-256. Raises as `read_weights`."""
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise InputError(f"{path}: unknown kind {path.suffix!r}: a state dict is read from .safetensors, .pt or .pth")
     require_regular_file(path)
@@ -113,17 +113,17 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], str]:
 def build_network(
     weights: Weights, name: str | None = None, options: Mapping[str, Any] | None = None
 ) -> tuple[nn.Module, Description]:
-    """The network `name` with `options`, filled with `weights`, in float32 on the CPU, and what it is.
+    """The network `name` with `options`, filled with `weights`, in float32 on the CPU, and its description.
 
-    A file that we wrote knows both itself. Raises InputError where they are given twice or not at all, where the file
-    does not fill the network exactly (by tensor), or where a number in it is not finite.
+    Our own files contain `name` and `options`. Raises InputError if these are given twice or not at all, if the file
+    does not fill the network exactly (tensor by tensor), or if a number in it is not finite.
     """
     known = weights.description
     if known is None:
         if name is None:
             raise InputError(f"{weights.path}: does not say which network it is for: give --model NAME")
         chosen = dict(options or {})
-        if weights.naming == "timm":  # whose dm_nfnet_f0 is our nfnet_f0
+        if weights.naming == "timm":  # timm's dm_nfnet_f0 is our nfnet_f0
             chosen, name = {**timm_switches(name), **chosen}, name.removeprefix("dm_")
     elif name is not None or options:
         raise InputError(f"{weights.path}: knows its network ({known.model}) and options: leave --model and --set away")
@@ -143,10 +143,10 @@ def build_network(
 def load_own_network(
     path: Path, name: str, options: Mapping[str, Any], num_classes: int, in_channels: int
 ) -> tuple[nn.Module, str]:
-    """The network `name`, of this package or not, in float32 on the CPU, filled with the state dict in `path`, which
-    has the network's own names; and the SHA-256 of the file.
+    """The network `name`, of this package or not, filled with the state dict in `path`, and the file's SHA-256.
 
-    Raises `InputError` where the file does not fill the network exactly, or has a number that is not finite.
+    The network is in float32 on the CPU; the file uses the network's own names. Raises `InputError` if the file does
+    not fill the network exactly, or has a number that is not finite.
     """
     tensors, sha256 = read_state_dict(path)
     model = create(name, num_classes=num_classes, in_channels=in_channels, **options).float()
@@ -159,10 +159,10 @@ def load_own_network(
 
 
 def write_weights(path: Path, model: nn.Module, description: Description, replace: bool = False) -> None:
-    """Writes all tensors of `model` with their description, as safetensors or, where `path` ends so, as .pt.
+    """Writes all tensors of `model` with their description, as .safetensors or .pt according to the suffix of `path`.
 
-    Raises InputError, with nothing written, for another ending, a folder that is missing, or a file that is there
-    already unless `replace`.
+    Raises InputError, with nothing written, for any other suffix, a missing folder, or, unless `replace`, a file that
+    exists already.
     """
     check_output(path, replace)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -170,7 +170,7 @@ def write_weights(path: Path, model: nn.Module, description: Description, replac
 
 
 def check_output(path: Path, replace: bool = False) -> None:
-    """Raise InputError where `write_weights` would, before the work is done."""
+    """Raise InputError if `write_weights` would, before the work is done."""
     if path.suffix not in _WRITERS:
         raise InputError(f"{path}: unknown kind {path.suffix!r}: weights are written to {' or '.join(_WRITERS)}")
     if not path.parent.is_dir():
@@ -182,9 +182,9 @@ def check_output(path: Path, replace: bool = False) -> None:
 
 
 def load_own(model: nn.Module, tensors: Mapping[str, Tensor], network: str = "the network") -> None:
-    """Copies `tensors`, under the names of `model`, the `network` of error messages, into it in place.
+    """Copies `tensors`, which have the names of `model`, into it in place. Error messages call it `network`.
 
-    Raises InputError, with `model` unchanged, for one that is missing, left over, or of another shape or kind.
+    Raises InputError, with `model` unchanged, for a tensor that is missing, left over, or of a different shape or kind.
     """
     slots = model.state_dict()
     if problems := _own_problems(slots, tensors):
@@ -209,7 +209,7 @@ def _own_problems(slots: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) ->
 
 
 def _require_room(weights: Weights, name: str, options: Mapping[str, Any]) -> None:
-    """Raise InputError for a huge network that a small file describes, or huge tensors: nothing takes memory for it."""
+    """Raise InputError, before allocating memory, if a small file describes a huge network or has huge tensors."""
     blocks = options.get("blocks")
     if isinstance(blocks, list) and all(type(count) is int for count in blocks) and sum(blocks) > len(weights.tensors):
         raise InputError(f"does not fit the network: {sum(blocks):,} blocks, {len(weights.tensors):,} tensors")
@@ -226,7 +226,7 @@ def _require_room(weights: Weights, name: str, options: Mapping[str, Any]) -> No
 
 
 def _numbers_in(weights: Weights) -> int:
-    """The count of numbers that the file holds; an expanded tensor holds fewer than it has."""
+    """The count of numbers that the file holds; an expanded tensor stores fewer numbers than its shape suggests."""
     arrays = [
         array for tree in (weights.params, weights.state) for module in tree.values() for array in module.values()
     ]
@@ -289,7 +289,7 @@ def _read_pt(path: Path, sha256: str) -> Weights:
 
 
 def _named(path: Path, sha256: str, tensors: Any, description: Any) -> Weights:
-    """The state dict `tensors`, by whichever names its classifier has."""
+    """The state dict `tensors`, in the naming scheme that the name of its classifier shows."""
     if not isinstance(tensors, dict) or not all(_is_plain_entry(*entry) for entry in tensors.items()):
         raise InputError(f"{path}: not a state dict of names and plain tensors: save that alone")
     found = [naming for naming, name in _CLASSIFIERS.items() if name in tensors]
@@ -319,7 +319,7 @@ def _is_plain_entry(name: Any, value: Any) -> bool:
 
 
 def _checked(description: Any, path: Path) -> Description:
-    """The description in a file, each field of its type."""
+    """The description in a file, with the type of each field checked."""
     version = description.get("format_version") if isinstance(description, dict) else None
     if type(version) is int and version > FORMAT_VERSION:
         raise InputError(f"{path}: format {version} of a newer nfrepro, this one reads {FORMAT_VERSION}: update")
@@ -371,7 +371,7 @@ def _dtype(tensor: Tensor) -> str:
 
 @contextmanager
 def _one_line_errors(path: Path) -> Iterator[None]:
-    """Raise in one line whatever a decoder raises for a damaged file, of any class and length."""
+    """Turns any error of a decoder for a damaged file, of any class and length, into an InputError of one line."""
     try:
         yield
     except (InputError, PermissionError):

@@ -1,4 +1,4 @@
-"""Arms of a training experiment: runs grouped by what they were chosen to differ in, and in nothing else."""
+"""Arms of a training experiment: runs grouped by the factors in which they are meant to differ, and by no other."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ NEEDED = ("id", "state", "seed", "data.name", "model.name", "train.epochs", "tra
 
 @dataclass(frozen=True)
 class Factor:
-    """Something that arms differ in."""
+    """A factor in which arms differ."""
 
-    name: str  # heading of its column, label of its axis
-    columns: tuple[str, ...]  # of runs.csv that say it
-    level: Callable[[pd.Series], Level]  # what a row of runs.csv has of it
-    order: tuple[Level, ...] = ()  # these levels first; others as the table has them. Numbers go by size
+    name: str  # heading of its column, and label of its axis
+    columns: tuple[str, ...]  # of runs.csv that determine it
+    level: Callable[[pd.Series], Level]  # its level in a row of runs.csv
+    order: tuple[Level, ...] = ()  # these levels first, others as in the table; numbers are sorted by size
     scale: Literal["category", "linear", "logarithmic"] = "category"
-    also: tuple[str, ...] = ()  # columns that may differ with it
+    also: tuple[str, ...] = ()  # columns that may differ along with it
     measured: bool = False  # levels are measurements: ticks at round numbers, not at every level
 
     def sorted(self, levels: Sequence[Level]) -> list[Level]:
@@ -40,7 +40,7 @@ class Factor:
 
 
 def named(name: str, column: str, names: Mapping[Any, str]) -> Factor:
-    """A factor whose levels are the values of `column` under their `names`; None is blank."""
+    """A factor whose levels are the values of `column` under their `names`; the key None names blanks."""
 
     def level(row: pd.Series) -> str:
         value = None if pd.isna(row[column]) else row[column]
@@ -58,7 +58,7 @@ def number(
 
 @dataclass(frozen=True)
 class Comparison:
-    """The subject of a table and a figure: top-1 against `axis`, a line for each `line`, a panel for each `panel`."""
+    """The subject of a table and a figure: top-1 against `axis`, a line per level of `line`, a panel per `panel`."""
 
     title: str
     axis: Factor
@@ -67,7 +67,7 @@ class Comparison:
     references: Sequence[Reference] = ()
     without_references: str = "No number of the paper is known for this."
     remark: str = ""  # ends the table's note
-    marked: tuple[float, str] | None = None  # a place on the axis, and what is there
+    marked: tuple[float, str] | None = None  # a place on the axis, and its label
 
     @property
     def factors(self) -> list[Factor]:
@@ -83,9 +83,9 @@ class Comparison:
 class Arm:
     """All runs with the same levels."""
 
-    key: tuple[Level, ...]  # a level for each factor of the comparison: panel, axis, line, as far as there are such
+    key: tuple[Level, ...]  # a level for each factor that the comparison has of panel, axis and line
     ids: tuple[str, ...]
-    values: tuple[float, ...]  # top-1 in percent of the runs that completed
+    values: tuple[float, ...]  # top-1 of the completed runs, in percent
     counts: RunCounts
 
     @property
@@ -96,8 +96,8 @@ class Arm:
 def read_arms(comparison: Comparison, table: pd.DataFrame, where: str) -> list[Arm]:
     """The arms in the order of the table's rows: by panel, axis, line. Runs without a number are counted, not dropped.
 
-    Raises `InputError`, which begins with `where`, for a column that is not there, for runs that differ in a column of
-    the config which no factor names (precision, data, epochs, a schema that had another option), and for a seed twice.
+    Raises `InputError`, which begins with `where`, for a missing column, for runs that differ in a column of the config
+    which no factor names (precision, data, epochs, an option of another schema), and for a seed that occurs twice.
     """
     check_comparable(comparison, table, where)
     keys = [_key(comparison, row, where) for _, row in table.iterrows()]
@@ -110,7 +110,7 @@ def read_arms(comparison: Comparison, table: pd.DataFrame, where: str) -> list[A
 
 
 def check_comparable(comparison: Comparison, table: pd.DataFrame, where: str) -> None:
-    """Raises `InputError` where runs differ in what no factor of `comparison` names."""
+    """Raises `InputError` if runs differ in an option that no factor of `comparison` names."""
     if table.empty:
         raise InputError(f"{where}: it has no runs")
     needed = [*NEEDED, *(name for factor in comparison.factors for name in factor.columns)]
@@ -162,7 +162,7 @@ def _arm(comparison: Comparison, key: tuple[Level, ...], runs: pd.DataFrame, whe
 
 
 def setting(comparison: Comparison, table: pd.DataFrame, scale: str) -> str:
-    """The setting of all runs in words: everything that is the same in all of them and not compared."""
+    """The setting of all runs in words: options that are equal in all of them and not compared."""
     common: dict[str, Any] = {
         name: table[name].dropna().iloc[0]
         for name in map(str, table)

@@ -16,11 +16,11 @@ from nfrepro.plots.paper_values import Level, Reference
 from nfrepro.plots.run_counts import RunCounts
 from nfrepro.plots.style import LINE_STYLES, MARKERS, PALETTE
 
-# Lines at one place of the axis stand side by side, over this share of the least distance between places.
+# Lines at one place of the axis are drawn side by side, over this share of the least distance between places.
 SPREAD = {"category": 0.5, "linear": 0.24, "logarithmic": 0.24}
-ENOUGH_SEEDS = 5  # for an interval that is drawn whole
-MARGIN = 0.06  # of the height, above and below all that is drawn
-# Arrowheads where a bar goes on; filled triangles are the markers of arms.
+ENOUGH_SEEDS = 5  # from which on an interval is drawn whole
+MARGIN = 0.06  # above and below the data, as a share of their height
+# Arrowheads for bars that go on; filled triangles would look like the markers of arms.
 DOWN, UP = (Path([(-0.8, -end), (0, 0), (0.8, -end)]) for end in (-1, 1))
 
 
@@ -30,7 +30,7 @@ class Plan:
 
     comparison: Comparison
     places: dict[Level, float]  # level of the axis -> its place
-    lines: list[Level]  # in their order, which gives marker and colour; one without a name where there are none
+    lines: list[Level]  # in the order of markers and colours; a single nameless one if the comparison has no lines
 
     def level(self, key: Sequence[Level]) -> Level:
         """The level of the axis in the key of an arm."""
@@ -40,7 +40,7 @@ class Plan:
         return "" if self.comparison.line is None else key[-1]
 
     def place(self, key: Sequence[Level], further: float = 0.0) -> float:
-        """The place of an arm next to the other lines; `further` to the right, in the distances between lines."""
+        """The place of an arm next to the other lines, shifted to the right by `further` distances between lines."""
         scale, place = self.comparison.axis.scale, self.places[self.level(key)]
         count = len(self.lines)
         share = SPREAD[scale] * (self.lines.index(self.line(key)) - (count - 1) / 2 + further) / max(count, 2)
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def least_distance(self) -> float:
-        """The least distance between neighbours on the axis, in logarithms where the axis is logarithmic."""
+        """The least distance between neighbours on the axis, in logarithms if the axis is logarithmic."""
         places = list(self.places.values())
         if self.comparison.axis.scale == "logarithmic":
             places = [math.log(place) for place in places]
@@ -59,7 +59,7 @@ class Plan:
         return min(map(float, np.diff(places)), default=1.0)
 
     def style(self, line: Level) -> dict[str, Any]:
-        """Colour, marker and, where the axis has an order, the dashes of a line."""
+        """Colour and marker of a line and, if the axis has an order, its dashes."""
         number = self.lines.index(line)
         connected = self.comparison.axis.scale != "category"
         return {
@@ -70,7 +70,7 @@ class Plan:
 
 
 def plan(comparison: Comparison, arms: Sequence[Arm]) -> Plan:
-    """The plan for `arms`; lines that only references have come among the others."""
+    """The plan for `arms`; lines that only references have are sorted in with the others."""
     ours = [arm.key for arm in arms]
     keys = [*ours, *(key for reference in comparison.references if reference.panel for key in reference.values)]
     lines: list[Level] = [""] if comparison.line is None else comparison.line.sorted([key[-1] for key in keys])
@@ -83,16 +83,16 @@ def plan_of_reference(layout: Plan, reference: Reference) -> Plan:
 
 
 def _places(comparison: Comparison, keys: Sequence[tuple[Level, ...]]) -> dict[Level, float]:
-    """Categories stand side by side, numbers at their own place."""
+    """The place of each level: categories are evenly spaced, numbers lie at their values."""
     axis = comparison.axis
     levels = axis.sorted([key[0 if comparison.panel is None else 1] for key in keys])
     return {level: float(index if axis.scale == "category" else level) for index, level in enumerate(levels)}
 
 
 def draw_arms(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
-    """Mean and interval of every arm, a line through those of one kind; every seed as a cross next to its mean.
+    """Draws mean and interval of every arm, with a line through those of one kind, and every seed as a cross.
 
-    A line breaks where an arm has no result.
+    A cross lies next to its mean. A line breaks where an arm has no result.
     """
     for line in plan.lines:
         own = [arm for arm in arms if plan.line(arm.key) == line]
@@ -125,7 +125,7 @@ def draw_arms(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
 
 
 def draw_reference(axes: Axes, plan: Plan, reference: Reference) -> None:
-    """A paper's numbers as hollow markers; where training failed, words at the bottom, for which there is room."""
+    """Draws a paper's numbers as hollow markers, and words at the bottom where training failed."""
     for line in plan.lines:
         known = {key: value for key, value in reference.values.items() if plan.line(key) == line}
         there = {plan.places[plan.level(key)]: value.value for key, value in known.items() if not value.fails}
@@ -152,7 +152,7 @@ class CountRow:
         return f"{count} of {of}" if count else "0"
 
 
-# Kinds of runs that have no accuracy to draw: how many there are, and of how many.
+# Kinds of runs without an accuracy to draw: their number, and the number that it is out of.
 OF_HOW_MANY: dict[str, Callable[[RunCounts], tuple[int, int]]] = {
     "diverged": lambda counts: (counts.diverged, counts.ended),
     "failed or unfinished": lambda counts: (counts.unfinished, counts.runs),
@@ -161,7 +161,7 @@ OF_HOW_MANY: dict[str, Callable[[RunCounts], tuple[int, int]]] = {
 
 
 def count_rows(plan: Plan, arms: Sequence[Arm]) -> list[CountRow]:
-    """A row for each line and each kind of runs without an accuracy; none where all have one."""
+    """A row for each line and each kind of run without an accuracy, unless there is no such run."""
     rows = []
     for line in plan.lines:
         own = [arm for arm in arms if plan.line(arm.key) == line]
@@ -173,7 +173,7 @@ def count_rows(plan: Plan, arms: Sequence[Arm]) -> list[CountRow]:
 
 
 def write_counts(axes: Axes, plan: Plan, arms: Sequence[Arm], rows: Sequence[CountRow], labelled: bool) -> None:
-    """The strip below a panel: how many runs of which arm have no result."""
+    """Writes the strip below a panel: how many runs of each arm have no result."""
     for height, row in enumerate(reversed(rows)):
         for arm in arms:
             if plan.line(arm.key) == row.line:
@@ -188,12 +188,12 @@ def write_counts(axes: Axes, plan: Plan, arms: Sequence[Arm], rows: Sequence[Cou
 
 
 def tick_label(name: str) -> str:
-    """A name in short lines, as a tick's label."""
+    """A name in short lines, as the label of a tick."""
     return fill(name, 13, break_long_words=False, break_on_hyphens=False)
 
 
 def mark_axis(axes: Axes, plan: Plan) -> None:
-    """Ticks at the levels, with their labels."""
+    """Draws ticks at the levels, with their labels."""
     _set_scale(axes, plan)
     axis = plan.comparison.axis
     if axis.measured:
@@ -216,7 +216,7 @@ class Bar:
 
     low: float
     high: float
-    goes_below: bool  # it is longer than drawn
+    goes_below: bool  # the interval is longer than drawn
     goes_above: bool
 
     @property
@@ -225,9 +225,9 @@ class Bar:
 
 
 def bar(arm: Arm) -> Bar | None:
-    """The bar of an arm; None where it has no interval.
+    """The bar of an arm; None if it has no interval.
 
-    The interval of few seeds is many times as wide as they lie apart: it is drawn as far beyond them as they lie apart.
+    With few seeds the interval is many times wider than the range of their values: it is cut off one range beyond them.
     """
     low, high = arm.top1.low, arm.top1.high
     if arm.top1.n < 2:
@@ -239,7 +239,7 @@ def bar(arm: Arm) -> Bar | None:
 
 
 def mark_ends(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
-    """The ends of all bars: an arrowhead where a bar goes on."""
+    """Draws the ends of all bars: an arrowhead if a bar goes on."""
     for arm in arms:
         drawn = bar(arm)
         if drawn is None:
@@ -251,14 +251,14 @@ def mark_ends(axes: Axes, plan: Plan, arms: Sequence[Arm]) -> None:
 
 
 def percent_range(arms: Sequence[Arm]) -> tuple[float, float]:
-    """The least and the largest percentage drawn; NaN where there is none."""
+    """The smallest and the largest percentage drawn; NaN if there is none."""
     drawn = [value for arm in arms for value in arm.values]
     drawn += [end for found in filter(None, map(bar, arms)) for end in (found.low, found.high)]
     return (min(drawn), max(drawn)) if drawn else (math.nan, math.nan)
 
 
 def fit_to_percent(axes: Axes, arms: Sequence[Arm]) -> None:
-    """The limits of the vertical axis, equal in all panels of `arms`."""
+    """Sets the limits of the vertical axis, the same in all panels of `arms`."""
     low, high = percent_range(arms)
     if math.isnan(low):
         axes.set_ylim(0, 100)
@@ -269,7 +269,7 @@ def fit_to_percent(axes: Axes, arms: Sequence[Arm]) -> None:
 
 
 def _set_scale(axes: Axes, plan: Plan) -> None:
-    """The same limits in all panels: half a distance around the outermost places."""
+    """Sets the same limits in all panels: 0.4 of the least distance around the outermost places."""
     places, room = list(plan.places.values()), 0.4 * plan.least_distance
     if plan.comparison.axis.scale == "logarithmic":
         axes.set_xscale("log")

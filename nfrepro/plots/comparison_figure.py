@@ -24,9 +24,9 @@ from nfrepro.plots.style import COLUMN, PAGE, entitle, legend_with_note, new_fig
 
 
 def draw_comparison(comparison: Comparison, arms: Sequence[Arm], about: str) -> Figure:
-    """A panel for each level of `comparison.panel`, then one for each reference that has a panel of its own.
+    """A figure with a panel for each level of `comparison.panel`, then one for each reference with a panel.
 
-    `about` says what the numbers are numbers of.
+    `about` describes the runs behind the numbers.
     """
     layout = plan(comparison, arms)
     panels, empty = _with_results(_by_panel(comparison, arms))
@@ -76,7 +76,7 @@ def _panel_width(layout: Plan) -> float:
 
 
 def _by_panel(comparison: Comparison, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
-    """Title -> arms; no title where there is nothing to tell apart."""
+    """Title -> arms; an empty title if the comparison has no panels."""
     if comparison.panel is None:
         return {"": list(arms)}
     factor = comparison.panel
@@ -88,7 +88,7 @@ def _by_panel(comparison: Comparison, arms: Sequence[Arm]) -> dict[str, list[Arm
 
 
 def _with_results(panels: Mapping[str, list[Arm]]) -> tuple[dict[str, list[Arm]], list[str]]:
-    """The panels with a run that ended, and the names of the others; all panels where there is no such run at all."""
+    """The panels with a run that ended, and the names of the others; all panels if no run has ended."""
     drawn = {name: arms for name, arms in panels.items() if any(arm.counts.ended for arm in arms)}
     return (drawn, [name for name in panels if name not in drawn]) if drawn else (dict(panels), [])
 
@@ -98,7 +98,7 @@ def _not_drawn(panels: Sequence[str]) -> str:
 
 
 def _note(layout: Plan, arms: Sequence[Arm], about: str) -> str:
-    """The note below the figure: what is drawn, and from which runs."""
+    """The note below the figure, on what is drawn and from which runs."""
     if any(arm.top1.n > 1 for arm in arms):
         drawn = f"Marker and bar: mean and {arms[0].top1.method}, {counts(arms)}; cross: a seed."
     else:

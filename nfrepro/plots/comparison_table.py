@@ -1,4 +1,4 @@
-"""The table of a comparison: a row an arm, none dropped, with the papers' numbers next to ours."""
+"""The table of a comparison: a row per arm, none dropped, with the papers' numbers next to ours."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from nfrepro.plots.paper_values import Reference
 
 
 def table_rows(comparison: Comparison, arms: Sequence[Arm]) -> list[dict[str, str]]:
-    """Levels, mean ± half width of the interval, counts, and a column for each reference; blank where not known."""
+    """Levels, mean ± half width of the interval, counts, and a column for each reference, blank if unknown."""
     return [
         {factor.name: factor.text(level) for factor, level in zip(comparison.factors, arm.key, strict=True)}
         | {
@@ -29,13 +29,13 @@ def table_note(comparison: Comparison, arms: Sequence[Arm], setting: str) -> str
 
 
 def counts(arms: Sequence[Arm]) -> str:
-    """`n = 3`, or `n = 1 to 3` where arms with a result differ."""
+    """The number of runs as text: `n = 3`, or `n = 1 to 3` if arms with a result differ."""
     found = [arm.top1.n for arm in arms if arm.values] or [0]
     return f"n = {min(found)}" + (f" to {max(found)}" if max(found) > min(found) else "")
 
 
 def _about(comparison: Comparison, arms: Sequence[Arm], reference: Reference) -> str:
-    """The source of a paper's column, and its numbers for arms that are not ours."""
+    """The source of a paper's column, and its numbers for arms that we do not have."""
     ours = {arm.key for arm in arms}
     others = [
         ", ".join(factor.text(level) for factor, level in zip(comparison.factors, key, strict=True)) + f": {value}"

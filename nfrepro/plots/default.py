@@ -2,8 +2,8 @@
 
     python -m nfrepro.plots.default EXP --scale SCALE
 
-Accuracies become a `Comparison` along the axes of the experiment; signal propagation becomes its plot; of other runs
-the first number is drawn and all are listed.
+Accuracies become a `Comparison` along the axes of the experiment; signal propagation becomes its plot; for other
+runs the first number is drawn and all are listed.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -25,14 +25,14 @@ from nfrepro.runs.store import read_record
 from nfrepro.stats.intervals import mean_interval
 
 MOST_PANELS = 4
-LEAST_RATIO = 4.0  # of the largest number on an axis to the smallest, from which on the axis is logarithmic
+LEAST_RATIO = 4.0  # of the largest to the smallest number on an axis, from which on it is logarithmic
 BLANK = "-"  # level of a run that has no such option
 FRONT = ("id", "state", "in_experiment", "seed", "error")  # columns that are neither options nor numbers
 NAME = "model.name"
 
 
 def analyse(analysis: Analysis) -> Sequence[Path]:
-    """Draw what there is: accuracies, signal propagation, or the first of the final numbers."""
+    """Draw accuracies, signal propagation, or the first of the final numbers, whichever there is."""
     final = final_values(analysis)
     factors, others = find_factors(analysis.table, final)
     if "top1" in final and set(NEEDED) <= set(analysis.table):
@@ -41,7 +41,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 
 def final_values(analysis: Analysis) -> dict[str, Any]:
-    """Name -> an example of each final value of the completed runs. Raises `InputError` where none is completed."""
+    """Name -> an example of each final value of the completed runs. Raises `InputError` if no run is completed."""
     done = analysis.table.loc[analysis.table["state"] == "completed", "id"]
     records = [record for name in done if (record := read_record(analysis.runs / str(name)))]
     if not records:
@@ -53,7 +53,7 @@ def final_values(analysis: Analysis) -> dict[str, Any]:
 
 
 def find_factors(table: pd.DataFrame, final: Container[str]) -> tuple[list[Factor], tuple[str, ...]]:
-    """The options in which runs differ, and those that differ with them: rates that go with a batch size."""
+    """The options in which runs differ, and those that follow from them, such as a rate that goes with a batch size."""
     columns = [str(name) for name in table if name not in FRONT and not str(name).startswith("provenance.")]
     options = [name for name in columns if name not in final]
     texts = table[options].astype(object).where(table[options].notna(), BLANK).astype(str)
@@ -67,7 +67,7 @@ def find_factors(table: pd.DataFrame, final: Container[str]) -> tuple[list[Facto
 
 
 def _varies(texts: pd.DataFrame, name: str) -> bool:
-    """True if runs differ in an option; families of networks have options of their own, which are blank elsewhere."""
+    """Whether runs differ in an option; an option that only some families of networks have is blank in the others."""
     if not name.startswith("model."):
         return bool(texts[name].nunique() > 1)
     known = texts.loc[texts[name] != BLANK, name].nunique() > 1
@@ -75,7 +75,7 @@ def _varies(texts: pd.DataFrame, name: str) -> bool:
 
 
 def _factor(table: pd.DataFrame, name: str) -> Factor:
-    """Numbers that all runs have are numbers on the axis; everything else is a category."""
+    """The factor of an option: numeric if all runs have a number, else a category."""
     values = table[name]
     if pd.api.types.is_numeric_dtype(values) and values.dtype != bool and values.notna().all():
         logarithmic = values.min() > 0 and values.max() / values.min() >= LEAST_RATIO
@@ -91,7 +91,7 @@ def _text(value: Any) -> str:
 
 
 def arrange(title: str, table: pd.DataFrame, factors: Sequence[Factor], others: tuple[str, ...] = ()) -> Comparison:
-    """The comparison along `factors`: numbers on the axis, few levels in panels, all the rest as lines."""
+    """The comparison along `factors`: numbers on the axis, factors of few levels in panels, the rest as lines."""
     if not factors:
         return Comparison(title, Factor(NAME, (NAME,), lambda row: str(row[NAME]), also=others), without_references="")
     named = f"{title} by {' and '.join(factor.name for factor in factors)}"
@@ -110,7 +110,7 @@ def _with_name(factor: Factor) -> Callable[[pd.Series], str]:
 
 
 def combined(factors: Sequence[Factor]) -> Factor | None:
-    """One factor whose levels are the combinations of theirs; None of none."""
+    """One factor whose levels are the combinations of those of `factors`; None if there are none."""
     if len(factors) < 2:
         return factors[0] if factors else None
     return Factor(
@@ -121,7 +121,7 @@ def combined(factors: Sequence[Factor]) -> Factor | None:
 
 
 def _list_and_draw(analysis: Analysis, factors: Sequence[Factor], numbers: Mapping[str, float]) -> list[Path]:
-    """A table with a row for each arm and number; a figure of the curves, or else of the first number."""
+    """Write a table with a row per arm and number, and draw the curves, or else the first number."""
     arms = combined(factors)
     table = analysis.table.assign(arm=[_label(arms, row) for _, row in analysis.table.iterrows()])
     done = {str(arm): runs[runs["state"] == "completed"] for arm, runs in table.groupby("arm", sort=False)}
@@ -149,7 +149,7 @@ def _label(arms: Factor | None, row: pd.Series) -> str:
 
 
 def draw_number(values: Mapping[str, Sequence[float]], name: str, heading: str, title: str) -> Figure:
-    """Mean and interval of every arm, one below the other, and every run as a cross."""
+    """A figure of the mean and interval of every arm, one below the other, and of every run as a cross."""
     figure = new_figure(1.1 + 0.22 * len(values))
     axes = figure.subplots()
     for place, own in enumerate(values.values()):
@@ -167,7 +167,7 @@ def draw_number(values: Mapping[str, Sequence[float]], name: str, heading: str, 
 
 
 def main() -> None:
-    """`python -m nfrepro.plots.default EXP`."""
+    """Entry point of `python -m nfrepro.plots.default EXP`."""
     parser = script_parser((__doc__ or "").splitlines()[0])
     parser.add_argument("experiment", metavar="EXP", help="name of the experiment, or the path of its .yaml file")
     call = parser.parse_args()

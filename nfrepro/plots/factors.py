@@ -15,7 +15,7 @@ METHODS = {
     "efficientnet": "EfficientNet",
 }
 METHOD = named("method", "model.name", METHODS)
-# Numbers of blocks make the depth of small networks; large batches are divided into parts for memory.
+# The depth of small networks follows from their numbers of blocks; large batches are divided to save memory.
 DEPTH = number("depth", "model.depth", scale="linear", also=("model.blocks",))
 BATCH_SIZE = number("batch size", "train.batch_size", also=("train.grad_accum_steps",))
 

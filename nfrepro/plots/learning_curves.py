@@ -1,4 +1,4 @@
-"""Accuracy over the epochs: a picture for each place of a comparison, of training and test images."""
+"""Accuracy over epochs, on training and test images: a picture for each place of a comparison."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ ROWS = {"train_top1": "training top-1 (%)", "test_top1": "test top-1 (%)"}
 
 
 def read_learning_curves(folder: Path, arms: Sequence[Arm]) -> pd.DataFrame:
-    """Rows of (id, epoch, train_top1, test_top1) of all runs of `arms` in `folder`, those that diverged up to there."""
+    """Rows of (id, epoch, train_top1, test_top1) of all runs of `arms` in `folder`, including diverged ones."""
     rows = [
         {"id": name, "epoch": row["epoch"], **{column: row.get(column) for column in ROWS}}
         for arm in arms
@@ -32,13 +32,13 @@ def read_learning_curves(folder: Path, arms: Sequence[Arm]) -> pd.DataFrame:
 
 
 def draw_learning_curves(comparison: Comparison, arms: Sequence[Arm], curves: pd.DataFrame, about: str) -> Figure:
-    """A column of pictures for each level of panel and axis; a line is the mean over seeds, thin ones are the seeds."""
+    """A column of panels for each level of panel and axis; a line is the mean over seeds, thin lines are the seeds."""
     layout = plan(comparison, arms)
     cells: dict[tuple[Level, ...], list[Arm]] = {}
     begun = set(curves["id"])
     for arm in arms:
         if begun and begun.isdisjoint(arm.ids):
-            continue  # an empty picture says nothing
+            continue  # its picture would be empty
         cells.setdefault(arm.key if comparison.line is None else arm.key[:-1], []).append(arm)
     figure = new_figure(3.9, COLUMN if len(cells) < 3 else PAGE)
     grid = figure.subplots(len(ROWS), len(cells), sharex=True, sharey="row", squeeze=False)
@@ -71,7 +71,7 @@ def _draw_arm(axes: Axes, layout: Plan, arm: Arm, rows: pd.DataFrame, column: st
 
 
 def _style(layout: Plan, line: Level) -> dict[str, Any]:
-    """Dashes whatever the axis of the comparison is: here all have one of epochs."""
+    """The style of a line, with dashes even if the axis has categories: here it has epochs."""
     number = layout.lines.index(line)
     return {**layout.style(line), "linestyle": LINE_STYLES[number % len(LINE_STYLES)], "markersize": 4}
 

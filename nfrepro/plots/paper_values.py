@@ -1,7 +1,7 @@
-"""Every number that the paper and its follow-up print and that is known: where it is printed, and how it is known.
+"""All known numbers from the paper and its follow-up: where each is printed, and how it is known.
 
-"The paper" is arXiv 2101.08692, "the follow-up" arXiv 2102.06171. Most of the paper's tables are not known: what is not
-here is blank in tables and absent from figures.
+"The paper" is arXiv 2101.08692, "the follow-up" arXiv 2102.06171. Most of the paper's tables are unknown: missing
+numbers are blank in tables and absent from figures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Literal
 # verbatim: seen in print; read off: digitised from a figure; second hand: quoted by others.
 Trust = Literal["verbatim", "read off", "second hand"]
 
-# What an arm has of a factor: text, or a number that belongs on an axis.
+# The level of a factor: text, or a number that belongs on an axis.
 Level = str | float
 
 
@@ -29,9 +29,9 @@ class PaperValue:
 
 @dataclass(frozen=True)
 class Reference:
-    """Numbers of one paper under one setting: a column of the table, and a panel of the figure where `panel` names one.
+    """Numbers of one paper under one setting: a column of the table, and a panel of the figure if `panel` is set.
 
-    `values` are by the key of an arm (`comparison.Arm`).
+    `values` has the key of an arm (`comparison.Arm`) for each number.
     """
 
     heading: str
@@ -44,13 +44,13 @@ class Reference:
 class PaperCurve:
     """Values along a curve of the paper's signal propagation plots."""
 
-    label: str  # of the network
+    label: str  # the network
     statistic: str
-    blocks: Sequence[int]  # after which they stand
+    blocks: Sequence[int]  # after which the values were measured
     values: Sequence[float]
 
 
-# Figure 1: ResNetV2-600 at the ends of its stages; read off, error 0.3 in the first two statistics, 0.005 in the last.
+# Figure 1: ResNetV2-600 at the ends of its stages; read off, error 0.3 in the first two statistics, 0.005 in the third.
 FIGURE_1_DEPTH = 600
 _STAGE_ENDS = (50, 100, 150, 200)
 FIGURE_1 = (
@@ -62,7 +62,7 @@ FIGURE_1 = (
     PaperCurve("ReLU-BN-Conv", "res_var", _STAGE_ENDS, (1.007, 0.995, 0.997, 1.001)),
 )
 
-# Figure 2 has no number that is known.
+# No number of figure 2 is known.
 
 # Figure 3, NF-RegNets: multiply-adds (1e9; read off, error 0.03) and top-1 on ImageNet (read off, error 0.05).
 NF_REGNETS: Mapping[str, tuple[float, float]] = {
@@ -74,8 +74,8 @@ NF_REGNETS: Mapping[str, tuple[float, float]] = {
     "b5": (10.48, 82.98),
 }
 
-# Figure 3, EfficientNets with AutoAugment or RandAugment: multiply-adds (1e9) and top-1; printed in the follow-up, but
-# for B1 and B2, which are read off.
+# Figure 3, EfficientNets with AutoAugment or RandAugment: multiply-adds (1e9) and top-1; printed in the follow-up,
+# except B1 and B2, which are read off.
 EFFICIENTNETS: Mapping[str, tuple[float, float, Trust]] = {
     "b0": (0.39, 77.1, "verbatim"),
     "b1": (0.7, 79.1, "read off"),
@@ -85,26 +85,25 @@ EFFICIENTNETS: Mapping[str, tuple[float, float, Trust]] = {
     "b5": (9.9, 83.7, "verbatim"),
 }
 
-# Table 1, by regularisation, depth and method: all but one of its numbers are unknown, and of that one the column is
-# inferred.
+# Table 1, by regularisation, depth and method: only one of its numbers is known, and its column is inferred.
 TABLE_1: Mapping[tuple[Level, ...], PaperValue] = {("regularised", 288, "NF"): PaperValue(79.5, "second hand")}
 
-# Table 2, by batch size and method: of which depth, and after how many epochs, is not known.
+# Table 2, by batch size and method: the depth and the number of epochs are not known.
 TABLE_2: Mapping[tuple[Level, ...], PaperValue] = {
     (4, "NF"): PaperValue(69.9, "second hand"),
     (4, "BN"): PaperValue(55.7, "second hand"),
 }
 
-# Section 5, NF-ResNet-288 without regularisation: peak learning rate -> how many of how many runs collapsed; second
+# Section 5, NF-ResNet-288 without regularisation: peak learning rate -> numbers of collapsed and of all runs; second
 # hand.
 COLLAPSES: Mapping[float, tuple[int, int]] = {0.2: (0, 5), 0.4: (2, 5)}
 
-# Section 5: points of top-1 that an EfficientNet, whose convolutions are depthwise, loses without BatchNorm; second
+# Section 5: points of top-1 that an EfficientNet, with its depthwise convolutions, loses without BatchNorm; second
 # hand.
 DEPTHWISE_LOSS = 3.2
 
-# The follow-up's figure 2 (a), by depth and method, at batch sizes from 256 up; read off, error 0.1. Without clipping
-# NF fails at the largest.
+# The follow-up's figure 2 (a), by depth and method, at these batch sizes; read off, error 0.1. Without clipping NF
+# fails at the largest.
 FOLLOW_UP_BATCHES = (256, 512, 1024, 2048, 4096)
 CLIPPED = "NF + AGC"
 FOLLOW_UP: Mapping[int, Mapping[str, Sequence[float]]] = {

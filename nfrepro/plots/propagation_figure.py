@@ -21,14 +21,14 @@ from nfrepro.plots.style import (
     new_figure,
 )
 
-# Statistic -> name of its axis, in the words of figure 1 of the paper. All are without a unit.
+# Statistic -> name of its axis, as in figure 1 of the paper. None has a unit.
 PANELS = {
     "avg_sq_mean": "average channel\nsquared mean",
     "avg_var": "average channel\nvariance",
     "res_var": "residual average\nchannel variance",
 }
 MOST_MARKED_STAGES = 8
-LEAST_SHOWN = 0.01  # of a squared mean, on a logarithmic axis
+LEAST_SHOWN = 0.01  # smallest squared mean on a logarithmic axis
 
 
 def draw_propagation(
@@ -97,7 +97,7 @@ def _draw_paper(axes: Axes, values: PaperCurve, number: int) -> None:
 
 
 def _set_logarithmic(axes: Axes, with_zero: bool) -> None:
-    """At most six labels; `with_zero` is linear below 0.01, for what may be 0."""
+    """Sets a logarithmic axis of at most six labels, linear below 0.01 `with_zero`, for values that may be 0."""
     if with_zero:
         axes.set_yscale("symlog", linthresh=LEAST_SHOWN)
         locator = SymmetricalLogLocator(base=10, linthresh=LEAST_SHOWN)
@@ -110,7 +110,7 @@ def _set_logarithmic(axes: Axes, with_zero: bool) -> None:
 
 
 def _from_zero(axes: Axes) -> None:
-    """Variances are seen best from 0 on; a curve at 0 keeps clear of the frame."""
+    """Starts the vertical axis slightly below 0, so that a curve at 0 keeps clear of the frame."""
     top = max(axes.dataLim.ymax, 0.1) if np.isfinite(axes.dataLim.ymax) else 1.0
     axes.set_ylim(-0.03 * top, 1.08 * top)
 

@@ -1,4 +1,4 @@
-"""Signal propagation at the ends of the stages: measured with interval, predicted, and the paper's numbers."""
+"""Signal propagation at the ends of the stages: measured with intervals, predicted, and as in the paper."""
 
 from collections.abc import Mapping, Sequence
 

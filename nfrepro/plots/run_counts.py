@@ -1,4 +1,4 @@
-"""How many runs of an arm have a result, and why the others have none."""
+"""Counts of the runs of an arm with a result, and of the others by the reason why they have none."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunCounts:
-    """Runs by how they ended."""
+    """Numbers of runs by how they ended."""
 
     completed: int
     diverged: int
@@ -15,7 +15,7 @@ class RunCounts:
 
     @property
     def ended(self) -> int:
-        """Runs that completed or diverged."""
+        """The number of runs that completed or diverged."""
         return self.completed + self.diverged
 
     @property
@@ -28,7 +28,7 @@ class RunCounts:
 
 
 def count_runs(states: Iterable[str]) -> RunCounts:
-    """The counts of runs in these states of runs.csv."""
+    """The counts of runs with these states in runs.csv."""
     states = list(states)
     completed, diverged, not_run = (states.count(state) for state in ("completed", "diverged", "missing"))
     return RunCounts(completed, diverged, len(states) - completed - diverged - not_run, not_run)

@@ -1,4 +1,4 @@
-"""The frame of every script in analysis/: its call, its table, the place of its output, and its exit status."""
+"""The frame of every script in analysis/: its options, its table, the path of its output, and its exit status."""
 
 import argparse
 import re
@@ -23,13 +23,13 @@ from nfrepro.terminal import outlive_readers, printable, take_streams
 
 @dataclass(frozen=True)
 class Analysis:
-    """The input of a script: an experiment's table, and the place of what is drawn from it."""
+    """The input of a script: an experiment's table, and the path of its output."""
 
     experiment: str
     scale: str
     table: pd.DataFrame  # the experiment's rows of runs.csv
-    output: Path  # without an ending: the script appends .png, .pdf, .md
-    runs: Path  # where the folders of the runs are
+    output: Path  # without a suffix: the script appends .png, .pdf, .md
+    runs: Path  # the folder that holds those of the runs
 
     @property
     def table_path(self) -> Path:
@@ -52,7 +52,7 @@ def script_parser(description: str) -> argparse.ArgumentParser:
 
 
 def draw(experiment: str, call: argparse.Namespace, analyse: Callable[[Analysis], Sequence[Path]]) -> None:
-    """Do what `run_script` does, with options that are parsed already."""
+    """Do the same as `run_script`, with options that are already parsed."""
     take_streams()
     outlive_readers()
     try:
@@ -68,7 +68,7 @@ def draw(experiment: str, call: argparse.Namespace, analyse: Callable[[Analysis]
 
 
 def _remove_undrawn(analysis: Analysis, drawn: Collection[str]) -> list[str]:
-    """Remove what the script of this experiment once wrote, and return the names; sweeps with overrides are spared."""
+    """Remove outdated output of the script and return the names of its files; sweeps with overrides are spared."""
     name, folder = re.escape(analysis.experiment), analysis.output.parent
     own = (path for path in folder.iterdir() if re.fullmatch(rf"{name}(_[^=~]*)?\.(png|pdf|svg|md)", path.name))
     undrawn = [path for path in sorted(own) if path.name not in drawn and analysis.output.name == analysis.experiment]
@@ -78,7 +78,7 @@ def _remove_undrawn(analysis: Analysis, drawn: Collection[str]) -> list[str]:
 
 
 def read_analysis(results: Path, experiment: str, scale: str, overrides: Sequence[str] = ()) -> Analysis:
-    """The collected table of a sweep, and where what is drawn of it goes."""
+    """The collected table of a sweep, and the path of its output."""
     table = read_table(table_path(results, experiment, scale, overrides))
     output = scale_folder(results, experiment, scale) / f"{experiment}{overrides_suffix(overrides)}"
     return Analysis(experiment, scale, table, output, runs_folder(results))
@@ -89,8 +89,8 @@ def compared(
 ) -> Callable[[Analysis], list[Path]]:
     """The analysis of a training experiment, for `run_script`: write and print the table, draw the figure.
 
-    `of`: the comparison, or a function that makes it from the table where scales differ in their arms. With
-    `learning_curves` there is another figure, over epochs, if runs were evaluated more than once.
+    `of`: the comparison, or a function that makes it from the table if scales differ in their arms. With
+    `learning_curves`, a second figure over epochs is drawn if runs were evaluated more than once.
     """
 
     def analyse(analysis: Analysis) -> list[Path]:
@@ -112,7 +112,7 @@ def compared(
 
 
 def write_markdown(path: Path, title: str, rows: Sequence[dict[str, str]], note: str) -> Path:
-    """Writes `path`.md: a table with a heading above and a note (n, method) below. Returns its whole path."""
+    """Writes `path`.md: a table with a heading above and a note (n, method) below. Returns its full path."""
     columns = list(rows[0]) if rows else []
     lines = [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(row[column] for column in columns) + " |" for row in rows]

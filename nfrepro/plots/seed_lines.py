@@ -1,4 +1,4 @@
-"""Lines over seeds, one per network, with titles and labels of their panels."""
+"""Lines over seeds, one per network, with titles, legends and notes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ def draw_over_seeds(axes: Axes, curves: Mapping[str, pd.DataFrame], along: str, 
 
 
 def surround(figure: Figure, names: Sequence[str], title: str, note: str) -> Figure:
-    """The same figure with a title above all panels, and below them a legend of the lines and a note."""
+    """The figure, with a title added above all panels, and a legend of the lines and a note below them."""
     entitle(figure, title)
     legend_with_note(
         figure,

@@ -1,5 +1,4 @@
-"""The smoothness of the loss against training steps: for each arm a band over the points along the gradient (after
-figure 4 of arXiv 1805.11604)."""
+"""Smoothness of the loss over training: a band per arm, over points along the gradient (arXiv 1805.11604, figure 4)."""
 
 from collections.abc import Mapping
 from math import ceil
@@ -19,7 +18,7 @@ RULERS = {
     "learning_rate": "steps of multiples of the learning rate",
     "weight_norm": "steps of shares of the norm of the weights",
 }
-# Quantity -> what its panels show, by ruler.
+# Quantity -> labels of its panels, by ruler.
 PANELS = {
     "loss": ("loss", "loss"),
     "gradient_change": ("change of the gradient\n", "change of the gradient\n/ |gradient|"),
@@ -30,8 +29,8 @@ PANELS = {
 def bands(rows: pd.DataFrame, ruler: str) -> pd.DataFrame:
     """The bands of one arm: `low`, `high` and `line` of each quantity at each step, geometric means over seeds.
 
-    The line is the loss at the weights themselves, and the largest of the others. `rows`: smoothness.csv of all runs of
-    the arm, with their seed. What is not finite in one seed is left out.
+    `line` is the loss at the weights themselves or, for the other quantities, their largest value. `rows`:
+    smoothness.csv of all runs of the arm, with their seeds. Values that are not finite are left out.
     """
     of = rows[rows["ruler"] == ruler]
     beta = of["gradient_change"] / of["distance"]
@@ -54,7 +53,7 @@ def bands(rows: pd.DataFrame, ruler: str) -> pd.DataFrame:
 def draw_smoothness(curves: Mapping[str, pd.DataFrame], title: str, note: str) -> Figure:
     """A row of panels for each ruler, a panel for each quantity; `curves`: label -> rows of smoothness.csv."""
     columns = min(len(curves), 4)
-    # Inches of the rows of panels, then of the note and the legend below them.
+    # Heights in inches: the rows of panels, then the note and the legend below them.
     below_panels = 0.13 * len(fill_note(note).splitlines()) + 0.16 * ceil(len(curves) / columns) + 0.15
     heights = [2.35] * len(RULERS) + [below_panels]
     figure = new_figure(height=sum(heights))

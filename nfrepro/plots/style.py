@@ -1,4 +1,4 @@
-"""One look for every figure, and files that are equal byte for byte when the numbers are equal."""
+"""One style for all figures, and files that are byte-identical if the numbers are."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +19,13 @@ from PIL import Image
 
 from nfrepro import atomic
 
-# Told apart by people with any colour vision; markers tell arms apart in grey.
+# Distinguishable with any colour vision; in grey, markers distinguish the arms.
 PALETTE = sns.color_palette("colorblind")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLORS = 256  # in a PNG
 COLUMN, PAGE = 3.4, 7.0  # widths in inches
 NOTE_SIZE = 6.5
-# A prediction, in a darker shade of the colour of what was measured.
+# The line of a prediction, which is drawn in a darker shade of the measurement's colour.
 PREDICTED: dict[str, Any] = {"linewidth": 0.9, "zorder": 4}
 
 Color = tuple[float, float, float]
@@ -33,7 +33,7 @@ LINE_STYLES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 
 
 def new_figure(height: float, width: float = PAGE) -> Figure:
-    """An empty figure in the house style, `COLUMN` or `PAGE` wide; lengths in inches, letters as large as in print."""
+    """An empty figure in the house style, `COLUMN` or `PAGE` wide; lengths in inches, font sizes as in print."""
     sns.set_theme(
         context="paper",
         style="ticks",
@@ -58,13 +58,13 @@ def new_figure(height: float, width: float = PAGE) -> Figure:
 
 
 def entitle(figure: Figure, title: str) -> None:
-    """Above all panels `title`, in as many lines as it takes."""
+    """Writes `title` above all panels, wrapped to the width of the figure."""
     figure.suptitle(fill(title, int(13 * figure.get_figwidth())))
 
 
 def legend_with_note(figure: Figure, handles: Sequence[Artist], note: str, columns: int) -> None:
-    """Below all panels a legend of `handles` in `columns`, and above it `note`, in as many lines as it takes."""
-    # The note is the legend's title: a label of the figure would lie over the legend.
+    """Adds a legend of `handles` in `columns` below all panels, with the wrapped `note` on top of it."""
+    # The note is the legend's title: a label of the figure would overlap the legend.
     figure.legend(
         handles=handles,
         loc="outside lower center",
@@ -76,18 +76,18 @@ def legend_with_note(figure: Figure, handles: Sequence[Artist], note: str, colum
 
 
 def fill_note(note: str, width: float = PAGE) -> str:
-    """`note` in lines that fit into a figure of that width in inches, at the size of a note."""
+    """The note wrapped to the width of a figure in inches, at the font size of notes."""
     return fill(note, int(19 * width))
 
 
 def darker(color: Color) -> Color:
-    """The same hue in a darker shade: a prediction next to its measurement."""
+    """A darker shade of the same hue, for a prediction next to its measurement."""
     red, green, blue = to_rgb(color)
     return 0.55 * red, 0.55 * green, 0.55 * blue
 
 
 def save_figure(figure: Figure, path: Path, endings: Sequence[str] = (".png", ".pdf")) -> list[Path]:
-    """Writes `path`, which has no ending, with each of `endings`, .svg too, without dates; closes the figure."""
+    """Writes the figure to `path` with each of `endings` (.png, .pdf, .svg), without dates; closes the figure."""
     contents = {ending: _WRITERS[ending](figure) for ending in endings}
     plt.close(figure)
     for ending, content in contents.items():
@@ -96,7 +96,7 @@ def save_figure(figure: Figure, path: Path, endings: Sequence[str] = (".png", ".
 
 
 def _png(figure: Figure) -> bytes:
-    """The figure with a palette that covers its colours, rare ones too, and is near those of large areas."""
+    """The figure with a palette that covers all its colours, rare ones too, and is close to those of large areas."""
     drawn, reduced = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
     image = Image.open(drawn).convert("RGB")

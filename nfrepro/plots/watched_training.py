@@ -1,4 +1,4 @@
-"""Networks that were measured while they trained: what was measured, their accuracy, and a table of both."""
+"""Networks that were measured while they trained: the measurements, their accuracy, and a table of both."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from nfrepro.runs.propagation_curves import check_some, read_curves, seeds_drawn
 
 @dataclass(frozen=True)
 class WatchedTraining:
-    """Measurements and accuracies by network, in the order of the comparison; no rows where nothing is known."""
+    """Measurements and accuracies by network, in the order of the comparison; without rows if nothing is known."""
 
     comparison: Comparison
     arms: list[Arm]
-    curves: dict[str, pd.DataFrame]  # the file that all its completed runs have, and their seeds
+    curves: dict[str, pd.DataFrame]  # rows of the file of all its completed runs, with their seeds
     accuracy: dict[str, pd.DataFrame]  # seed, epoch, train_top1 and test_top1 of all its runs
-    about: str  # what the numbers are numbers of
-    note: str  # that, and what lines and bands are
+    about: str  # the setting of the runs
+    note: str  # the same, and the meaning of lines and bands
 
     def write_table(self, analysis: Analysis, further: Callable[[pd.DataFrame], dict[str, str]]) -> Path:
         """Writes the table of the comparison, with `further` columns made of each arm's completed runs."""
@@ -36,8 +36,8 @@ class WatchedTraining:
 
 
 def read_watched(comparison: Comparison, analysis: Analysis, file: str) -> WatchedTraining:
-    """The networks that the axis of `comparison` names, each an arm. Raises `InputError` where no run is completed, for
-    a run without its `file`, and as `read_arms` does."""
+    """The networks on the axis of `comparison`, each an arm. Raises `InputError` if no run is completed, if a run lacks
+    its `file`, and as `read_arms` does."""
     table, folder = analysis.table, analysis.runs
     arms = read_arms(comparison, table, str(analysis.table_path))
     curves = read_curves(table, folder, lambda row: str(comparison.axis.level(row)), file)

@@ -1,1 +1,1 @@
-"""A researcher's own code by name: finding it, checking it, and knowing which state of it a run was made with."""
+"""A researcher's own code by name: finding it, checking it, and identifying the state of it that a run used."""

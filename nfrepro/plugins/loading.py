@@ -1,4 +1,4 @@
-"""A researcher's own code, imported."""
+"""Import of a researcher's own code."""
 
 import importlib
 import sys
@@ -11,12 +11,12 @@ from nfrepro.plugins.names import Call, check_arguments, find_module, search_fol
 from nfrepro.plugins.signatures import parameters_of_callable
 from nfrepro.plugins.sources import local_files
 
-# Local module -> the file, its time and its size when it was last imported here.
+# Local module -> its file, modification time and size when this process last imported it.
 _imported: dict[str, tuple[str, int, int]] = {}
 
 
 def load(text: str, options: Mapping[str, Any], call: Call) -> Callable[..., Any]:
-    """The callable of that name, its file executed. Raises `InputError` as `check_options` does, this time for sure."""
+    """The callable named `text`; executes its file. Raises `InputError` as `check_options` does, now with certainty."""
     found = load_attribute(text)
     if (parameters := parameters_of_callable(found)) is not None:
         check_arguments(text, parameters, options, call)
@@ -24,7 +24,7 @@ def load(text: str, options: Mapping[str, Any], call: Call) -> Callable[..., Any
 
 
 def load_attribute(text: str) -> Callable[..., Any]:
-    """The callable of that name. Raises `InputError` where importing it fails, or it is none."""
+    """The callable named `text`. Raises `InputError` if importing it fails, or if it is not callable."""
     module, attribute = split_name(text)
     try:
         _forget_changed(module)
@@ -50,15 +50,15 @@ def load_attribute(text: str) -> Callable[..., Any]:
 
 
 def takes(function: Callable[..., Any], argument: str) -> bool:
-    """Whether `function` can be given `argument` by name."""
+    """Whether `function` has a parameter named `argument` that can be given by name."""
     found = parameters_of_callable(function)
     return found is not None and argument in found.names
 
 
 def _forget_changed(module: str) -> None:
-    """Lets a file that has changed since this process imported it, or another of that name, be imported again.
+    """Makes Python import local files again if one has changed, or moved, since this process imported it.
 
-    Workers see one state of the code only; a process that lives longer, say a notebook's, may not.
+    Workers see only one state of the code; a longer-lived process, such as a notebook's, may see several.
     """
     files = local_files([module])
     state = {name: (str(path), path.stat().st_mtime_ns, path.stat().st_size) for name, path in files.items()}

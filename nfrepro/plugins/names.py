@@ -1,6 +1,6 @@
 """A researcher's own code by name: `my_pkg.nets:make`, found in the project's folders, then among installed packages.
 
-No torch, and nothing is imported: whether a name can be right is read off its file.
+No torch, and no import of own code: names are checked by reading their files.
 """
 
 import ast
@@ -20,7 +20,7 @@ from pydantic import AfterValidator
 from nfrepro.errors import InputError, did_you_mean
 from nfrepro.plugins.signatures import Parameters, bound_names, parameters_of_definition
 
-# Discriminator tags: a choice of this package, or somebody's own. They have a space, so that no key is called the same.
+# Discriminator tags: a choice of this package, or a user's own code. They contain a space, so that no key equals them.
 Kind = Literal["of this package", "own code"]
 OURS: Kind = "of this package"
 OWN: Kind = "own code"
@@ -31,34 +31,34 @@ _folders: list[str] = []
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` names code outside this package; no choice of its own has a colon."""
+    """Whether `text` names code outside this package, whose own choices have no colon."""
     return ":" in text
 
 
 def label(text: str) -> str:
-    """`text` as a part of the name of a run's folder."""
+    """`text` in a form that can be part of the name of a run's folder."""
     return text.replace(":", ".")
 
 
 def origin_of(value: Any) -> Kind:
-    """The tag of the variant of a union for `value`: a name, or a mapping or options with one."""
+    """The union tag for `value`, which is a name, or a mapping or options with a name."""
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", value)
     return OWN if isinstance(name, str) and is_name(name) else OURS
 
 
 def search_in(folders: Iterable[str | Path]) -> None:
-    """Looks for names in `folders` before anywhere else, the first of them first. Forgets earlier ones."""
+    """Makes `folders`, in this order, the first places to look for names, instead of any set before."""
     _folders[:] = dict.fromkeys(str(Path(folder).absolute()) for folder in folders)
     importlib.invalidate_caches()
 
 
 def search_folders() -> tuple[str, ...]:
-    """The folders that `search_in` was given."""
+    """The folders last given to `search_in`."""
     return tuple(_folders)
 
 
 def find_module(module: str) -> ModuleSpec | None:
-    """Where `module` would be imported from, without importing it or a package around it; None: nowhere."""
+    """The spec that `module` would be imported from, without importing it or its packages; None if not found."""
     top, *rest = module.split(".")
     found = PathFinder.find_spec(top, [*_folders, *sys.path])
     if found is None:
@@ -69,18 +69,18 @@ def find_module(module: str) -> ModuleSpec | None:
     for part in rest:
         if found is None or found.submodule_search_locations is None:
             return None
-        # By the last part alone: of the whole name Python would look for the package among those imported.
+        # By the last part alone: given the whole name, Python would look for the package among those imported.
         found = PathFinder.find_spec(part, list(found.submodule_search_locations))
     return found
 
 
 def source_path(spec: ModuleSpec | None) -> Path | None:
-    """The file of a module; None for a package without one, and for what is built into Python."""
+    """The file of a module; None for a package without one, and for modules built into Python."""
     return Path(spec.origin) if spec is not None and spec.has_location and spec.origin is not None else None
 
 
 def parse(path: Path) -> ast.Module:
-    """The syntax tree of a Python file. Raises `InputError` where it cannot be read, with the line that is wrong."""
+    """The syntax tree of a Python file. Raises `InputError`, with any faulty line, if the file cannot be parsed."""
     try:
         return ast.parse(path.read_bytes(), filename=str(path))
     except SyntaxError as error:
@@ -91,7 +91,7 @@ def parse(path: Path) -> ast.Module:
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments that a callable is given whatever the options: in order, by name, and by name if it takes them."""
+    """The arguments that a callable gets for any options: in order, by name, and by name only if it takes them."""
 
     positional: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
@@ -99,20 +99,20 @@ class Call:
 
 
 def check_name(text: str) -> str:
-    """`text` itself, if its module can be found and has what it names, as far as reading its file tells.
+    """`text` itself, if its module can be found and has the named attribute, as far as reading the file tells.
 
-    Raises `InputError` for a malformed name, a module that is nowhere and an attribute that the module lacks.
+    Raises `InputError` for a malformed name, a module that cannot be found, or an attribute that the module lacks.
     """
     _definition(text)
     return text
 
 
-# The name of an activation, a network, a data set, …; `source` of a run looks for it.
+# Name of a user's own activation, network, data set, …; a run's `source` covers the code that it names.
 OwnName = Annotated[str, AfterValidator(check_name)]
 
 
 def check_options(text: str, options: Mapping[str, Any], call: Call) -> None:
-    """Raises `InputError` where `text` does not take `options`, as far as reading its file tells."""
+    """Raises `InputError` if `text` does not take `options`, as far as reading its file tells."""
     _check_json(text, options)
     if (definition := _definition(text)) is not None and (found := parameters_of_definition(definition)) is not None:
         check_arguments(text, found, options, call)
@@ -126,7 +126,7 @@ def split_name(text: str) -> tuple[str, str]:
 
 
 def _definition(text: str) -> ast.stmt | None:
-    """The statement that defines what `text` names; None where only execution can tell."""
+    """The statement that defines the attribute that `text` names; None if only execution can tell."""
     module, attribute = split_name(text)
     spec = find_module(module)
     if spec is None:

@@ -1,4 +1,4 @@
-"""Parameters of a function, read off its definition or asked of the function itself. No torch."""
+"""Parameters of a function, from its definition or from the function itself. No torch."""
 
 import ast
 import inspect
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Parameters:
-    """Parameters in order: those by position or name, then those by name only."""
+    """Parameters in order: positional ones, then keyword-only ones."""
 
     by_position: tuple[str, ...]
     by_name_only: tuple[str, ...]
@@ -86,9 +86,9 @@ def _of_arguments(arguments: ast.arguments) -> Parameters:
 
 
 def bound_names(module: ast.Module) -> dict[str, ast.stmt] | None:
-    """The names that a module has at its top, each with the statement that binds it last.
+    """The names at the top level of a module, each with the statement that binds it last.
 
-    None where they cannot be read off its text: it imports `*`, or defines `__getattr__`.
+    None if the text does not tell them: the module imports `*`, or defines `__getattr__`.
     """
     bound: dict[str, ast.stmt] = {}
     for statement in _at_the_top(module.body):
@@ -99,7 +99,7 @@ def bound_names(module: ast.Module) -> dict[str, ast.stmt] | None:
 
 
 def _at_the_top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a module, those below its `if`, `try`, `with` and loops too; not those of functions."""
+    """The statements of a module, including those in `if`, `try`, `with`, `match` and loops, but not in functions."""
     for statement in body:
         yield statement
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -1,7 +1,7 @@
-"""State of a researcher's own code that a run was made with: a hash of its files, versions of packages. No torch.
+"""State of a researcher's own code that a run used: a hash of its files, versions of packages. No torch.
 
-The files of a name are that of its module and those of the modules it imports, at any depth, as far as they are the
-project's. What is imported by a computed name, and files that are no modules, are not seen.
+The files of a name are that of its module and those of the modules it imports, at any depth, if they belong to the
+project. Imports by a computed name, and files that are not modules, are not seen.
 """
 
 import ast
@@ -25,15 +25,16 @@ _THIS_PACKAGE = "nfrepro"
 
 
 def own_names(options: Options, task: str = "") -> list[str]:
-    """The names of own code in `options` of `task`, that of the task among them."""
+    """The names of users' own code among `task` and the values in its `options`."""
     values = (getattr(part, key, None) for _, part in parts(options) for key in NAMING_KEYS)
     return [name for name in (task, *values) if isinstance(name, str) and is_name(name)]
 
 
 def source_of(names: Iterable[str]) -> str | None:
-    """The state of the code that `names` stand for, say `sha256:…, timm==1.0.9`; None where there are no names.
+    """The state of the code that `names` refer to, such as `sha256:…, timm==1.0.9`; None if there are no names.
 
-    Equal for equal code, wherever the folders lie. Raises `InputError` for a module that cannot be found or read.
+    Equal code gives equal states, wherever its folders are. Raises `InputError` for a module that cannot be found or
+    read.
     """
     modules = sorted({name.partition(":")[0] for name in names})
     if not modules:
@@ -44,7 +45,7 @@ def source_of(names: Iterable[str]) -> str | None:
 
 
 def check_source(names: Iterable[str], expected: str | None) -> None:
-    """Raises `InputError` where the code that `names` stand for is not in the state `expected`."""
+    """Raises `InputError` if the code that `names` refer to is not in the state `expected`."""
     names = list(names)
     found = source_of(names)
     if found != expected:
@@ -93,7 +94,7 @@ def _with_parents(module: str) -> Iterator[str]:
 
 @lru_cache(maxsize=1024)
 def _imports(module: str, path: Path, modified: int) -> tuple[str, ...]:
-    """The modules that the file of `module` may import, also names that turn out to be no modules."""
+    """The modules that the file of `module` may import, including names that may turn out not to be modules."""
     return tuple(_imported_names(module, path))
 
 
@@ -112,7 +113,7 @@ def _imported_names(module: str, path: Path) -> Iterator[str]:
 
 
 def _is_local(path: Path) -> bool:
-    """Whether a file is the project's: neither Python's own nor in a folder that packages are installed into."""
+    """Whether a file belongs to the project, rather than to Python or to a folder of installed packages."""
     path = path.resolve()
     return not any(part in _INSTALLED for part in path.parts) and not any(
         path.is_relative_to(folder) for folder in _installed_folders()

@@ -5,14 +5,14 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 TEMPLATES = ("Makefile", "README.md")
-# Folders of the checkout that `setup.py` puts into a wheel, with the files that are taken of each.
+# Folders of the checkout that `setup.py` puts into a wheel, each with the pattern of the files to take.
 FOLDERS = {"experiments": "**/*.yaml", "analysis": "*.py"}
-# A project that is not of the whole paper has the recipes, the cluster profiles and one experiment to begin with.
+# A project without the whole paper has the recipes, the cluster profiles and one experiment to start with.
 EXAMPLE = "alpha_ablation"
 
 
 def project_files(paper: bool) -> dict[str, Path]:
-    """The files of a new project: relative path -> where its content is. With `paper` all experiments and scripts.
+    """The files of a new project: relative path -> file with its content. With `paper`, all experiments and scripts.
 
     Raises `FileNotFoundError` if this installation lacks them.
     """

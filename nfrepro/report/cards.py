@@ -1,4 +1,4 @@
-"""The text that the report shows of a claim: the same words and digits in every format."""
+"""The text of a claim in the report, with the same words and digits in every format."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from nfrepro.report.sections import Section, section_of
 from nfrepro.report.words import KNOWN_FROM, number
 from nfrepro.stats.samples import Missing
 
-# "others" as in "- others'", the end of some names of quantities.
+# "others" as in "- others'", with which the names of some quantities end.
 _ARMS = {"where": "these", "against": "others"}
 
 
@@ -29,7 +29,7 @@ class Arm:
     states: str
     n: int
     mean: str
-    values: str  # one a seed
+    values: str  # one per seed
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Finding:
     experiment: str
     runs_meant: str
     question: str
-    estimate: str  # empty where not run
-    interval: str  # empty where not run, or where every seed gave the same
+    estimate: str  # empty if not run
+    interval: str  # empty if not run, or if it is exact
     n: int
     method: str
-    why: str  # what kept it from being decided
+    why: str  # why it is not decided
     remark: str
     note: str
     arms: tuple[Arm, ...]
@@ -54,25 +54,25 @@ class Finding:
 
 @dataclass(frozen=True)
 class Reading:
-    """The answer of one scale to a claim. The finding that decides it comes first."""
+    """The answer of the runs at one scale to a claim; the finding that decides it comes first."""
 
     scale: str
     verdict: Verdict
     words: str  # the verdict in full
     is_open: bool  # seeds are still to come
-    controls: tuple[str, ...]  # that failed or were not run, each with what would make it hold
-    share: str  # how many of its tests have that verdict
-    reason: str  # why there is no finding
+    controls: tuple[str, ...]  # those that failed or were not run, each with what would make it hold
+    share: str  # the share of its tests with that verdict
+    reason: str  # the reason why there is no finding
     findings: tuple[Finding, ...]
     likely_reason: str
     settled_by: tuple[str, ...]
     commands: tuple[str, ...]
-    cost: str  # of its runs; empty where unknown
+    cost: str  # of its runs; empty if unknown
     experiments: tuple[str, ...]
 
     @property
     def needs_a_reason(self) -> bool:
-        """True if a person has to say what is behind the verdict."""
+        """Whether a person has to give a reason for the verdict."""
         return self.verdict in ("contradicted", "inconclusive") and bool(self.findings) and not self.is_open
 
     @property
@@ -92,7 +92,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Card:
-    """A claim, and what is known of it at each scale."""
+    """A claim, and what is known about it at each scale."""
 
     id: str
     series: str
@@ -103,7 +103,7 @@ class Card:
     known_from: str
     paper: str
     note: str
-    was: str  # the verdict by the rule before this one
+    was: str  # the verdict by the previous rule
     readings: tuple[Reading, ...]  # the one that counts, then those of other scales
 
     @property
@@ -113,13 +113,13 @@ class Card:
 
     @property
     def found(self) -> Finding | None:
-        """The finding whose numbers stand for the claim; None where nothing was measured."""
+        """The finding whose numbers represent the claim; None if nothing was measured."""
         measured = (finding for finding in self.best.findings[:1] if finding.estimate)
         return next(measured, None)
 
 
 def card(best: ClaimVerdict, others: Sequence[ClaimVerdict], scales: Sequence[str], costs: Costs) -> Card:
-    """The card of a claim from its verdicts; `scales` are all that there are, smaller ones first."""
+    """The card of a claim from its verdicts; `scales` are all known ones, smaller ones first."""
     claim, form = best.claim, best.claim.form
     was = claim.was
     return Card(
@@ -138,7 +138,7 @@ def card(best: ClaimVerdict, others: Sequence[ClaimVerdict], scales: Sequence[st
 
 
 def finding(found: ClaimVerdict) -> str:
-    """The claim's number in a sentence; empty where it has none or nobody has said what it means."""
+    """The claim's number in a sentence; empty if it has none or its meaning is not given."""
     of_test = found.decisive.test.form.finding if found.decisive else None
     meaning, decision = of_test or found.claim.form.finding, found.decision
     if meaning is None or decision.interval is None or found.verdict in ("not testable", "not run"):
@@ -149,7 +149,7 @@ def finding(found: ClaimVerdict) -> str:
 
 
 def _reading(found: ClaimVerdict, scales: Sequence[str], costs: Costs) -> Reading:
-    # Where no test is one of this scale, the reason for that takes the place of findings.
+    # If no test applies at this scale, the reason for that takes the place of findings.
     answers = sorted(found.applying, key=lambda answer: answer is not found.decisive)
     like = sum(answer.decision.verdict == found.verdict for answer in answers)
     experiments = tuple(dict.fromkeys(answer.test.form.experiment for answer in found.applying))

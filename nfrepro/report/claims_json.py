@@ -8,14 +8,14 @@ from typing import Any
 from nfrepro.report.reading import Report
 
 SCHEMA_VERSION = 2
-# Processors differ in the last bits of a sum; this many digits they share.
+# Processors differ in the last bits of a sum, but agree in this number of digits.
 DIGITS = 10
 
 
 def claims_json(report: Report) -> str:
-    """Claim by claim, in the order of the file: its verdict in the list, and that of each scale under `by_scale`.
+    """The text of claims.json: each claim's verdict in the list, and that of each scale under `by_scale`.
 
-    A number that is not finite is null.
+    Claims are in the order of the file. A number that is not finite is null.
     """
     judgement = report.judgement
     by_claim = zip(judgement.best, zip(*judgement.by_scale.values(), strict=True), strict=True)

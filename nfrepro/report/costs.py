@@ -20,7 +20,7 @@ class Costs:
         self._hours: dict[str, tuple[str, float] | None] = {}
 
     def text(self, experiments: Iterable[str], scale: str) -> str:
-        """The hours that the runs of `experiments` at `scale` took, each run once; empty where none is known.
+        """The hours that the runs of `experiments` at `scale` took, each run counted once; empty if unknown.
 
         Raises `InputError` for a record that cannot be read.
         """
@@ -46,10 +46,10 @@ class Costs:
 
 
 def spent(record: dict[str, Any]) -> tuple[str, float] | None:
-    """The kind of processor that a run had, `core` or `GPU`, and its hours; None where its record does not say.
+    """The kind of processor of a run, `core` or `GPU`, and its hours; None if its record does not say.
 
-    A training run counts by the seconds it trained, which no interruption lengthens, any other from its start to its
-    end. Hours of cores are those of all its threads.
+    The time of a training run is that spent on training, which interruptions do not lengthen; that of any other run
+    is from its start to its end. Core-hours add up all its threads.
     """
     provenance = record.get("provenance") or {}
     seconds = (record.get("final") or {}).get("train_seconds")

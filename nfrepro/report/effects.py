@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 from nfrepro.stats.intervals import Bounds, Interval
 
-# Distances from the bound, in half widths of the interval, beyond which a mark is drawn at the edge.
+# Distance from the bound, in half widths of the interval, beyond which a mark is drawn at the edge.
 FARTHEST = 30.0
-# The strip that an effect is drawn on, in pixels: the bound lies in its middle.
+# Size in pixels of the strip on which an effect is drawn, with the bound in the middle.
 STRIP_WIDTH, STRIP_HEIGHT = 130.0, 14.0
-_MARGIN = 6.0  # keeps a mark at the edge whole
+_MARGIN = 6.0  # so that a mark at the edge is drawn whole
 
 
 @dataclass(frozen=True)
 class Effect:
-    """An estimate with its interval, as distances from the nearest bound: positive where the rule holds.
+    """An estimate with its interval, as distances from the nearest bound: positive if the rule holds.
 
-    The unit is half the width of the 95 % interval, so that an interval reaches from -1 to 1 around its estimate, and
-    one that crosses the bound contains 0. An exact number has no interval and is drawn at the edge.
+    The unit is half the width of the 95 % interval: an interval reaches from 1 below to 1 above its estimate, and
+    contains 0 if it crosses the bound. An exact number has no interval and is drawn at the edge.
     """
 
     estimate: float
@@ -26,12 +26,12 @@ class Effect:
 
     @property
     def marks(self) -> tuple[float, float, float]:
-        """The places of low, estimate and high on the strip, in pixels from its left edge."""
+        """The positions of low, estimate and high on the strip, in pixels from its left edge."""
         return strip_place(self.low), strip_place(self.estimate), strip_place(self.high)
 
     @property
     def text(self) -> str:
-        """The same in words, for readers who do not see the strip."""
+        """The effect in words, for readers who do not see the strip."""
         if math.isinf(self.estimate):
             return "exact, within the rule" if self.estimate > 0 else "exact, outside the rule"
         side = "within" if self.estimate >= 0 else "outside"
@@ -39,7 +39,7 @@ class Effect:
 
 
 def effect(interval: Interval, bounds: Bounds) -> Effect | None:
-    """The distance from the nearest of `bounds`; None where a number is not finite or there is no bound."""
+    """The distance from the nearest of `bounds`; None if a number is not finite or there is no bound."""
     values = (interval.low, interval.mean, interval.high)
     if not bounds.ends or not all(map(math.isfinite, values)):
         return None
@@ -54,6 +54,6 @@ def effect(interval: Interval, bounds: Bounds) -> Effect | None:
 
 
 def strip_place(distance: float) -> float:
-    """The place on the strip of a distance from the bound: linear near the bound, logarithmic farther out (asinh)."""
+    """The position on the strip of a distance from the bound: linear near it, logarithmic farther out (asinh)."""
     share = math.asinh(min(max(distance, -FARTHEST), FARTHEST)) / math.asinh(FARTHEST)
     return round(STRIP_WIDTH / 2 + share * (STRIP_WIDTH / 2 - _MARGIN), 1)

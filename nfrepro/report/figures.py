@@ -11,7 +11,7 @@ from nfrepro.errors import InputError
 from nfrepro.runs.store import scale_folder
 from nfrepro.specs import Experiment
 
-# The first bytes of a PNG file: its signature, and the head of the chunk that has its size.
+# The first bytes of a PNG file: its signature, and the start of the chunk that holds its size.
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEAD = struct.Struct(">8s4x4sII")
 
@@ -20,7 +20,7 @@ _HEAD = struct.Struct(">8s4x4sII")
 class Figure:
     """One picture."""
 
-    name: str  # of its file, without an ending
+    name: str  # of its file, without suffix
     path: str  # below the results
     caption: str
     content: bytes
@@ -29,7 +29,7 @@ class Figure:
 
     @property
     def data_uri(self) -> str:
-        """The picture as an address that holds all of it."""
+        """The whole picture as a data URI."""
         return f"data:image/png;base64,{base64.b64encode(self.content).decode('ascii')}"
 
 
@@ -50,11 +50,11 @@ class Figures:
 
 
 def find_figures(experiments: Sequence[Experiment], results: Path, scales: Sequence[str]) -> Iterator[Figures]:
-    """The figures of each experiment that has any, by scale. Raises `InputError` for a file that is no picture."""
+    """The figures of each experiment that has any, by scale. Raises `InputError` for a file that is not a PNG."""
     for experiment in experiments:
         for scale in (scale for scale in scales if scale in experiment.scales):
             folder = scale_folder(results, experiment.name, scale)
-            # A sweep with overrides has `=` in the names of what was drawn of it.
+            # Figures of a sweep with overrides have `=` in their names.
             paths = [path for path in sorted(folder.glob(f"{experiment.name}*.png")) if "=" not in path.name]
             table = folder / f"{experiment.name}.md"
             if paths or table.exists():

@@ -1,4 +1,4 @@
-"""The findings in sentences: each is a text of ours with a number from claims.json."""
+"""The findings in sentences, each a fixed text with a number from claims.json."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ Content = Mapping[str, Any]  # of claims.json
 class Sentence:
     """A sentence about the number of one test of a claim.
 
-    `text` has `{number}`, or `{size}` and `{side}` for how many points something lies above or below something else.
+    `text` contains `{number}`, or `{size}` and `{side}`: by how many points one thing is above or below another.
     """
 
     claim: str
     text: str
-    quantity: str  # how the test's quantity begins
-    where: Mapping[str, Any] = field(default_factory=dict)  # what the test selects among the rest
+    quantity: str  # the beginning of the test's quantity
+    where: Mapping[str, Any] = field(default_factory=dict)  # a part of what the test selects
     against: Mapping[str, Any] = field(default_factory=dict)
     percent: bool = False  # the number is a share
 
@@ -80,9 +80,9 @@ SENTENCES = (
 
 
 def findings(content: Content) -> Iterator[tuple[str, str]]:
-    """Claim and sentence, with interval, seeds, scale and verdict; none for a claim whose runs are not there.
+    """Claim and sentence, with interval, seeds, scale and verdict; none for a claim whose runs are missing.
 
-    Raises `LookupError` where a claim, or the test that a sentence is about, does not exist any more.
+    Raises `LookupError` if a claim, or the test that a sentence is about, does not exist.
     """
     claims = {claim["id"]: claim for claim in content["claims"]}
     for sentence in SENTENCES:

@@ -9,8 +9,8 @@ from nfrepro.stats.intervals import Bounds, Interval
 
 # The size of the drawing, in units of about a pixel.
 WIDTH, HEIGHT = 320.0, 46.0
-_MARGIN = 0.16  # of the range, on either side: room for a label
-_LABEL = 56.0  # labels of two bounds that are nearer than this stand on their outer sides
+_MARGIN = 0.16  # room for a label on either side, as a share of the range
+_LABEL = 56.0  # if two bounds are closer than this, their labels lie on the outer sides
 
 Anchor = Literal["start", "middle", "end"]
 
@@ -26,18 +26,18 @@ class Mark:
 
 @dataclass(frozen=True)
 class IntervalPicture:
-    """The places of all parts, from left to right."""
+    """The horizontal positions of all parts."""
 
     low: float
     estimate: float
     high: float
     allowed: tuple[float, float]
     bounds: tuple[Mark, ...]
-    text: str  # the same in words, for those who do not see it
+    text: str  # the same in words, for readers who do not see it
 
 
 def picture(interval: Interval, bounds: Bounds) -> IntervalPicture | None:
-    """None where there is nothing to draw: a number that is not finite, or nothing to compare it with."""
+    """The picture of a test; None if a number is not finite or there is no bound to compare it with."""
     values = [interval.low, interval.mean, interval.high, *bounds.ends]
     if not bounds.ends or not all(map(math.isfinite, values)):
         return None

@@ -1,4 +1,4 @@
-"""REPORT.md, the report for a forge, with links to the figures in results/."""
+"""REPORT.md, the report for reading on a forge, with links to the figures in results/."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ from nfrepro.report.reading import Part, Report
 from nfrepro.report.words import ERROR_RATE, EXPLANATION, SYMBOLS, TITLE, VERDICTS, counted, verdict_text
 from nfrepro.terminal import printable
 
-# Characters that Markdown takes for markup: anywhere, and at the start of a line.
+# Characters that Markdown takes for markup: anywhere in a line, and only at its start.
 _MARKS = re.compile(r"([\\`*\[\]|~$]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_]))")
 _AT_THE_START = re.compile(r"^((?=[#>+=-])|\d+(?=[.)](\s|$)))")
 BESIDE = "The table of each experiment lies next to its figures."
@@ -27,7 +27,7 @@ def markdown(report: Report) -> str:
 
 
 def escaped(text: str) -> str:
-    """The same text in one line, with nothing in it that Markdown takes for markup."""
+    """The text on one line, with everything escaped that Markdown takes for markup."""
     line = _MARKS.sub(r"\\\1", " ".join(text.replace("&", "&amp;").split()))
     return _AT_THE_START.sub(r"\1\\", line)
 
@@ -119,7 +119,7 @@ def _ours(finding: Finding) -> str:
 
 
 def _figures(figures: Sequence[Figures]) -> Iterator[str]:
-    """A line an experiment, with its figures at each scale; with its table where it has no figure."""
+    """A line per experiment, with its figures at each scale, or its table if it has no figure."""
     for title, of in groupby(figures, lambda found: f"{found.title} ({found.experiment})"):
         yield f"- {escaped(title)}: {'; '.join(f'{found.scale} {_files(found)}' for found in of)}"
 

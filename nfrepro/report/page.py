@@ -1,4 +1,4 @@
-"""report.html, the report in one page that needs nothing else, neither network nor scripts."""
+"""report.html, the report as a self-contained page without network access or scripts."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from nfrepro.terminal import printable
 
 
 def page(report: Report) -> str:
-    """The whole page. The words of claims and results are text in it, never markup."""
+    """The whole page, in which the words of claims and results are always text, never markup."""
     return (
         environment()
         .get_template("page.html")

@@ -9,12 +9,12 @@ class PaperPart:
 
     title: str
     experiment: str
-    figure: str = ""  # the name of our figure, where it is not the experiment's
+    figure: str = ""  # the name of our figure, if it is not that of the experiment
     printed: bool = False  # a figure or a table of the paper, rather than a statement in its text
 
     @property
     def figure_name(self) -> str:
-        """The name of our figure, without an ending."""
+        """The name of our figure, without suffix."""
         return self.figure or self.experiment
 
 

@@ -20,7 +20,7 @@ from nfrepro.specs import find_experiments, load_experiment
 
 @dataclass(frozen=True)
 class Group:
-    """The claims of one series that one section makes."""
+    """The claims of one series that belong to one section."""
 
     series: str
     section: Section
@@ -28,13 +28,13 @@ class Group:
 
     @property
     def key(self) -> str:
-        """The anchor of the group: a section may stand in several series, whose ids begin with other letters."""
+        """The anchor of the group: a section may occur in several series, whose ids begin with different letters."""
         return f"{self.section.key}-{self.cards[0].id[0]}".lower()
 
 
 @dataclass(frozen=True)
 class Part:
-    """A figure or a table of the paper, with ours and the claims on it."""
+    """A figure or a table of the paper, with our figure and the claims about it."""
 
     part: PaperPart
     figures: Figures
@@ -63,7 +63,7 @@ class Report:
 
     @property
     def groups(self) -> list[Group]:
-        """The cards of each section, in the order of sections, series by series."""
+        """The cards of each section, in the order of the sections, series by series."""
         found = []
         for series, cards in self.series:
             sections = sorted(dict.fromkeys(card.section for card in cards), key=place)
@@ -72,7 +72,7 @@ class Report:
 
     @property
     def parts(self) -> list[Part]:
-        """The paper's figures and tables of which there is one of ours."""
+        """The paper's figures and tables for which we have a figure."""
         return [
             Part(part, figures, shown[0], tuple(card for card in self.cards if card.id in self.tested[part.experiment]))
             for part in PARTS
@@ -83,12 +83,12 @@ class Report:
 
     @property
     def shown(self) -> list[Figures]:
-        """The figures of each experiment at the largest scale that has any: `figures` begins with large scales."""
+        """The figures of each experiment at the largest scale that has any: `figures` has larger scales first."""
         drawn = (figures for figures in self.figures if figures.figures)
         return list({figures.experiment: figures for figures in [*drawn][::-1]}.values())[::-1]
 
     def tally(self, scale: str | None = None) -> dict[Verdict, int]:
-        """The number of claims with each verdict, at one scale or at any."""
+        """The number of claims with each verdict in the list, of those judged at one scale or of all."""
         found = [verdict for verdict in self.judgement.best if scale in (None, verdict.scale)]
         return Counter(verdict.verdict for verdict in found)
 
@@ -104,7 +104,7 @@ class Report:
 
     @property
     def found(self) -> list[tuple[str, str]]:
-        """The findings in words: claim and sentence."""
+        """The findings in words, as pairs of claim and sentence."""
         return [(found.claim.id, text) for found in self.judgement.best if (text := finding(found))]
 
     def figures_of(self, reading: Reading) -> list[Figures]:
@@ -113,7 +113,7 @@ class Report:
         return [figures for figures in self.figures if (figures.experiment, figures.scale) in wanted]
 
     def unexplained(self) -> list[str]:
-        """Contradicted and inconclusive claims for which nobody has given a likely reason, each with its scale."""
+        """Contradicted and inconclusive claims for which a likely reason is missing, each with its scale."""
         best = ((card, card.readings[0]) for card in self.cards)
         return [f"{card.id} ({of.scale})" for card, of in best if of.needs_a_reason and not of.likely_reason]
 
@@ -134,7 +134,7 @@ def read_report(experiments: Path, results: Path, schemas: Schemas) -> Report:
 
 
 def _others(judgement: Judgement) -> list[list[ClaimVerdict]]:
-    """For each claim the verdicts at scales other than its best, larger ones first, where its tests apply."""
+    """For each claim, the verdicts at scales other than its best at which it has tests, larger ones first."""
     by_claim = zip(*judgement.by_scale.values(), strict=True)
     return [
         [found for found in verdicts[::-1] if found.scale != best.scale and found.applying]

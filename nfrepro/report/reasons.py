@@ -1,4 +1,4 @@
-"""The reasons why a verdict is not clearer, and what would settle it, as far as both can be computed."""
+"""The reasons why a verdict is not clear, and what would settle it, as far as they can be computed."""
 
 from collections.abc import Iterator, Sequence
 
@@ -24,9 +24,9 @@ def why_open(decision: Decision, bounds: Bounds) -> str:
 
 
 def settled_by(found: ClaimVerdict, scales: Sequence[str]) -> Iterator[str]:
-    """The steps that would settle a claim: those of the person who explained it, and those that follow from its runs.
+    """The steps that would settle a claim: those given in its explanation, and those that follow from its runs.
 
-    None for a claim that is supported or a fact.
+    There are none for a claim that is supported or a fact.
     """
     if found.verdict in ("supported", "fact"):
         return
@@ -40,12 +40,12 @@ def settled_by(found: ClaimVerdict, scales: Sequence[str]) -> Iterator[str]:
         return
     if found.verdict == "contradicted":
         yield "At this scale it is settled, beyond chance."
-    if found.verdict != "not run" or not found.applying:  # otherwise it is just to be run
+    if found.verdict != "not run" or not found.applying:  # otherwise it only has to be run
         yield from _larger_scale(found.claim, found.scale, scales)
 
 
 def _larger_scale(claim: Claim, scale: str, scales: Sequence[str]) -> Iterator[str]:
-    """The largest scale that the claim's tests are for, where it is larger than this one."""
+    """The step to the largest scale at which the claim's tests apply, if it is larger than this one."""
     larger = [
         other for other in scales[scales.index(scale) + 1 :] if any(test.applies_at(other) for test in claim.tests)
     ]

@@ -1,4 +1,4 @@
-"""The parts of the paper and of other work that make claims, by which the report groups them."""
+"""The sections of the paper, and other work, by which the report groups claims."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Section:
 
 _ELSEWHERE = Section("elsewhere", "Elsewhere")
 
-# The first pattern that the source of a claim matches decides.
+# The source of a claim belongs to the first pattern that it matches.
 _PATTERNS = (
     (r"^(\w+ [\w.]+( \w)? of |appendix \w+ of )?their second paper", Section("second-paper", "Their second paper")),
     (r"1502\.03167", Section("covariate-shift", "Internal covariate shift (arXiv 1502.03167)")),
@@ -29,7 +29,7 @@ _PATTERNS = (
     (r"^(appendix|the authors' code)", Section("authors-code", "The appendix and the authors' code")),
     (r"", _ELSEWHERE),
 )
-# The paper's order, then by year.
+# In the order of the paper, then by year.
 _ORDER = (
     "section-3",
     "section-4",
@@ -52,5 +52,5 @@ def section_of(source: str) -> Section:
 
 
 def place(section: Section) -> int:
-    """The place of a section among all of them."""
+    """The position of a section in the report."""
     return _ORDER.index(section.key)

@@ -1,4 +1,4 @@
-"""verdicts.svg: the picture that heads the page, as a file of its own."""
+"""verdicts.svg: the picture at the top of the page, as a separate file."""
 
 from dataclasses import dataclass
 from itertools import accumulate
@@ -9,12 +9,12 @@ from nfrepro.report.reading import Report
 
 # Lengths in pixels.
 COLUMNS, COLUMN, GAP, LINE, HEADING, TOP = 3, 400, 24, 17, 24, 44
-_CHARACTERS = 36  # of a statement that fit next to its strip
+_CHARACTERS = 36  # length of a statement that fits next to its strip
 
 
 @dataclass(frozen=True)
 class Line:
-    """A heading or, where it has a card, a claim."""
+    """A heading or, if it has a card, a claim."""
 
     x: int
     y: int
@@ -35,7 +35,7 @@ def _laid_out(report: Report) -> tuple[list[Line], int]:
     lines: list[Line] = []
     bottoms = [TOP] * COLUMNS
     for group, height, end in zip(report.groups, heights, ends, strict=True):
-        # A group belongs to the column in which its middle would lie if all columns were one.
+        # A group goes into the column that contains its middle when the columns are joined into one.
         column = min(COLUMNS - 1, int((end - height / 2) / whole * COLUMNS))
         x, y = column * (COLUMN + GAP), bottoms[column]
         lines.append(Line(x, y, group.section.title))
@@ -48,7 +48,7 @@ def _laid_out(report: Report) -> tuple[list[Line], int]:
 
 
 def shortened(text: str) -> str:
-    """The beginning of `text`, whole words with an ellipsis, where it is too long for a line."""
+    """The text, or if it is too long for a line, its first whole words with an ellipsis."""
     if len(text) <= _CHARACTERS:
         return text
     return text[:_CHARACTERS].rsplit(" ", 1)[0].rstrip(" ,;:.") + " …"

@@ -1,4 +1,4 @@
-"""The report's own words."""
+"""The fixed texts of the report."""
 
 from collections.abc import Mapping
 
@@ -36,12 +36,12 @@ KNOWN_FROM: dict[KnownFrom, str] = {
 
 
 def verdict_text(verdict: Verdict, words: str = "") -> str:
-    """The verdict, or what is said of it in full, with its sign, so that no colour is needed."""
+    """The verdict, or its full `words`, with its symbol, so that no colour is needed."""
     return f"{SYMBOLS[verdict]} {words or verdict}"
 
 
 def number(value: float) -> str:
-    """A number with as many digits as a reader can use."""
+    """A number with four significant digits."""
     return f"{value:.4g}"
 
 

@@ -19,7 +19,7 @@ def write_claims(report: Report, results: Path) -> Path:
 
 
 def write_report(report: Report, results: Path) -> list[Path]:
-    """Write all four files, once all four could be made, and return their paths."""
+    """Write all four files, after making the content of all, and return their paths."""
     texts = {
         CLAIMS: claims_json(report),
         MARKDOWN: markdown(report),

@@ -1,1 +1,1 @@
-"""Runs on disk: their folders and locks, progress, provenance, and the table made of them."""
+"""Runs on disk: their folders and locks, progress, provenance, and the table made from them."""

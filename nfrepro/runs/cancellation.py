@@ -1,7 +1,7 @@
-"""Marks in a run's folder, each of a sweep that was cancelled: it neither begins the run nor goes on with it.
+"""Marks in a run's folder, one per cancelled sweep: such a sweep neither starts nor continues the run.
 
-A mark works for every executor, also where several runs share a job. It says nothing to other experiments that have the
-same run. It goes when a later sweep takes the run up again, and when the run is done.
+A mark works for every executor, even if several runs share a job. It does not affect other experiments that have the
+same run. It is removed when a later sweep takes the run up again, and when the run is done.
 """
 
 import time
@@ -21,7 +21,7 @@ def mark(folder: Path, run: Run) -> None:
 
 
 def is_cancelled(folder: Path, run: Run | None = None) -> bool:
-    """Whether the sweep of `run`, or any where that is not said, was cancelled; False where the file system fails."""
+    """Whether the sweep of `run`, or any sweep without `run`, was cancelled; False if the file system fails."""
     try:
         return any(folder.glob(f"{CANCEL}-*")) if run is None else _mark(folder, run).exists()
     except OSError:
@@ -29,13 +29,13 @@ def is_cancelled(folder: Path, run: Run | None = None) -> bool:
 
 
 def lift(folder: Path, run: Run | None = None) -> None:
-    """Removes the mark of the sweep of `run`, or all of them."""
+    """Removes the mark of the sweep of `run`, or all marks without `run`."""
     for path in folder.glob(f"{CANCEL}-*") if run is None else [_mark(folder, run)]:
         path.unlink(missing_ok=True)
 
 
 def watched(folder: Path, run: Run) -> Callable[[], bool]:
-    """`is_cancelled`, to be called at every step: looks once a second."""
+    """A cheap `is_cancelled` to call at every step: it looks at the disk at most once a second."""
     looked, found = time.monotonic(), False
 
     def look() -> bool:

@@ -1,4 +1,4 @@
-"""Two stores side by side: the same runs, by id, and the same arms, which are runs that differ in their seed only."""
+"""Two stores side by side: the same runs, by id, and the same arms, which are runs that differ only in their seed."""
 
 import json
 import re
@@ -20,7 +20,7 @@ class Side:
     """A run in one store."""
 
     state: store.State
-    numbers: Numbers  # final ones, without those that say how fast it was; empty unless it is completed
+    numbers: Numbers  # final numbers without measures of speed; empty unless the run is completed
     processor: str | None
     device: str | None
     threads: int | None
@@ -31,15 +31,15 @@ class RunPair:
     """A run in both stores; `there` is None without a second store."""
 
     id: str
-    varied: str  # options that tell it from runs of the same name
+    varied: str  # options that distinguish it from runs of the same name
     here: Side
     there: Side | None
-    difference: Numbers  # there - here, of the numbers that both have
+    difference: Numbers  # there - here, for the numbers that both have
 
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of completed runs of an arm."""
+    """The mean over the completed runs of an arm."""
 
     n: int
     numbers: Numbers
@@ -66,7 +66,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run], here: Path, there: Path | None) -> Comparison:
-    """Reads both stores, which are folders of results. Raises `InputError` for a damaged record in either."""
+    """Compares `runs` in two stores, which are folders of results. Raises `InputError` for a damaged record."""
     varied = varied_options(runs)
     pairs = {run.id: _pair(run, varied[run.id], here, there) for run in runs}
     arms: dict[str, list[Run]] = {}
@@ -112,7 +112,7 @@ def _mean(sides: Sequence[Side]) -> Mean:
 
 
 def _means(numbers: Iterable[Numbers]) -> Numbers:
-    """The mean of each number that all have."""
+    """The mean of each number that all of `numbers` contain."""
     found = list(numbers)
     common = [name for name in found[0] if all(name in other for other in found)] if found else []
     return {name: fmean(one[name] for one in found) for name in common}

@@ -1,6 +1,6 @@
-"""Export of stored runs to the tools that researchers look at: tidy CSV, TensorBoard, offline Weights & Biases.
+"""Export of stored runs to the tools that researchers use: tidy CSV, TensorBoard, offline Weights & Biases.
 
-Stored runs stay the truth: an export is made from metrics.jsonl and run.json alone, and nothing is sent anywhere.
+Stored runs remain the source of truth: an export is made from metrics.jsonl and run.json alone; nothing is uploaded.
 """
 
 import csv
@@ -25,7 +25,7 @@ COLUMNS = ("run", "experiment", "scale", "seed", "step", "epoch", "metric", "val
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run that is done: its record, and the rows of its metrics, in order of steps."""
+    """A finished run: its record, and the rows of its metrics, in order of steps."""
 
     record: dict[str, Any]
     rows: tuple[dict[str, Any], ...]
@@ -41,7 +41,7 @@ class StoredRun:
 
 
 def stored_runs(runs: Sequence[Run], results: Path) -> list[StoredRun]:
-    """Those of `runs` that are done. Raises `InputError` for a damaged record, and if no run is done."""
+    """The finished runs among `runs`. Raises `InputError` for a damaged record, and if no run is done."""
     found = []
     for run in runs:
         folder = store.run_folder(results, run)
@@ -95,7 +95,7 @@ def export_tensorboard(runs: Sequence[StoredRun], out: Path) -> Path:
 
 
 def export_wandb(runs: Sequence[StoredRun], out: Path) -> Path:
-    """Write an offline run of Weights & Biases per run, below `out`/wandb/; `wandb sync` would send them.
+    """Write an offline run of Weights & Biases per run, below `out`/wandb/; `wandb sync` would upload them.
 
     Raises `InputError` without the package wandb.
     """
@@ -123,7 +123,7 @@ EXPORTS = {"csv": export_csv, "tensorboard": export_tensorboard, "wandb-offline"
 
 
 class EventFile:
-    """TensorBoard's events of one run, in a folder of their own; earlier ones in it are replaced."""
+    """TensorBoard's events of one run, in a separate folder; earlier ones in it are replaced."""
 
     def __init__(self, folder: Path) -> None:
         self.events = optional("tensorboard.compat.proto.event_pb2", "tensorboard")
@@ -144,7 +144,7 @@ class EventFile:
         self.writer.close()
 
     def add(self, row: dict[str, Any]) -> None:
-        """Add the numbers of a row of metrics at its step; seconds of training are the clock."""
+        """Add the numbers of a row of metrics at its step, with its seconds of training as the wall time."""
         values = [self.summaries.Summary.Value(tag=name, simple_value=value) for name, value in _metrics(row).items()]
         self._write(self.summaries.Summary(value=values), row["step"], row.get("train_seconds", 0.0))
 
@@ -172,7 +172,7 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
 
 
 def optional(module: str, package: str) -> ModuleType:
-    """The module of an optional package. Raises `InputError` that says how to install it."""
+    """Imports the module of an optional package. Raises an `InputError` that says how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Whether a stored result is what the run wrote: its numbers against a schema, against its metrics, and by its hash."""
+"""Checks that a stored result is what the run wrote: its numbers against a schema and its metrics, and its hashes."""
 
 import hashlib
 import json
@@ -14,9 +14,9 @@ from nfrepro.runs.lock import LOCK
 from nfrepro.runs.progress import PROGRESS
 
 SEAL = "seal"
-# What may lie in the folder of a run that is done, and is no part of its result.
+# Files in the folder of a finished run that are not part of its result.
 _NO_RESULT = (RECORD, ERROR, PROGRESS, LOCK)
-# Columns of runs.csv that say which run a row is of, and so are no names for numbers.
+# Columns of runs.csv that identify the run of a row, and so cannot be names of numbers.
 RESERVED = frozenset({"id", "state", "in_experiment", "seed"})
 _PERCENT = ("top1", "top5")
 _REMEDY = "restore it, or redo the run with --force"
@@ -30,10 +30,10 @@ def seal(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_result(folder: Path, record: dict[str, Any], with_files: bool = True) -> None:
-    """Raises `InputError`, by file, where the record of a run that is done was edited, or a file of it changed.
+    """Raises `InputError`, naming the file, if the record of a finished run was edited or one of its files changed.
 
-    Records from before there were seals are checked by their numbers alone. Without `with_files` so is the record of a
-    run whose other files are on their way to another folder.
+    Records from before there were seals are checked by their numbers alone. Without `with_files` only the record is
+    checked, for a run whose other files are being moved to another folder.
     """
     path = folder / RECORD
     _check_numbers(path, record)
@@ -55,7 +55,7 @@ def check_result(folder: Path, record: dict[str, Any], with_files: bool = True) 
 
 
 def result_files(folder: Path) -> list[Path]:
-    """The files of a result other than run.json, sorted by name; without those that only an unfinished run needs."""
+    """The files of a result except run.json, sorted by name, without those that only an unfinished run needs."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -66,7 +66,7 @@ def result_files(folder: Path) -> list[Path]:
 
 
 def _check_numbers(path: Path, record: dict[str, Any]) -> None:
-    """Names and types of the final numbers, and the ranges of accuracies."""
+    """Checks names and types of the final numbers, and the ranges of accuracies."""
     final = record.get("final")
     if not isinstance(final, dict):
         raise InputError(f"{path}: final: expected a mapping, found {final!r:.40}: {_REMEDY}")
@@ -85,7 +85,7 @@ def _check_numbers(path: Path, record: dict[str, Any]) -> None:
 
 
 def _check_metrics(folder: Path, record: dict[str, Any]) -> None:
-    """The final numbers of a completed run against the last row of its metrics, where it has any."""
+    """Checks the final numbers of a completed run against the last row of its metrics, if it has any."""
     path = folder / METRICS
     if record["status"] != "completed" or not path.exists():
         return

@@ -1,6 +1,6 @@
-"""Live TensorBoard: rows that metrics.jsonl gets while a run trains are added to an event file, too.
+"""Live TensorBoard: rows added to metrics.jsonl while a run trains are also added to an event file.
 
-The file is a copy of metrics.jsonl: a run that is continued writes it again from there.
+The event file is a copy of metrics.jsonl: a continued run writes it again from there.
 """
 
 import os
@@ -9,11 +9,11 @@ from pathlib import Path
 from nfrepro.runs.export import EventFile, optional, read_metrics
 from nfrepro.specs import Run
 
-VARIABLE = "NFREPRO_TENSORBOARD"  # a folder; processes of runs get it by their environment
+VARIABLE = "NFREPRO_TENSORBOARD"  # a folder; processes that execute runs inherit it
 
 
 def show_live(target: Path) -> None:
-    """Make runs of this process and of those it starts write below `target`; `InputError` without tensorboard."""
+    """Make runs of this process and its children write below `target`. Raises `InputError` without tensorboard."""
     optional("tensorboard.summary.writer.event_file_writer", "tensorboard")
     os.environ[VARIABLE] = str(target.absolute())
 
@@ -26,7 +26,7 @@ class LiveEvents:
         self.events: EventFile | None = None
 
     def update(self) -> None:
-        """Add the rows of metrics.jsonl that are new."""
+        """Add the new rows of metrics.jsonl."""
         target = os.environ.get(VARIABLE)
         rows = list(read_metrics(self.folder)) if target else []
         if target is None or len(rows) == self.written:

@@ -1,16 +1,16 @@
-"""An exclusive lock on a run's folder: of two sweeps started at once, one executes the run and the other leaves it.
+"""An exclusive lock on a run's folder: if two sweeps start at once, one executes the run and the other leaves it alone.
 
-The lock is the file `claim`, created whole by a hard link, which every shared file system does for one process only.
+The lock is the file `claim`, created whole by a hard link, which on every shared file system only one process can do.
 It names its holder. Two signs tell whether the holder is alive:
 
 - flock on the file. The system drops it when the process ends, however it ends, so within one machine no lock is ever
-  stale. But on some shared file systems flock reaches no further than the machine, and on some it does not exist.
-- the heartbeat: the holder touches the file every few seconds. From another machine a lock counts as dead once it has
-  had no heartbeat for two minutes, by the clock of the file system. A heartbeat two minutes in the future counts as
-  none, too: that clock was set back since.
+  stale. But on some shared file systems flock is local to each machine, and on some it does not exist.
+- the heartbeat: the holder touches the file every few seconds. From another machine a lock counts as dead after two
+  minutes without a heartbeat, by the clock of the file system. A heartbeat two minutes in the future also counts as
+  none: that clock has been set back since.
 
-A holder that was frozen or cut off for that long may find its lock taken when it wakes. `RunLock.check` tells it so,
-and has to precede every write that counts.
+A holder that was frozen or cut off for that long may find its lock taken when it wakes up. `RunLock.check` detects
+this, and must precede every write that counts.
 """
 
 import contextlib
@@ -44,30 +44,30 @@ class RunLocked(Exception):
 
 
 class LockLost(Exception):
-    """This process was given up for dead, and another may be executing its run."""
+    """This process was taken for dead, and another may be executing its run."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The holder of a lock: for people, except `machine` and `job`."""
+    """The holder of a lock; fields other than `machine` and `job` are only for display."""
 
-    machine: str  # of one boot; within it flock can be relied on
+    machine: str  # id of one boot, within which flock is reliable
     host: str
     process: int
-    job: str | None  # the scheduler's id, where there is a scheduler
+    job: str | None  # the scheduler's id, if there is a scheduler
     since: float
 
 
-# dead: flock tells that its process has ended; silent: flock tells nothing, and there was no heartbeat for two minutes.
+# dead: flock shows that its process has ended; silent: flock shows nothing, and no heartbeat came for two minutes.
 Liveness = Literal["alive", "silent", "dead"]
 
 
 @dataclass(frozen=True)
 class LockInfo:
-    """A lock as others see it."""
+    """A lock as other processes see it."""
 
     life: Liveness
-    holder: Holder | None  # None where it cannot be read
+    holder: Holder | None  # None if it cannot be read
 
 
 class RunLock:
@@ -81,11 +81,11 @@ class RunLock:
 
     @property
     def lost(self) -> bool:
-        """Whether another process has taken it, as of the last heartbeat."""
+        """Whether another process has taken the lock, as of the last heartbeat."""
         return self._lost.is_set()
 
     def check(self) -> None:
-        """Return if the lock is still held. Raises `LockLost` if not, `OSError` if that cannot be known."""
+        """Return if the lock is still held. Raises `LockLost` if not, and `OSError` if that cannot be determined."""
         try:
             with atomic.naming(self._path):
                 os.utime(self._descriptor)  # first: a process about to take it sees that this one is alive
@@ -109,7 +109,7 @@ class RunLock:
 
     def _beat_on(self) -> None:
         while not self._released.wait(SECONDS_BETWEEN_BEATS):
-            # A file system that fails now may be there again at the next beat.
+            # A file system that fails now may be back at the next beat.
             with contextlib.suppress(OSError):
                 try:
                     self.check()
@@ -119,9 +119,9 @@ class RunLock:
 
 @contextmanager
 def hold_lock(folder: Path) -> Iterator[RunLock]:
-    """Hold the lock on `folder`, which exists, for the time of the block.
+    """Hold the lock on the existing `folder` for the duration of the block.
 
-    Raises `RunLocked` at once if it is taken, saying by whom.
+    Raises `RunLocked` at once if it is taken, naming the holder.
     """
     path = folder / LOCK
     with atomic.naming(path):
@@ -153,7 +153,7 @@ def read_lock(folder: Path) -> LockInfo | None:
 
 
 def holder(folder: Path) -> Holder | None:
-    """The present or last holder of the lock on `folder`; None if there is no lock, or none that can be read."""
+    """The present or last holder of the lock on `folder`; None if there is no readable lock."""
     try:
         return _parse(atomic.read_bytes(folder / LOCK))
     except OSError:
@@ -161,16 +161,16 @@ def holder(folder: Path) -> Holder | None:
 
 
 def scheduler_job(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The id of the scheduler's job that a process with this environment belongs to; the same when it is requeued."""
+    """The scheduler's id of the job that a process with this environment belongs to; requeueing does not change it."""
     array = environment.get("SLURM_ARRAY_JOB_ID")
-    # Not SLURM_JOB_ID: in one job of an array, that is the id of the whole array.
+    # Not SLURM_JOB_ID: in one of an array's jobs, that is the id of the whole array.
     return f"{array}_{environment['SLURM_ARRAY_TASK_ID']}" if array else environment.get("SLURM_JOB_ID")
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove files of processes that were killed while they took the lock. For the holder of the lock.
+    """Remove files of processes that were killed while taking the lock. Call it with the lock held.
 
-    One that is only about to take it begins again, and finds it taken.
+    A live process that is just taking the lock starts again, and finds it taken.
     """
     for pattern in (f".{LOCK}.*.tmp", f".{LOCK}.*.old"):
         for path in folder.glob(pattern):
@@ -178,14 +178,14 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def _take(path: Path) -> int:
-    """The descriptor of the lock, written, locked and in its place. Raises `RunLocked`."""
+    """Takes the lock; returns its descriptor once it is written, locked and in place. Raises `RunLocked`."""
     while (descriptor := _try_to_take(path)) is None:
         pass
     return descriptor
 
 
 def _try_to_take(path: Path) -> int | None:
-    """The same, or None if the holder of the lock has removed the file that was not in its place yet."""
+    """Like `_take`, but returns None if the holder of the lock removed the new file before it was in place."""
     _clear(path)
     temporary = path.with_name(f".{LOCK}.{uuid.uuid4().hex}.tmp")
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
@@ -243,14 +243,14 @@ def _remove(path: Path, descriptor: int, beaten: int) -> None:
     try:
         if not os.path.samestat(moved, os.fstat(descriptor)) or moved.st_mtime_ns != beaten:
             with contextlib.suppress(FileExistsError):
-                os.link(aside, path)  # back again
+                os.link(aside, path)  # put it back
             raise RunLocked(f"another process ({path})")
     finally:
         aside.unlink(missing_ok=True)
 
 
 def _life(descriptor: int, operation: int, now: float) -> Liveness:
-    """Whether the holder of an open lock is alive: by flock where that can be known, otherwise by the heartbeat."""
+    """Whether the holder of an open lock is alive: by flock if that is conclusive, otherwise by the heartbeat."""
     locked = _lock(descriptor, operation)
     if locked is False:
         return "alive"
@@ -267,7 +267,7 @@ def _who(path: Path, found: Holder | None, age: float) -> str:
 
 
 def _lock(descriptor: int, operation: int) -> bool | None:
-    """True: locked; False: another process has it locked; None: there is no flock here."""
+    """Tries to lock: True if locked, False if another process holds the lock, None if there is no flock here."""
     try:
         fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -280,7 +280,7 @@ def _lock(descriptor: int, operation: int) -> bool | None:
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether `path` is that open file. Opens it, because a network file system may remember an old answer to stat."""
+    """Whether `path` is still that open file. Opens it, since a network file system may cache an old answer to stat."""
     try:
         there = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
@@ -292,7 +292,7 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 
 def _file_system_time(folder: Path) -> float:
-    """Now, by the clock that dates the heartbeats."""
+    """The current time of the clock that dates the heartbeats."""
     with tempfile.TemporaryFile(dir=folder) as file:
         return os.fstat(file.fileno()).st_mtime
 

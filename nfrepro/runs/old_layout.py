@@ -1,4 +1,4 @@
-"""Runs stored as `results/<experiment>/<scale>/<run id>/`, as they were once: moved into the one store of runs."""
+"""Moves runs of the old layout, `results/<experiment>/<scale>/<run id>/`, into the one store of runs."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from nfrepro.specs import Run
 class Moved:
     """The outcome for each of the folders."""
 
-    moved: tuple[Path, ...]  # where they were
+    moved: tuple[Path, ...]  # their old paths
     dropped: tuple[Path, ...]  # the same run with the same result is in the store
-    left: tuple[Path, ...]  # the same run with another result is in the store: for a person to choose
+    left: tuple[Path, ...]  # the same run with another result is in the store: the user has to choose
 
 
 def find(results: Path) -> list[Path]:
-    """The folders of runs that lie below an experiment and a scale."""
+    """The folders of runs in the old layout, below an experiment and a scale."""
     folders = (path.parent for path in results.glob(f"*/*/*/{store.RECORD}"))
     return sorted(folder for folder in folders if folder.parents[1].name != store.RUNS)
 
 
 def refuse(results: Path, run: Run) -> None:
-    """Raises `InputError` where runs of the sweep that `run` belongs to lie where nobody would find them."""
+    """Raises `InputError` if runs of the sweep of `run` are in the old layout, where they would not be found."""
     folder = store.scale_folder(results, run.experiment, run.scale)
     if count := sum(1 for _ in folder.glob(f"*/{store.RECORD}")):
         runs = "a run, which belongs" if count == 1 else f"{count} runs, which belong"
@@ -36,10 +36,10 @@ def refuse(results: Path, run: Run) -> None:
 
 
 def move(results: Path) -> Moved:
-    """Moves them. Of several of one run the one that was begun first is kept, done ones before others.
+    """Moves all runs. If a run has several copies, the finished one that started first is kept, or else the first.
 
-    A folder goes only where the one that is kept says the same. Raises `InputError`, before anything is moved, for a
-    damaged record and for a run that is being executed.
+    A copy is removed only if the one that is kept makes it redundant. Raises `InputError`, before anything is moved,
+    for a damaged record and for a run that is being executed.
     """
     found: dict[str, list[Path]] = defaultdict(list)
     for folder in find(results):
@@ -75,7 +75,7 @@ def _rank(record: dict[str, Any]) -> tuple[bool, str]:
 
 
 def _says_the_same(kept: dict[str, Any], other: dict[str, Any]) -> bool:
-    """An unfinished run has nothing to say where the kept one is done."""
+    """Whether `kept` makes `other` redundant: it has the same result, or is done while `other` is unfinished."""
     if other["status"] not in store.DONE:
         return kept["status"] in store.DONE
     same = kept["status"] == other["status"]

@@ -1,4 +1,4 @@
-"""How far a run is, told to other processes and machines by `progress.json` in its folder. Not a result."""
+"""Progress of a run, shared with other processes and machines in `progress.json` in its folder. Not a result."""
 
 import contextlib
 import json
@@ -14,16 +14,16 @@ SECONDS_BETWEEN_WRITES = 2.0
 
 @dataclass(frozen=True)
 class StoredProgress:
-    """Progress as a run reported it last."""
+    """The last progress that a run reported."""
 
-    step: int  # in units of the task, say optimiser steps
+    step: int  # in units of the task, e.g. optimiser steps
     steps: int
-    rate: float | None  # steps a second of this execution, all that is between them included; None: not known yet
+    rate: float | None  # steps per second of this execution, including everything between them; None: not known yet
     text: str
 
 
 class Writer:
-    """Keeps the file of one execution; a disk that is full, or fails, is no reason to stop a run for it."""
+    """Writes the file of one execution; ignores a full or failing disk, which is no reason to stop a run here."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -31,7 +31,7 @@ class Writer:
         self.written = 0.0
 
     def note(self, step: int, steps: int, text: str) -> None:
-        """Writes, unless it has just written."""
+        """Writes the progress, unless it was written a moment ago."""
         now = time.monotonic()
         if self.first is None:
             self.first = (now, step)
@@ -46,7 +46,7 @@ class Writer:
 
 
 def read(folder: Path) -> StoredProgress | None:
-    """None where there is none, or none that can be read."""
+    """The stored progress in `folder`; None if there is none, or if it cannot be read."""
     try:
         found = StoredProgress(**json.loads(atomic.read_bytes(folder / PROGRESS)))
         valid = (
@@ -58,5 +58,5 @@ def read(folder: Path) -> StoredProgress | None:
 
 
 def remove(folder: Path) -> None:
-    """For a run that is done."""
+    """Removes the progress of a finished run."""
     (folder / PROGRESS).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Where a number comes from: code, versions, machine. A chosen list, never the whole environment. No torch."""
+"""The origin of a number: code, versions, machine. A chosen list, never the whole environment. No torch."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("nfrepro", "torch", "torchvision", "numpy")
-# Names of settings that may change speed or rounding. No other part of the environment is looked at.
+# Names of settings that may change speed or rounding. No other part of the environment is read.
 ENVIRONMENT = (
     "ATEN_CPU_CAPABILITY",
     "CUBLAS_WORKSPACE_CONFIG",

@@ -20,16 +20,16 @@ class Unused:
 
     folder: Path
     size: int  # bytes
-    tables: tuple[Path, ...]  # which list it: of sweeps with overrides, or of an experiment as it was
-    is_locked: bool  # somebody is executing it
+    tables: tuple[Path, ...]  # that list it: of sweeps with overrides, or of a former version of an experiment
+    is_locked: bool  # it is being executed
 
 
 def find(results: Path, ids: Collection[str]) -> list[Unused]:
-    """The runs of the store that are not among `ids`. Raises `InputError` for a link in place of a run's folder."""
+    """The stored runs that are not among `ids`. Raises `InputError` if a run's folder is a link."""
     store_folder = store.runs_folder(results)
     folders = sorted(path for path in store_folder.glob("*") if path.is_dir() and not path.name.startswith("."))
     for folder in folders:
-        store.refuse_link(folder)  # before anything in what it leads to is looked at, or locked
+        store.refuse_link(folder)  # before anything behind it is read or locked
     listed = tables_by_run(results)
     return [
         Unused(folder, _size(folder), tuple(listed.get(folder.name, ())), is_locked(folder))
@@ -39,7 +39,7 @@ def find(results: Path, ids: Collection[str]) -> list[Unused]:
 
 
 def remove(unused: Unused) -> bool:
-    """Removes the run and what is left of a redo of it; False where somebody is executing it by now."""
+    """Removes the run and the remains of its redo. Returns False if it is being executed by now."""
     with suppress(RunLocked), hold_lock(unused.folder):
         redo.give_up(unused.folder)
         store.remove(unused.folder)
@@ -48,7 +48,7 @@ def remove(unused: Unused) -> bool:
 
 
 def tables_by_run(results: Path) -> dict[str, list[Path]]:
-    """The tables of all experiments, scales and overrides, by the id of a run. Raises `InputError` for no table."""
+    """The tables of all experiments, scales and overrides, by run id. Raises `InputError` if one cannot be read."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(results.glob("*/*/runs*.csv")):
         try:

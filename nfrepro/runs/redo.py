@@ -1,8 +1,8 @@
-"""Redoing a run that is stored: the result stays where it is until the new one is complete.
+"""Redoes a stored run: the old result stays in place until the new one is complete.
 
-The file `results/runs/.redo/<run id>.asked` asks for it. The run then executes in `results/runs/.redo/<run id>/`; its
-lock, marks and progress stay in its own folder. The new result counts from the moment at which its record there says
-that it is done. It is moved over by the process that executed the run, and if that was killed, by the next sweep.
+The file `results/runs/.redo/<run id>.asked` requests it. The run then executes in `results/runs/.redo/<run id>/`; its
+lock, marks and progress stay in the run's folder. The new result counts as soon as its record there says that it is
+done. The process that executed the run moves it into place; if that was killed, the next sweep does.
 """
 
 import fnmatch
@@ -23,30 +23,30 @@ ASKED = ".asked"
 
 
 def redo_folder(folder: Path) -> Path:
-    """The folder in which the run of `folder` is redone, if that was asked for."""
+    """The folder in which the run of `folder` is redone, if that was requested."""
     return folder.parent / REDO / folder.name
 
 
 def is_requested(folder: Path) -> bool:
-    """Whether the run of `folder` is to be redone, or has been and is not moved over yet."""
+    """Whether the run of `folder` is to be redone, or has been but is not yet moved into place."""
     return _asked(folder).exists() or (redo_folder(folder) / store.RECORD).exists()
 
 
 def work_folder(folder: Path) -> Path:
-    """Where the run of `folder` executes: there, or where it is redone."""
+    """The folder in which the run of `folder` executes: `folder` itself, or the one for its redo."""
     return redo_folder(folder) if is_requested(folder) else folder
 
 
 def read_work(results: Path, run: Run) -> store.Stored:
-    """The state of the execution that a sweep cares about: of the redo where one is asked for, else of the run."""
+    """The state of the execution that matters to a sweep: of the redo if one is requested, else of the run."""
     folder = store.run_folder(results, run)
     return store.read(folder, run, work_folder(folder))
 
 
 def find(results: Path, runs: Sequence[Run], pattern: str) -> list[Run]:
-    """Those of `runs` that are stored and whose id matches the shell-style `pattern`.
+    """The stored runs among `runs` whose ids match the shell-style `pattern`.
 
-    Raises `InputError` where the pattern matches no run, or one that is being executed.
+    Raises `InputError` if the pattern matches no run, or one that is being executed.
     """
     matching = [run for run in runs if fnmatch.fnmatchcase(run.id, pattern)]
     if not matching:
@@ -59,7 +59,7 @@ def find(results: Path, runs: Sequence[Run], pattern: str) -> list[Run]:
 
 
 def request(results: Path, run: Run) -> None:
-    """Asks for a redo of `run`, which is stored; one that was interrupted goes on. Raises `InputError` as `find`."""
+    """Requests a redo of the stored `run`; continues an interrupted one. Raises `InputError` if `run` is in use."""
     folder = store.run_folder(results, run)
     try:
         with hold_lock(folder):
@@ -73,14 +73,14 @@ def _in_use(run: Run) -> InputError:
 
 
 def give_up(folder: Path) -> None:
-    """Forgets that a redo was asked for, and what there is of it. For the holder of the lock."""
+    """Withdraws the request for a redo, and removes its files. Call it with the lock held."""
     _asked(folder).unlink(missing_ok=True)
     if redo_folder(folder).is_dir():
         store.remove(redo_folder(folder))
 
 
 def finish(results: Path, runs: Sequence[Run]) -> None:
-    """Moves over the complete redos of `runs` that a killed process left."""
+    """Moves complete redos of `runs` into place, if the processes that executed them were killed."""
     for run in runs:
         folder = store.run_folder(results, run)
         if is_requested(folder) and read_work(results, run).state in store.DONE:
@@ -89,12 +89,12 @@ def finish(results: Path, runs: Sequence[Run]) -> None:
 
 
 def install(folder: Path) -> None:
-    """Replaces the stored result by its complete redo. For the holder of the lock; a kill leaves it to be repeated."""
+    """Replaces the stored result by its complete redo. Call it with the lock held; after a kill it can be repeated."""
     redo = redo_folder(folder)
     if not is_requested(folder):
         return
-    _asked(folder).unlink(missing_ok=True)  # from here on the record in there says so
-    if (folder / store.RECORD).exists():  # else the new files have begun to arrive
+    _asked(folder).unlink(missing_ok=True)  # from here on the record of the redo is the request
+    if (folder / store.RECORD).exists():  # otherwise the new files have started to arrive
         for path in folder.iterdir():
             if not (redo / path.name).exists() and not _is_about_execution(path.name):
                 _remove(path)
@@ -121,7 +121,7 @@ def _asked(folder: Path) -> Path:
 
 
 def _state(redo: Path) -> store.State:
-    """One whose record is damaged has failed."""
+    """The state of a redo; one with a damaged record has failed."""
     try:
         return store.read(redo).state
     except InputError:

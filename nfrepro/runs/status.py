@@ -1,4 +1,4 @@
-"""State of every run: from its own files, and from the scheduler's answer about jobs that wait or run."""
+"""State of every run, from its files and from the scheduler's answer about waiting or running jobs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,40 +20,40 @@ State = Literal[
     "queued",  # in a job that waits, or that has other runs to do first
     "stalled",  # its process on another machine has had no heartbeat for two minutes: dead, or cut off
     "failed",
-    "interrupted",  # begun; nobody is at it, and nothing is queued
-    "waiting",  # not begun, and in no job of a scheduler
+    "interrupted",  # started; no process is executing it, and nothing is queued
+    "waiting",  # not started, and in no job of a scheduler
 ]
 ACTIVE = ("running", "requeued", "queued")
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A scheduler's job that waits or runs and holds a run."""
+    """A waiting or running job of the scheduler that contains a run."""
 
     id: str  # as in the locks and records of its runs
     restarts: int
 
 
 class Row(NamedTuple):
-    """One run."""
+    """The status of one run."""
 
     id: str
     state: State
     progress: float  # from 0 to 1
     metrics: dict[str, Any] | None  # the newest row of metrics.jsonl
-    headline: tuple[str, float] | None  # top1, or the first number that its task gives
+    headline: tuple[str, float] | None  # top1, or the first number that its task reports
     host: str | None  # where it is being executed
     step: int | None  # in units of its task
     steps: int | None
-    rate: float | None  # steps a second
+    rate: float | None  # steps per second
     seconds_left: float | None
-    requeues: int | None  # of its job; None where it was in none
-    varied: str = ""  # options that tell it from runs of the same name in this sweep
+    requeues: int | None  # of its job; None if it was in none
+    varied: str = ""  # options that distinguish it from runs of the same name in this sweep
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A run's folder, as it was a moment ago."""
+    """A snapshot of a run's folder."""
 
     run: Run
     stored: store.Stored
@@ -68,7 +68,7 @@ def observe(runs: Sequence[Run], results: Path) -> list[Observed]:
 
 
 def rows(observed: Sequence[Observed], queue: Mapping[str, Sequence[QueuedJob]]) -> list[Row]:
-    """A row for each run; `queue` has the jobs of each run id, as far as they are known."""
+    """A row for each run; `queue` has the jobs of each run id, as far as known."""
     varied = varied_options([one.run for one in observed])
     return [_row(one, queue.get(one.run.id, ()))._replace(varied=varied[one.run.id]) for one in observed]
 
@@ -116,7 +116,7 @@ def _state(observed: Observed, jobs: Sequence[QueuedJob]) -> State:
 
 
 def _queued(observed: Observed, jobs: Sequence[QueuedJob]) -> State | None:
-    """A job that began the run and was not requeued since will not begin it again: it ends, or has others to do."""
+    """The queued state, if any. A job that started the run and was not requeued since will not start it again."""
     began_in, restarts = _job(observed)
     if any(job.id == began_in and job.restarts > restarts for job in jobs):
         return "requeued"
@@ -131,7 +131,7 @@ def _requeues(observed: Observed, jobs: Sequence[QueuedJob]) -> int | None:
 
 
 def _job(observed: Observed) -> tuple[str | None, int]:
-    """The scheduler's job that executed the run last, and how often that one had been requeued by then."""
+    """The scheduler's job that last executed the run, and how often it had been requeued by then."""
     record = observed.stored.record or {}
     environment = (record.get("provenance") or {}).get("environment") or {}
     return scheduler_job(environment), int(environment.get("SLURM_RESTART_COUNT", "0"))

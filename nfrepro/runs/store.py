@@ -1,7 +1,7 @@
 """Run folders: `results/runs/<run id>/` with run.json and the other files of the task.
 
-A run is its config, so each is stored once, whichever experiments have it. `results/<experiment>/<scale>/` has the
-table and the figures of an experiment, and no run.
+A run is identified by its config, so each is stored once, whichever experiments have it. The table and the figures of
+an experiment are in `results/<experiment>/<scale>/`, which has no runs.
 
 A run is done when its run.json is valid and says `completed` or `diverged`; nothing else counts. Every write is atomic.
 """
@@ -27,7 +27,7 @@ from nfrepro.specs import SCHEMA_VERSION, Run, config_difference, identity, othe
 RUNS = "runs"
 RECORD_VERSION = 1
 DONE = ("completed", "diverged")
-# Its runs say that things work, not what is true: git does not see them.
+# The runs of this scale show that things work, not what is true: they are hidden from git.
 UNKEPT_SCALE = "smoke"
 UNKEPT = ".gitignore"
 
@@ -35,17 +35,17 @@ State = Literal["missing", "running", "interrupted", "cancelled", "failed", "com
 
 
 def scale_folder(results: Path, experiment: str, scale: str) -> Path:
-    """Where the table and the figures of one experiment at one scale live."""
+    """The folder of the table and the figures of one experiment at one scale."""
     return results / experiment / scale
 
 
 def runs_folder(results: Path) -> Path:
-    """Where all runs live, each in a folder with its id as name."""
+    """The folder of all runs, each in a subfolder named by its id."""
     return results / RUNS
 
 
 def run_folder(results: Path, run: Run) -> Path:
-    """Where `run` lives."""
+    """The folder of `run`."""
     return runs_folder(results) / run.id
 
 
@@ -55,14 +55,14 @@ class Stored:
 
     folder: Path
     state: State
-    record: dict[str, Any] | None  # run.json; None where there is none yet
+    record: dict[str, Any] | None  # run.json; None if there is none yet
 
 
 def read(folder: Path, run: Run | None = None, work: Path | None = None) -> Stored:
-    """The state of a folder, from its files alone. Raises `InputError` where run.json is damaged or edited by hand.
+    """The state of a folder, from its files alone. Raises `InputError` if run.json is damaged or edited by hand.
 
-    It is `cancelled` if the sweep of `run` was; without it, if any was. The files are in `work` where that is given,
-    and in `folder` only what says who is at them.
+    It is `cancelled` if the sweep of `run` was, or without `run` if any sweep was. If `work` is given, the files are
+    there, and `folder` has only the lock and the marks of cancelled sweeps.
     """
     work = work or folder
     record = read_record(work)
@@ -70,7 +70,7 @@ def read(folder: Path, run: Run | None = None, work: Path | None = None) -> Stor
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """run.json, or None where there is none. Raises `InputError` where it is no record of the run its folder names."""
+    """run.json, or None if there is none. Raises `InputError` if it is not a record of the run its folder names."""
     refuse_link(folder)
     path = folder / RECORD
     try:
@@ -87,19 +87,19 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if wrong is not None:
         raise InputError(f"{path}: {wrong}")
     if record["status"] in DONE:
-        # Of a complete redo the files move to the run's folder one by one, run.json last.
+        # The files of a complete redo move to the run's folder one by one, run.json last.
         check_result(folder, record, with_files=folder.parent.name != REDO)
     return dict(record)
 
 
 def refuse_link(folder: Path) -> None:
-    """Raises `InputError` where the folder of a run is a link: what it leads to may be another run's, or no result."""
+    """Raises `InputError` if the folder of a run is a link: its target may be another run's, or no result."""
     if folder.is_symlink():
         raise InputError(f"{folder}: a link to {folder.readlink()}: replace it by what it leads to, or remove it")
 
 
 def _what_is_wrong(record: dict[str, Any], name: str) -> str | None:
-    """With a record in the folder `name`; None if it is of the run that is meant, and of this version."""
+    """The problem with a record in the folder `name`; None if it has the right run and version."""
     version = record.get("version", RECORD_VERSION)
     if version != RECORD_VERSION:
         return _of_another_version("record", version, RECORD_VERSION)
@@ -117,19 +117,19 @@ def _what_is_wrong(record: dict[str, Any], name: str) -> str | None:
 
 
 def id_config(record: dict[str, Any]) -> dict[str, Any]:
-    """The part of a record's config that its id is a hash of."""
+    """The part of a record's config that is hashed into its id."""
     return specs.id_config(record["config"], record.get("outside_id", ()), record.get("old_names", {}))
 
 
 def description_of(run: Run) -> dict[str, Any]:
-    """The entries of a record that say which run it is of; not where its code lay."""
+    """The entries of a record that identify its run, without the folders of its code."""
     entries = {**asdict(run), "outside_id": list(run.outside_id)}
     del entries["code_folders"]
     return entries
 
 
 def run_of(record: dict[str, Any]) -> Run:
-    """The run that a record is about."""
+    """The run that a record describes."""
     return Run(**{field.name: record[field.name] for field in fields(Run) if field.name in record})
 
 
@@ -139,12 +139,12 @@ def _of_another_version(what: str, found: object, read: int) -> str:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, oldest first; none where there is no such file."""
+    """The rows of metrics.jsonl, oldest first; none if there is no such file."""
     return _parse_rows(folder, _metrics_lines(folder))
 
 
 def newest_metrics(folder: Path) -> dict[str, Any] | None:
-    """The last row of metrics.jsonl; None where there is none. Quicker than reading all."""
+    """The last row of metrics.jsonl; None if there is none. Faster than parsing all rows."""
     rows = _parse_rows(folder, _metrics_lines(folder)[-1:])
     return rows[0] if rows else None
 
@@ -166,7 +166,7 @@ def _parse_rows(folder: Path, lines: Sequence[bytes]) -> list[dict[str, Any]]:
 
 
 def check_config(folder: Path, run: Run) -> None:
-    """Raises `InputError` with the difference where `folder` holds a record of another config than `run`'s."""
+    """Raises `InputError` with the difference if the record in `folder` has another config than `run`."""
     record = read_record(folder)
     if record is not None and id_config(record) != run.id_config:
         difference = "; ".join(config_difference(id_config(record), run.id_config))
@@ -179,12 +179,12 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 
 def hide_from_git(folder: Path) -> None:
-    """Keeps a run that only a throwaway sweep wanted out of git."""
+    """Hides from git a run that only a throwaway sweep wanted."""
     atomic.write_text(folder / UNKEPT, "*\n")
 
 
 def show_to_git(folder: Path) -> None:
-    """Ends that, for a run that is a result."""
+    """Undoes `hide_from_git`, for a run that is a result."""
     (folder / UNKEPT).unlink(missing_ok=True)
 
 
@@ -195,9 +195,9 @@ def write_error(folder: Path, traceback: str) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Removes a run. Its record goes first, so that whatever is left of it after a kill counts for nothing.
+    """Removes a run. Its record goes first, so that whatever is left after a kill counts for nothing.
 
-    Raises `InputError` for a link.
+    Raises `InputError` if the folder is a link.
     """
     refuse_link(folder)
     (folder / RECORD).unlink(missing_ok=True)
@@ -205,7 +205,7 @@ def remove(folder: Path) -> None:
 
 
 def remove_half_written(folder: Path) -> None:
-    """Removes what processes that were killed have not written to the end. For the holder of the folder's claim."""
+    """Removes incomplete files of processes that were killed. Call it with the folder's lock held."""
     lock.remove_unfinished(folder)
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)

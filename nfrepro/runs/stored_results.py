@@ -1,4 +1,4 @@
-"""Stored results of a sweep before it begins, in a line or two: how many, by whom, from when, and how to redo them."""
+"""Summary of a sweep's stored results before it starts: how many, by whom, from when, and how to redo them."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,11 +9,11 @@ from typing import Any
 from nfrepro.runs import store
 from nfrepro.specs import RENAMED, Run
 
-MOST_NAMED = 2  # commits or processors; more are counted
+MOST_NAMED = 2  # commits or processors; more are only counted
 
 
 def stored_lines(results: Path, runs: Sequence[Run], done: Sequence[Run], left: int, failed: int) -> Iterator[str]:
-    """`12 of 48 runs are stored already (figure_1: 10), 36 to run`; where all are done, also where that comes from."""
+    """`12 of 48 runs are stored already (figure_1: 10), 36 to run`; if all are done, also their origin."""
     rest = f"{left} to run" + (f", {failed} failed before (again with --retry)" if failed else "")
     others = trained_by_others(results, done)
     if len(done) < len(runs):
@@ -29,7 +29,7 @@ def stored_lines(results: Path, runs: Sequence[Run], done: Sequence[Run], left: 
 
 
 def trained_by_others(results: Path, done: Sequence[Run]) -> dict[str, int]:
-    """How many of the stored runs each other experiment was the last to execute, most first."""
+    """The number of stored runs that each other experiment was the last to execute, most first."""
     found: Counter[str] = Counter()
     for run in done:
         record = store.read_record(store.run_folder(results, run)) or {}

@@ -1,4 +1,4 @@
-"""All runs of an experiment at one scale as one table, runs.csv: a row a run, flattened config and final numbers."""
+"""Table of all runs of an experiment at one scale, runs.csv: a row per run, flattened config and final numbers."""
 
 import csv
 import hashlib
@@ -20,11 +20,10 @@ _LONGEST = 80
 
 
 def overrides_suffix(overrides: Sequence[str]) -> str:
-    """The part of the names of tables and figures that keeps a sweep with overrides apart from others.
+    """The suffix of table and figure names that distinguishes a sweep with overrides from others.
 
-    Empty without overrides; `-seed=0-train.epochs=4` with two. Where that would not say them exactly, because
-    characters that file names should not have became `_`, or it is too long, a hash follows:
-    `-model.blocks=_1_1_~5d2c3f0a`.
+    Empty without overrides; `-seed=0-train.epochs=4` with two. If that would be ambiguous, because characters unsuited
+    to file names became `_`, or would be too long, a hash follows: `-model.blocks=_1_1_~5d2c3f0a`.
     """
     given = sorted(overrides)
     plain = re.sub(r"[^A-Za-z0-9_.=-]", "_", "".join(f"-{override}" for override in given))
@@ -34,14 +33,14 @@ def overrides_suffix(overrides: Sequence[str]) -> str:
 
 
 def table_path(results: Path, experiment: str, scale: str, overrides: Sequence[str] = ()) -> Path:
-    """Where the table is: runs.csv, or one of its own for runs with overrides."""
+    """The path of the table: runs.csv, or a separate file for runs with overrides."""
     return store.scale_folder(results, experiment, scale) / f"runs{overrides_suffix(overrides)}.csv"
 
 
 def collect(
     results: Path, experiment: str, scale: str, runs: Sequence[Run], overrides: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """One row for each of `runs`, finished or not, then those of the former table that the experiment has no more.
+    """One row for each of `runs`, finished or not, then runs of the former table that have left the experiment.
 
     Columns: `id`, `state`, `in_experiment`, the config as `section.key`, then the final numbers and provenance.
     Failed and missing runs keep their row, without numbers.
@@ -56,7 +55,7 @@ def collect(
 
 
 def _ids(path: Path) -> list[str]:
-    """The runs of a table, sorted; none where it is not there, or is no table: they are in the store all the same."""
+    """The sorted run ids of a table; none if it is missing or malformed: the runs are in the store all the same."""
     try:
         rows = csv.DictReader(io.StringIO(atomic.read_text(path), newline=""))
         return sorted({row["id"] for row in rows if re.fullmatch(r"\w[\w.-]*", row["id"] or "")})
@@ -65,7 +64,7 @@ def _ids(path: Path) -> list[str]:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
-    """Writes `table` as csv and returns its path; removes what killed processes have not written to the end."""
+    """Writes `table` as CSV and returns its path; removes incomplete files of killed processes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.remove_half_written(path)
     text = io.StringIO()
@@ -75,7 +74,7 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The rows that belong to the experiment. Raises `InputError` for a missing table or mixed data."""
+    """The rows of a table that belong to the experiment. Raises `InputError` for an unreadable table or mixed data."""
     try:
         table = pd.read_csv(io.BytesIO(atomic.read_bytes(path)))
     except FileNotFoundError:
@@ -111,7 +110,7 @@ def _row(stored: store.Stored, name: str, config: dict[str, Any], in_experiment:
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"model": {"alpha": 0.2}}` as `{"model.alpha": 0.2}`; a list becomes text such as `[3, 4, 6, 3]`."""
+    """Turns `{"model": {"alpha": 0.2}}` into `{"model.alpha": 0.2}`; a list becomes text such as `[3, 4, 6, 3]`."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
@@ -123,7 +122,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The union of all rows' keys in a stable order: config before results, as the fullest rows have them."""
+    """The union of all rows' keys in a stable order: config before results, in the order of the fullest rows."""
     columns: dict[str, None] = {}
     for row in sorted(rows, key=len, reverse=True):
         columns |= dict.fromkeys(row)

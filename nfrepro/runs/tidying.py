@@ -1,4 +1,4 @@
-"""Removal of what a process left behind that was killed after its run had completed."""
+"""Removal of files left behind by a process that was killed after its run had completed."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from nfrepro.runs.files import ERROR
 from nfrepro.runs.lock import LOCK, RunLocked, hold_lock, remove_unfinished
 from nfrepro.runs.progress import PROGRESS
 
-# Checkpoints, reports of progress, tracebacks of earlier executions, marks, and files not written to the end.
+# Checkpoints, reports of progress, tracebacks of earlier executions, cancellation marks, and incomplete files.
 LEFT_BEHIND = ("checkpoint-*.pt", PROGRESS, ERROR, f"{CANCEL}-*", ".*.tmp", ".*.old", ".*.csv")
 
 
 def tidy(folder: Path) -> None:
-    """Removes what is left behind in the folder of a run that is done, unless somebody is at it."""
+    """Removes files left behind in the folder of a finished run, unless another process has locked it."""
     if not any(path for pattern in (LOCK, *LEFT_BEHIND) for path in folder.glob(pattern)):
         return
     try:

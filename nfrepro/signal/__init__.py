@@ -1,5 +1,7 @@
-"""The paper's theory as functions: the gain gamma of an activation, the expected variance of every block's input;
-what a network's signal does in fact; and how smooth its loss is."""
+"""The paper's theory of signal propagation, and measurements of a network's signal and of the smoothness of its loss.
+
+The theory is the gain gamma of an activation and the expected variance of every block's input.
+"""
 
 from nfrepro.signal.activation_use import activation_use
 from nfrepro.signal.beta import BlockScale, expected_variance

@@ -1,8 +1,8 @@
-"""Which units of a network its inputs switch on and off: what use it makes of its nonlinearities.
+"""How a network uses its nonlinearities: which units its inputs switch on and off.
 
-A rectifier that is on for every input, or off for every input, is linear on them. arXiv 1702.08591 counts for how many
-inputs a unit of a rectifier network is active, and for how many pairs of inputs at once, with and without BatchNorm
-(inferred: not checked against its text).
+A rectifier that is on for every input, or off for every input, is linear on them. arXiv 1702.08591 counts the inputs
+for which a unit of a rectifier network is active, and the pairs of inputs for which it is active on both, with and
+without BatchNorm (inferred: not checked against its text).
 """
 
 from collections.abc import Callable, Iterator
@@ -20,8 +20,8 @@ from nfrepro.signal.module_names import matching_modules
 if TYPE_CHECKING:
     import pandas as pd
 
-# Names of functions that let positive numbers pass and hold back negative ones, however they are called: as a function,
-# a method or an nn.Module, in place or not. tanh and sigmoid saturate on both sides: they have nothing like on and off.
+# Names of functions that pass positive numbers and suppress negative ones, for every way to call them: as a function, a
+# method or an nn.Module, in place or not. tanh and sigmoid saturate on both sides, so they have no on and off.
 RECTIFIERS = frozenset(
     {"relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "prelu", "rrelu", "rrelu_", "elu", "elu_", "celu", "celu_"}
     | {"selu", "selu_", "silu", "gelu", "mish", "softplus", "hardswish"}
@@ -33,18 +33,18 @@ def activation_use(
 ) -> "pd.DataFrame":
     """Shares of active, always-on and dead units of each rectifying activation of `model`, over the images of `x`.
 
-    A unit is a channel at a position; it is active for an image whose number there, before the activation, is positive.
+    A unit is a channel at a position; it is active for an image if its value before the activation is positive.
     Columns: `layer` (from 1, in order of execution), `module` (the innermost one that called the activation) and
-    `function`; `active`, the share of images that a unit is active for, averaged over units; `coactive`, the same of
+    `function`; `active`, the share of images that a unit is active for, averaged over units; `coactive`, the same for
     pairs of different images; `always_on` and `dead`, the shares of units that are active for all images and for none.
-    A unit that is on or off by the toss of a coin has active 1/2 and coactive 1/4. `layers` is a regular expression:
+    A unit that is on or off by a coin toss has active 1/2 and coactive 1/4. The regular expression `layers` chooses the
     activations in the modules whose whole name it matches.
 
-    One forward pass of `x` [N, ...] in evaluation mode, with the statistics of the batch in BatchNorm layers (or the
-    running ones, without `batch_statistics`); the model is afterwards as it was.
+    Runs one forward pass of `x` [N, ...] in evaluation mode, with the statistics of the batch in BatchNorm layers (or
+    the running ones, without `batch_statistics`). The model is left unchanged.
 
-    Raises `ValueError` for less than two images, where there are no such activations, and for numbers that are not
-    finite. What the model raises comes through.
+    Raises `ValueError` for fewer than two images, if there are no such activations, and for numbers that are not
+    finite. Exceptions of the model propagate.
     """
     import pandas as pd
 
@@ -63,14 +63,14 @@ def activation_use(
 
 
 class _Recorder(TorchFunctionMode):
-    """While attached, makes a row of each call of a rectifier in one of the `chosen` modules, or in any."""
+    """While attached, adds a row for each call of a rectifier in one of the `chosen` modules (None: in any module)."""
 
     def __init__(self, model: nn.Module, chosen: set[nn.Module] | None) -> None:
         super().__init__()
         self.rows: list[dict[str, Any]] = []
         self._names = {module: name for name, module in model.named_modules()}
         self._chosen = chosen
-        self._called: list[nn.Module] = []  # modules under way, the innermost last
+        self._called: list[nn.Module] = []  # modules in progress, the innermost last
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -87,7 +87,7 @@ class _Recorder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "").split(".")[0]  # of an aten operator: relu.default
+        name = getattr(func, "__name__", "").split(".")[0]  # an aten operator is named like relu.default
         if name in RECTIFIERS and (self._chosen is None or self._called[-1] in self._chosen):
             # Before the call, which may work in place.
             self._record(name.removesuffix("_"), args[0] if args else kwargs["input"])
@@ -106,7 +106,7 @@ class _Recorder(TorchFunctionMode):
             where = f"{function} {len(self.rows) + 1} (in {module or 'the model itself'})"
             raise InputError(f"the numbers before {where} are not finite: the signal explodes")
         images = len(x)
-        counts = (x > 0).sum(0).double()  # of images, by unit
+        counts = (x > 0).sum(0).double()  # active images per unit
         row = {
             "active": counts.mean() / images,
             "coactive": (counts * (counts - 1)).mean() / (images * (images - 1)),

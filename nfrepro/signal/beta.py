@@ -1,9 +1,9 @@
-"""The expected variance of every block's input, whose root is the paper's beta (section 4; code: nf_resnet.py).
+"""The expected variance of every block's input; its square root is the paper's beta (section 4; code: nf_resnet.py).
 
 Inside a stage each residual block adds `alpha^2` to the variance of the signal. The first block of a stage is a
 transition block: its shortcut sees the activated signal divided by beta, which puts the variance back to 1, and the
-block's own branch then adds `alpha^2` again. The transition block itself is still fed with the variance that the
-stage before it accumulated.
+block's own branch then adds `alpha^2` again. The transition block itself still receives the variance that the previous
+stage accumulated.
 """
 
 import math
@@ -29,7 +29,7 @@ class BlockScale:
 def expected_variance(blocks: Sequence[int], alpha: float, reset: bool = True) -> list[list[BlockScale]]:
     """The expected variances of a network with `blocks[i]` residual blocks in stage `i`, stage by stage.
 
-    Without `reset` transition blocks keep what has accumulated, as if their shortcut were any other (an ablation).
+    Without `reset`, transition blocks keep the accumulated variance, like all other blocks (an ablation).
     """
     stages: list[list[BlockScale]] = []
     variance = 1.0

@@ -3,13 +3,13 @@
 Evidence, strongest first:
 
 1. A convolution puts its channels at dimension 1, and a linear layer or an embedding at the last dimension.
-2. A linear layer along a dimension that is known not to hold the channels mixes positions (MLP-Mixer): they stay.
+2. A linear layer along a dimension known not to hold the channels mixes positions (MLP-Mixer): the channels stay.
 3. A view keeps channels in the dimension of the same size and stride; a reshape keeps them in the dimension that holds
-   the first of them. Every other function of as many dimensions keeps them where they are.
+   the first of them. Every other function that keeps the number of dimensions keeps them where they are.
 
-A product of matrices leaves a guess, the last dimension; so does a dimension that gets lost, such as one of `qkv` taken
-apart: the last dimension if that is as long as before and else 1. A guess lasts until the next layer. In a residual
-addition the shortcut decides, since a branch may end in another view of its channels.
+After a product of matrices, the last dimension is guessed. If the dimension gets lost, as when `qkv` is split, the
+guess is the last one if it held the channels and keeps its size, and else 1. A guess lasts until the next layer. In a
+residual addition the shortcut decides, since a branch may end in another view of its channels.
 """
 
 import math
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nfrepro.signal.torch_functions import CONVOLUTIONS, LINEAR, RECURRENT
 
-# Linear functions that are layers, so that features are last in what they return; a product may be of any two things.
+# Linear functions that are layers, so that features are last in their output; a product may be of any two tensors.
 _LAYERS = {"linear", "bilinear", "embedding", *RECURRENT}
 
 
@@ -41,7 +41,7 @@ class Layout:
 
     shape: torch.Size
     strides: tuple[int, ...]
-    storage: int  # 0 where there is no dense memory: a sparse tensor, or one of another library
+    storage: int  # 0 if there is no dense memory: a sparse tensor, or one of another library
 
     @classmethod
     def of(cls, activation: Tensor) -> "Layout":
@@ -52,7 +52,7 @@ class Layout:
 
 
 def axis_behind(name: str, before: ChannelAxis, source: Layout, output: Tensor) -> ChannelAxis:
-    """The channels' dimension in the `output` of the function `name`, fed with a `source` that has them at `before`."""
+    """The channel dimension of the `output` of the function `name`, whose `source` has its channels at `before`."""
     ndim = output.ndim
     if name in CONVOLUTIONS:
         return ChannelAxis(1)
@@ -70,7 +70,7 @@ def axis_behind(name: str, before: ChannelAxis, source: Layout, output: Tensor) 
 
 
 def _in_view(dim: int, source: Layout, output: Tensor) -> int | None:
-    """The only dimension of a view that has size and stride of `dim` of its source; None where there is not one."""
+    """The one dimension of a view with the size and stride of `dim` of its source; None if there is not exactly one."""
     view = Layout.of(output)
     if dim >= len(source.strides) or view.storage != source.storage or source.storage == 0:
         return None
@@ -80,7 +80,7 @@ def _in_view(dim: int, source: Layout, output: Tensor) -> int | None:
 
 
 def _in_reshape(dim: int, source: Layout, output: Tensor) -> int | None:
-    """The dimension of `output`, in the same order of numbers, that holds the first of the channels."""
+    """The dimension of `output`, a reshape with numbers in the same order, that holds the first of the channels."""
     if dim >= len(source.shape) or source.shape[dim] == 1:
         return None
     start = math.prod(source.shape[:dim])
@@ -92,6 +92,6 @@ def _in_reshape(dim: int, source: Layout, output: Tensor) -> int | None:
 
 
 def layout_of(ndim: int, channel_dim: int) -> str:
-    """The dimensions of an activation for people: `[N, C, H, W]`, `[N, H, W, C]`, `[N, T, C]`, `[N, C, T]`."""
+    """The layout of an activation as text: `[N, C, H, W]`, `[N, H, W, C]`, `[N, T, C]`, `[N, C, T]`."""
     others = iter("NHW" if ndim == 4 else "NT")
     return f"[{', '.join('C' if dim == channel_dim else next(others) for dim in range(ndim))}]"

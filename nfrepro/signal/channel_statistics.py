@@ -8,7 +8,7 @@ from torch import Tensor
 
 # Numbers that are reduced at once on a CPU: a megabyte of float32, so that the second pass reads the L2 cache.
 _CHUNK = 1 << 18
-# Rounding errors of a float32 sum grow with its length: longer rows are several parts.
+# Rounding errors of a float32 sum grow with its length: longer rows are split into parts.
 _LONGEST_ROW = 4096
 # Between these mean squares float32 neither overflows nor loses digits, even if one number holds all of the power.
 _SAFE_POWER = (1e-20, 1e30)
@@ -60,10 +60,10 @@ def merged(parts: Sequence[ChannelMoments]) -> ChannelMoments:
 
 @torch.no_grad()
 def channel_statistics(x: Tensor, channel_dim: int = 1) -> ChannelStatistics:
-    """The statistics of `x` [N, C, H, W] or [N, C, T], of any floating type and layout, as float64 up to 1e-6.
+    """The statistics of `x` [N, C, H, W] or [N, C, T], of any floating type and layout, equal to float64 up to 1e-6.
 
-    `channel_dim` is 3 for [N, H, W, C] and 2 for [N, T, C]. On a CPU it takes a tenth of the time of `torch.var_mean`,
-    and copies nothing but what is not dense in memory.
+    `channel_dim` is 3 for [N, H, W, C] and 2 for [N, T, C]. On a CPU, it takes a tenth of the time of `torch.var_mean`,
+    and copies only tensors that are not dense in memory.
     """
     x = x.movedim(channel_dim, 1)
     if x.ndim == 3:
@@ -72,7 +72,7 @@ def channel_statistics(x: Tensor, channel_dim: int = 1) -> ChannelStatistics:
         return _in_two_passes(x)
     chunks = _Chunks.of(x)
     work = torch.promote_types(x.dtype, torch.float32)
-    # Sums of x and of x^2 are the least to compute, if deviations are not small against means.
+    # Sums of x and of x^2 are cheapest, and suffice if deviations are not small compared with means.
     plain = chunks.statistics(work, centred=False)
     avg_sq_mean, avg_var = float(plain.avg_sq_mean), float(plain.avg_var)
     power = avg_sq_mean + avg_var
@@ -84,13 +84,13 @@ def channel_statistics(x: Tensor, channel_dim: int = 1) -> ChannelStatistics:
 
 @dataclass(frozen=True)
 class _Chunks:
-    """An activation cut into matrices, for each of which all passes are made while it is in the cache."""
+    """An activation cut into matrices; all passes over a matrix are made while it is in the cache."""
 
-    matrices: list[Tensor]  # [pixels, C] where channels are last in memory or all there is, else [rows of N C, pixels]
-    dim: int  # the one of the pixels
-    shares: Tensor  # [P]: of all pixels, those in each part of the channels
+    matrices: list[Tensor]  # [pixels, C] if channels are last in memory or pixels = 1, else [rows of N C, pixels]
+    dim: int  # of the pixels
+    shares: Tensor  # [P]: the share of all pixels in each part of the channels
     channels: int
-    numbers: int  # in all
+    numbers: int  # total number of elements
 
     @classmethod
     def of(cls, x: Tensor) -> "_Chunks":
@@ -110,8 +110,8 @@ class _Chunks:
     def statistics(self, work: torch.dtype, centred: bool) -> ChannelStatistics:
         """The statistics from sums in the type `work`; with `centred`, from sums of deviations from each part's mean.
 
-        Parts are merged by Chan's formula in float64. The average of variances over channels needs no variance of any:
-        all squares go into one sum.
+        Parts are merged by Chan's formula in float64. The variance averaged over channels needs no per-channel
+        variance: all squares go into one sum.
         """
         means: list[Tensor] = []
         rests: list[Tensor] = []
@@ -121,7 +121,7 @@ class _Chunks:
             if centred:
                 means.append(values.mean(self.dim))
                 values = values - means[-1].unsqueeze(self.dim)
-            # The norm comes first, since nothing reads memory faster. It is vectorized along rows only.
+            # The norm comes first, as the fastest way to read memory. It is vectorized along rows only.
             norms.append(torch.linalg.vector_norm(values, dim=1))
             (rests if centred else means).append(values.mean(self.dim))
         mean = self._of_parts(means)
@@ -140,7 +140,7 @@ class _Chunks:
 
 
 def _in_two_passes(x: Tensor) -> ChannelStatistics:
-    """The statistics from float64 sums that read `x` as it is: for devices where that is fast; waits for no result."""
+    """The statistics from float64 sums over `x` as it is, for devices where that is fast; does not synchronize."""
     mean = x.mean((0, 2, 3), dtype=torch.float64)
     pivot = mean.to(torch.promote_types(x.dtype, torch.float32))
     norm = torch.linalg.vector_norm(x - pivot[:, None, None], dim=(0, 2, 3), dtype=torch.float64)
@@ -148,15 +148,17 @@ def _in_two_passes(x: Tensor) -> ChannelStatistics:
     return ChannelStatistics(mean.square().mean(), var.mean().clamp(min=0.0))
 
 
-# Between these magnitudes sums of squares stay within float32.
+# Between these magnitudes, sums of squares stay within the range of float32.
 _SAFE_SIZE = (1e-12, 1e12)
 
 
 @torch.no_grad()
 def input_correlation(x: Tensor) -> Tensor:
-    """Mean cosine similarity between the activations of two images of the batch `x` [N, C, H, W]; NaN for one image
-    (paper section 4.1: what a mean shift leads to)."""
-    # In the order of memory nothing is copied; all images have the same order.
+    """Mean cosine similarity between the activations of two images of `x` [N, C, H, W]; NaN for one image.
+
+    A mean shift leads to high values (paper section 4.1).
+    """
+    # Reading in memory order copies nothing; all images have the same order.
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
     images = (x.permute(0, 2, 3, 1) if channels_last else x).reshape(len(x), -1)
     largest = float(images.abs().max())

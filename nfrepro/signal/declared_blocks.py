@@ -1,4 +1,4 @@
-"""Residual blocks that say what their branch is. In all other modules it is found by following the signal."""
+"""Residual blocks that declare their branch. In all other modules, it is found by following the signal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class DeclaredBlock(nn.Module):
     """A residual block whose forward calls `residual_branch(out[, branch_scale])` once.
 
-    The method returns `branch_scale` times the branch of `out`, which is the block's input after whatever the block
-    does to it first. What is measured is the branch itself.
+    The method returns `branch_scale` times the branch of `out`, the block's input after the block's first operations,
+    if any. The branch is measured without `branch_scale`.
     """
 
     residual_branch: Callable[..., Tensor]
@@ -22,7 +22,7 @@ class DeclaredBlock(nn.Module):
 def watched(
     block: DeclaredBlock, note_branch: Callable[[Tensor, float], None], note_output: Callable[[Tensor], None]
 ) -> Iterator[None]:
-    """Tell the branch of each call of `block`, with its factor, and then the output, for the time of the context."""
+    """Report the branch of each call of `block`, with its factor, and then the output, within the context."""
     own: dict[str, Any] = {
         name: block.__dict__[name] for name in ("forward", "residual_branch") if name in block.__dict__
     }
@@ -34,7 +34,7 @@ def watched(
         return residual if isinstance(branch_scale, float) and branch_scale == 1.0 else residual * branch_scale
 
     def watched_forward(*args: Any, **kwargs: Any) -> Tensor:
-        with torch._C.DisableTorchFunction():  # all that happens in it is known
+        with torch._C.DisableTorchFunction():  # no need to follow the signal in it
             output: Tensor = forward(*args, **kwargs)
         note_output(output)
         return output

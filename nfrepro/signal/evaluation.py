@@ -1,4 +1,4 @@
-"""A network in evaluation mode for the time of a measurement."""
+"""Evaluation mode of a network for the duration of a measurement."""
 
 import sys
 from collections.abc import Iterator
@@ -11,21 +11,22 @@ from torch.nn.modules.batchnorm import _NormBase
 
 @contextmanager
 def evaluation(model: nn.Module, batch_statistics: bool) -> Iterator[None]:
-    """Evaluation mode without gradients. Afterwards, whatever happens, modes, running statistics and the state of the
-    random generator of the model's device are as they were.
+    """Evaluation mode without gradients.
+
+    Modes, running statistics and the random states of the CPU and the model's GPUs are always restored afterwards.
 
     With `batch_statistics` every layer that keeps running statistics (BatchNorm, InstanceNorm, and layers of other
     libraries with tensors `running_…`) normalizes with those of its batch; running ones are neither used nor changed.
-    Compiled models run uncompiled, so that what happens within them is seen.
+    Compiled models run uncompiled, so that their operations can be seen.
     """
     modes = [(module, module.training) for module in model.modules()]
     layers = [module for module in model.modules() if batch_statistics and keeps_running_statistics(module)]
     tracking = [(layer, layer.track_running_stats) for layer in layers if hasattr(layer, "track_running_stats")]
-    # torch's own layers change nothing without tracking; layers derived from them, and InstanceNorm, may.
+    # Without tracking, torch's own layers change nothing, but layers derived from them, and InstanceNorm, may.
     states = [_State(layer) for layer in layers]
     devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     try:
-        # Set directly, since `eval()` may be overridden and need not undo what it did.
+        # Set directly, since an overridden `eval()` might do something that is not undone.
         for module, _ in modes:
             module.training = False
         for layer in layers:
@@ -71,5 +72,5 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _uncompiled() -> AbstractContextManager[object]:
-    # Importing the compiler takes seconds: where nothing has, there is no compiled model.
+    # Importing the compiler takes seconds: if nothing has imported it, there is no compiled model.
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()

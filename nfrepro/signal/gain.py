@@ -12,27 +12,27 @@ from nfrepro.errors import InputError
 
 Activation = Callable[[Tensor], Tensor]
 
-# Beyond 14 standard deviations the Gaussian weighs less than 1e-43: only heavy tails are seen there, and they are
-# followed to 38, where the Gaussian itself is the smallest number of float64, but no farther than they count: a
-# function may leave the range of its type.
+# Beyond 14 standard deviations the Gaussian weighs less than 1e-43, so only heavy tails matter there. They are followed
+# to 38, where the Gaussian itself is the smallest number of float64, but no farther than they count, since a function
+# may leave the range of its type.
 _REACHES = (14.0, 20.0, 26.0, 32.0, 38.0)
-# Places where a function is asked twice before anything is integrated, so that neither chance nor NaN slips through.
+# Number of points at which a function is evaluated twice before it is integrated, to detect randomness and NaN.
 _PLACES = 28_001
-# Intervals to begin with are half a deviation each, so that kinks at whole numbers, 0 above all, are edges.
+# The first intervals are half a standard deviation wide, so that kinks at integers, above all 0, lie on edges.
 _INTERVALS_PER_DEVIATION = 2
 # Share of the integral that may lie in the outermost intervals.
 _TAIL = 1e-9
-# An interval is good when halving it changes the integral by less than this share of the whole. Functions that compute
-# in a shorter type than float64 are not smooth below a part of its resolution.
+# An interval is accurate if halving it changes the integral by less than this share of the whole. Functions that
+# compute in a shorter type than float64 are not smooth below a fraction of that type's resolution.
 _TOLERANCE = 2e-16
 _SHARE_OF_RESOLUTION = 0.25
-# An interval of one rounding error has nothing left to halve: it holds a step or a pole. A pole shows in what it adds.
+# An interval as narrow as a rounding error cannot be halved: it holds a step or a pole. Only a pole adds much.
 _NARROWEST = 1e-15
 _STEP = 1e-6
 _GROWING = "no finite variance: its tails outgrow the Gaussian's"
 _TOO_LONG = f"its tails count beyond {_REACHES[-1]:g} standard deviations, where float64 ends"
 _TOO_LARGE = "its square is larger than float64 holds"
-# More intervals than this at once: a function that no quadrature follows, say a random one.
+# More intervals than this at once mean a function that no quadrature can follow, say a random one.
 _MOST_INTERVALS = 100_000
 
 
@@ -64,11 +64,11 @@ class Moments:
 def moments(activation: Activation) -> Moments:
     """Mean and variance of an elementwise `activation` under a standard Gaussian, in float64.
 
-    Kinks and steps may be anywhere. A function that computes in a shorter type, say float32, is followed as closely as
-    that type resolves it. Raises `ValueError` for what is no elementwise function of a tensor, and where there is no
-    finite, positive variance: a constant, NaN, overflow, a pole, tails that outgrow the Gaussian.
+    Kinks and steps may be anywhere. A function that computes in a shorter type, say float32, is integrated as
+    accurately as that type allows. Raises `ValueError` for anything but an elementwise function of a tensor, and if
+    there is no finite, positive variance: a constant, NaN, overflow, a pole, tails that outgrow the Gaussian.
     """
-    with torch.device("cpu"):  # also while a network is being made on another device, or on none
+    with torch.device("cpu"):  # even while a network is being built on another device, or on none
         return _moments(activation)
 
 
@@ -80,7 +80,7 @@ def _moments(activation: Activation) -> Moments:
     tolerance = max(_TOLERANCE, _SHARE_OF_RESOLUTION * resolution)
     mean = _gaussian_expectation(activation, lambda values: values, tolerance)
     variance = _gaussian_expectation(activation, lambda values: (values - mean) ** 2, tolerance)
-    # Rounding leaves a constant a variance of about 1e-32 of its square in float64.
+    # Rounding gives a constant a variance of about 1e-32 of its square in float64.
     if not max(1e-24 * mean**2, 1e-200) < variance < math.inf:
         raise InputError(f"{_no_gain(activation)} mean {mean:g}, variance {variance:g} under N(0, 1)")
     return Moments(mean, variance)
@@ -116,13 +116,13 @@ def _in_its_type(activation: Activation) -> Activation:
         try:
             _output(in_float32, z)
         except InputError:
-            return activation  # what it says to float64 is the reason
+            return activation  # its error for float64 is the one to report
         return in_float32
     return activation
 
 
 def _resolution(activation: Activation) -> float:
-    """The relative distance of neighbouring numbers of the type that `activation` returns; of float64 for integers."""
+    """The machine epsilon of the type that `activation` returns; that of float64 for integers."""
     dtype = _output(activation, torch.linspace(-3.0, 3.0, 61, dtype=torch.float64)).dtype
     return torch.finfo(dtype if dtype.is_floating_point else torch.float64).eps
 
@@ -140,7 +140,7 @@ def _check_repeatable(activation: Activation) -> None:
 
 
 def _check_elementwise(activation: Activation, resolution: float) -> None:
-    """Raises `ValueError` unless every number that comes out depends on the one that went in, and on nothing else."""
+    """Raises `ValueError` unless every output number depends on its own input number and on nothing else."""
     z = torch.linspace(-3.0, 3.0, 61, dtype=torch.float64)
     together = _evaluate(activation, z)
     alone = torch.cat([_evaluate(activation, part) for part in (z[:1], z[1:-1].flip(0), z[-1:])])
@@ -156,10 +156,10 @@ def _check_elementwise(activation: Activation, resolution: float) -> None:
 
 @torch.no_grad()
 def _output(activation: Activation, z: Tensor) -> Tensor:
-    """`activation` of each number of `z`, in its own type. Raises `ValueError` for what is no real number a number."""
+    """The values of `activation` at `z`, in its own type. Raises `ValueError` if they are not real numbers."""
     try:
         out = activation(z.clone())  # a clone, since some work in place
-    except Exception as error:  # it is the user's: it may raise anything
+    except Exception as error:  # user code may raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{_no_gain(activation)} it fails on {list(z.shape)} numbers: {reason}") from error
     if not isinstance(out, Tensor) or out.is_complex():
@@ -170,7 +170,7 @@ def _output(activation: Activation, z: Tensor) -> Tensor:
 
 
 def _evaluate(activation: Activation, z: Tensor) -> Tensor:
-    """`activation` of each number of `z`, in float64. Raises `ValueError` unless all of them are finite."""
+    """The values of `activation` at `z`, in float64. Raises `ValueError` unless all of them are finite."""
     out = _output(activation, z)
     values = out.double()
     if not (finite := values.isfinite()).all():
@@ -183,7 +183,7 @@ def _evaluate(activation: Activation, z: Tensor) -> Tensor:
 
 
 def _gaussian_expectation(activation: Activation, function: Callable[[Tensor], Tensor], tolerance: float) -> float:
-    """E[function(activation(z))], `z ~ N(0, 1)`: Gauss-Lobatto, halving intervals until that changes nothing."""
+    """E[function(activation(z))], `z ~ N(0, 1)`: Gauss-Lobatto quadrature, halving intervals until it converges."""
 
     def integrals(left: Tensor, right: Tensor) -> Tensor:
         half = 0.5 * (right - left)
@@ -213,7 +213,7 @@ def _gaussian_expectation(activation: Activation, function: Callable[[Tensor], T
 def _first_intervals(
     activation: Activation, integrals: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The ends of the first intervals, and the integral over each: as far out as the tails count."""
+    """The ends of the first intervals and the integral over each, as far out as the tails count."""
     reason = ""
     for reach in _REACHES:
         edges = torch.linspace(-reach, reach, int(2 * reach * _INTERVALS_PER_DEVIATION) + 1, dtype=torch.float64)

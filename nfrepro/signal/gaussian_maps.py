@@ -1,8 +1,8 @@
 """Moments of activations of Gaussian signals: expectations by Hermite series, in float64.
 
-With z1, z2 Gaussian of second moment q and covariance M = rho q, and g(sqrt(q) z) = sum_n c_n He_n(z) / sqrt(n!):
-E g(z1) = c_0, E g(z1)^2 = sum_n c_n^2 and E g(z1) g(z2) = sum_n c_n^2 rho^n (the dual activation, arXiv 1602.05897).
-For ReLU and its like, two slopes that meet at 0, this is the arc-cosine kernel, in closed form.
+With z1, z2 Gaussian of second moment q and covariance M = rho q, and g(sqrt(q) z) = sum_n c_n He_n(z) / sqrt(n!): E
+g(z1) = c_0, E g(z1)^2 = sum_n c_n^2 and E g(z1) g(z2) = sum_n c_n^2 rho^n (the dual activation, arXiv 1602.05897). For
+functions such as ReLU, with two slopes that meet at 0, this is the arc-cosine kernel, in closed form.
 """
 
 import math
@@ -20,18 +20,18 @@ from nfrepro.errors import InputError
 Activation = Callable[[Tensor], Tensor]
 Array = NDArray[np.float64]
 
-# Terms of the series at most. With the estimate of the others, a kink costs less than 1e-6 of the second moment.
+# Maximum number of terms. With the rest estimated, the error of a kink is below 1e-6 of the second moment.
 _TERMS = 512
-# c_n^2 of a kink falls as n^-2.5, so that the mean order of all terms beyond the last is three times the last.
+# c_n^2 of a kink falls as n^-2.5, so the mean order of all omitted terms is three times the order of the last one.
 _ORDER_OF_REST = 3
 # Beyond 14 standard deviations the Gaussian weighs less than 1e-43.
 _REACH = 14.0
-_INTERVALS, _NODES = 224, 12  # an eighth of a deviation each: kinks at 0 are edges
-_KNOTS = 9  # between which moments are interpolated
+_INTERVALS, _NODES = 224, 12  # an eighth of a deviation each: kinks at 0 lie on edges
+_KNOTS = 9  # number of points between which moments are interpolated
 _WIDTH = 2.0 * _REACH / _INTERVALS
-_PARTS = 32  # of an interval with a kink elsewhere
+_PARTS = 32  # number of parts of an interval with a kink inside
 _LEGENDRE_NODES, _LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(_NODES)
-# Legendre coefficients of the two highest orders, of the values at the nodes.
+# Maps the values at the nodes to their Legendre coefficients of the two highest orders.
 _LAST_COEFFICIENTS = torch.from_numpy(
     _LEGENDRE_WEIGHTS[:, None] * np.polynomial.legendre.legvander(_LEGENDRE_NODES, _NODES - 1)[:, -2:]
 )
@@ -39,7 +39,7 @@ _LAST_COEFFICIENTS = torch.from_numpy(
 
 @dataclass(frozen=True)
 class JointMoments:
-    """The moments of g(z1) and g(z2), for two inputs or two distant positions: mean, covariance and what is left."""
+    """The moments of g(z1) and g(z2), for two inputs or distant positions: mean, covariance and remaining variance."""
 
     mean: float  # E g(z1)
     covariance: float  # E g(z1) g(z2), not centred
@@ -54,7 +54,7 @@ class JointMoments:
 def gaussian_moments(activation: Activation, second_moment: float, covariance: float) -> JointMoments:
     """Moments of `activation(z)` for Gaussian z of mean 0, `second_moment` q and `covariance` M, 0 <= M <= q.
 
-    Raises `InputError` where M is outside of that or g is not finite.
+    Raises `InputError` if M is outside this range or g is not finite.
     """
     if not 0.0 <= covariance <= second_moment < math.inf:
         raise InputError(f"no Gaussian has second moment {second_moment:g} and covariance {covariance:g}")
@@ -67,7 +67,7 @@ def gaussian_moments(activation: Activation, second_moment: float, covariance: f
 def local_moments(activation: Activation, second_moment: Array) -> tuple[Array, Array]:
     """Mean and standard deviation of `activation(z)` for each of `second_moment`.
 
-    Interpolated between a few deviations of z, in which both are linear for ReLU and its like.
+    Interpolated between a few standard deviations of z, in which both are linear for functions such as ReLU.
     """
     slopes = _two_slopes(activation)
     if slopes is None:
@@ -76,7 +76,7 @@ def local_moments(activation: Activation, second_moment: Array) -> tuple[Array, 
 
 
 def interpolated(moments_of: Callable[[float], JointMoments], second_moment: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation by `moments_of` at each of `second_moment`, linear in its root between a few."""
+    """Mean and standard deviation by `moments_of` at each `second_moment`, interpolated linearly in its square root."""
     deviations = np.sqrt(second_moment)
     least, most = float(deviations.min()), float(deviations.max())
     knots = np.linspace(least, most, _KNOTS) if most > least * (1.0 + 1e-12) else np.array([least])
@@ -86,7 +86,7 @@ def interpolated(moments_of: Callable[[float], JointMoments], second_moment: Arr
 
 
 def correlation_map(activation: Activation, second_moment: float, correlation: Array) -> Array:
-    """Correlation of g(z1) with g(z2), both of `second_moment`, for each `correlation` of z1 with z2, -1 to 1."""
+    """Correlation of g(z1) with g(z2) for each `correlation` (-1 to 1) of z1 with z2, both of `second_moment`."""
     slopes = _two_slopes(activation)
     if slopes is not None:
         return _correlation_by_arc_cosines(*slopes, correlation)
@@ -117,7 +117,7 @@ def _spectrum(activation: Activation, second_moment: float, terms: int) -> tuple
     samples = _samples(activation, math.sqrt(second_moment), terms)
     coefficients: Array = torch.stack([grid.polynomials[:terms] @ values for grid, values in samples]).sum(0).numpy()
     total = sum(float(grid.weights @ values.square()) for grid, values in samples)
-    # Rounding may leave less than nothing of a smooth function.
+    # For a smooth function, rounding may make the rest negative.
     return coefficients, max(total - float(np.square(coefficients).sum()), 0.0)
 
 
@@ -145,7 +145,7 @@ def _arc_cosine_kernel(rho: float | Array) -> Array:
 
 
 def _two_slopes(activation: Activation) -> tuple[float, float] | None:
-    """Slopes below and above 0 of a function that is straight on both sides, None for any other."""
+    """The slopes below and above 0 of a function that is linear on both sides; None for any other."""
     z = _standard_grid().z
     values = _evaluate(activation, z)
     left, right = float(values[0] / z[0]), float(values[-1] / z[-1])
@@ -171,7 +171,7 @@ def maximum_moments(activation: Activation, second_moment: float, count: int) ->
 
 
 def _terms(rho: float) -> int:
-    """The number of terms of the series until rho^n is negligible: 1 where two signals have nothing in common."""
+    """The number of terms of the series until rho^n is negligible: 1 for uncorrelated signals."""
     if rho == 0.0:
         return 1
     return _TERMS if rho > 0.9 else min(_TERMS, 1 + math.ceil(-40.0 / math.log(rho)))
@@ -187,7 +187,7 @@ class _Grid:
 
 
 def _samples(activation: Activation, deviation: float, terms: int) -> list[tuple[_Grid, Tensor]]:
-    """Grids and the values of g(deviation z) on them: a fine one where the standard grid does not follow g."""
+    """Grids and the values of g(deviation z) on them, with a finer grid where the standard one does not resolve g."""
     standard = _standard_grid()
     values = _evaluate(activation, deviation * standard.z).view(_INTERVALS, _NODES)
     # The last Legendre coefficients of an interval are negligible against its values unless g has a kink in it.
@@ -221,7 +221,7 @@ def _edges() -> NDArray[np.float64]:
 
 
 def _grid(left: NDArray[np.float64], width: float, terms: int) -> _Grid:
-    """Gauss-Legendre nodes of the intervals of one `width` that begin at `left`."""
+    """Gauss-Legendre nodes of intervals of equal `width` that begin at `left`."""
     z = (left.reshape(-1, 1) + width * (0.5 + 0.5 * _LEGENDRE_NODES)).ravel()
     weights = np.tile(0.5 * width * _LEGENDRE_WEIGHTS, left.size) * np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
     polynomials = np.ones((max(terms, 2), len(z)))

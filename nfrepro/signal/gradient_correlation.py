@@ -1,7 +1,7 @@
-"""Shattered gradients: how alike the gradients at different inputs are (arXiv 1702.08591, "the source").
+"""Shattered gradients: how similar the gradients at different inputs are (arXiv 1702.08591, "the source").
 
-The gradient is that of one number a network makes of an input, with respect to that input. Along a line of inputs the
-source compares its autocorrelation with that of white and of brown noise.
+The gradient is that of one number computed by a network from an input, with respect to that input. Along a line of
+inputs, the source compares its autocorrelation with that of white noise and of brown noise.
 """
 
 import math
@@ -24,21 +24,21 @@ LEAST_INPUTS = 2
 class GradientCorrelation:
     """Second moments of the gradients at N inputs."""
 
-    # [N, N] float64: of the gradients at two inputs, the mean over coordinates of their product.
+    # [N, N] float64: the mean over coordinates of the product of the gradients at two inputs.
     covariance: Tensor
 
     @property
     def correlation(self) -> Tensor:
-        """[N, N]: the covariance over the gradients' sizes, their cosine; NaN where one is 0."""
+        """[N, N]: the cosine of the gradients at two inputs, their covariance over their sizes; NaN if one is 0."""
         size = self.covariance.diagonal().sqrt()
         return self.covariance / (size[:, None] * size)
 
     def autocovariance(self, *, closed: bool = False, centred: bool = True) -> Tensor:
-        """The mean over pairs of inputs, by their distance along the line, in steps from 0.
+        """The mean covariance over pairs of inputs, by their distance along the line, in steps from 0.
 
-        N distances, or N // 2 + 1 of a `closed` line, whose last input is next to the first. `centred` takes the
-        mean gradient of the line out, as an autocovariance function does; without it this is the covariance of two
-        inputs as the source's theorems have it, over initialisations, where the mean is 0.
+        There are N distances, or N // 2 + 1 for a `closed` line, whose last input is next to the first. `centred`
+        subtracts the mean gradient of the line, as an autocovariance function does. Without it, this is the covariance
+        of two inputs as in the source's theorems: over initialisations, where the mean is 0.
         """
         moments = self.covariance
         count = len(moments)
@@ -51,14 +51,14 @@ class GradientCorrelation:
         return torch.stack([moments.diagonal(lag).mean() for lag in range(count)])
 
     def autocorrelation(self, *, closed: bool = False, centred: bool = True) -> Tensor:
-        """The autocovariance over its value at distance 0; NaN where all gradients are alike and `centred` leaves 0."""
+        """The autocovariance divided by its value at distance 0; NaN if `centred` leaves 0, as for equal gradients."""
         found = self.autocovariance(closed=closed, centred=centred)
         rounding = 1e-12 * float(self.covariance.diagonal().mean())
         return found / found[0] if found[0] > rounding else torch.full_like(found, math.nan)
 
 
 def sum_of_outputs(outputs: Any) -> Tensor:
-    """The sum of the numbers [N, ...] that a network makes of each input: random last weights make it a projection."""
+    """The sum of a network's outputs [N, ...] for each input; random last weights make it a projection."""
     if not isinstance(outputs, Tensor):
         raise InputError(f"the model gives a {type(outputs).__name__}, no tensor: choose a number of it with output=")
     return outputs.flatten(1).sum(1) if outputs.ndim > 1 else outputs
@@ -72,15 +72,15 @@ def gradient_correlation(
     batch: Tensor | None = None,
     batch_statistics: bool = True,
 ) -> GradientCorrelation:
-    """How alike the gradients of `model` at the N `inputs` [N, ...] are; see `input_gradients` for the arguments.
+    """How similar the gradients of `model` at the N `inputs` [N, ...] are; see `input_gradients` for the arguments.
 
-    Raises `ValueError` as `input_gradients` does, and for gradients that are not finite or 0 everywhere.
+    Raises `ValueError` as `input_gradients` does, and if a gradient is not finite or all are 0.
     """
     return correlation_of(input_gradients(model, inputs, output=output, batch=batch, batch_statistics=batch_statistics))
 
 
 def correlation_of(gradients: Tensor) -> GradientCorrelation:
-    """The second moments of `gradients` [N, ...]. Raises `ValueError` where they are not finite or 0 everywhere."""
+    """The second moments of `gradients` [N, ...]. Raises `ValueError` if one is not finite or all are 0."""
     rows = gradients.detach().reshape(len(gradients), -1).double()
     if not rows.isfinite().all():
         raise InputError("gradients at some inputs are not finite: the signal or its gradient explodes")
@@ -98,19 +98,20 @@ def input_gradients(
     batch: Tensor | None = None,
     batch_statistics: bool = True,
 ) -> Tensor:
-    """Gradients [N, ...] of one number a network makes of each input, with respect to that input.
+    """Gradients [N, ...] of one number computed by a network from each input, with respect to that input.
 
-    `output` makes those numbers, one of each input, of what `model` returns. One forward and one backward pass in
-    evaluation mode; the model, its gradients and random state are afterwards as they were.
+    `output` computes those numbers, one per input, from the output of `model`. Runs one forward and one backward pass
+    in evaluation mode. The model, its gradients and the random state are left unchanged.
 
     BatchNorm layers normalize by the statistics of `batch` [M, ...] (None: of the `inputs` themselves) or, without
-    `batch_statistics`, by the running ones. Inputs on a line span few dimensions, in which a unit's variance may
-    be close to 0: a batch of independent inputs is closer to training. Statistics count as constants: the gradient is
-    that of the function of one input that they define, as in the source's theorem 3 (inferred). Through them, the
-    gradient of a sum over the batch would lose its mean in every layer, and so all that distant inputs have in common.
+    `batch_statistics`, by the running ones. Inputs on a line span few dimensions, so a unit's variance may be close to
+    0: a batch of independent inputs is closer to training. Statistics are treated as constants: the gradient is that of
+    the function of one input that they define, as in the source's theorem 3 (inferred). With gradients through them,
+    that of a sum over the batch would lose its mean in every layer, and thus everything that distant inputs have in
+    common.
 
-    Raises `ValueError` for fewer than two inputs, for inputs of whole numbers, and for outputs that are not one real
-    number an input with a gradient. Numbers that are not finite come through; so does what the model raises.
+    Raises `ValueError` for fewer than two inputs, for integer inputs, and for outputs that are not one real number per
+    input with a gradient. Non-finite numbers are returned, and exceptions of the model propagate.
     """
     count = len(inputs) if inputs.ndim else 0
     if count < LEAST_INPUTS:
@@ -144,12 +145,12 @@ def _check_numbers(numbers: object, count: int) -> None:
 
 @contextmanager
 def _constant_statistics(layers: Sequence[_BatchNorm], of: slice, whole: int) -> Iterator[None]:
-    """Let BatchNorm `layers` in evaluation mode use the statistics of the inputs `of` all `whole`."""
+    """Make BatchNorm `layers` in evaluation mode use the statistics of the slice `of` of all `whole` inputs."""
 
     @torch.no_grad()
     def take(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x: Tensor = next(iter([*args, *kwargs.values()]))
-        rows_of_one = len(x) // whole  # more than one where a model makes several maps of an input
+        rows_of_one = len(x) // whole  # more than one if a model makes several maps from an input
         rows = x.detach()[of.start * rows_of_one : of.stop * rows_of_one].movedim(1, -1).flatten(0, -2)
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         layer.running_var, layer.running_mean = torch.var_mean(rows, 0, correction=0)
@@ -166,10 +167,10 @@ def _constant_statistics(layers: Sequence[_BatchNorm], of: slice, whole: int) ->
 
 
 def circle(first: Tensor, second: Tensor, count: int) -> Tensor:
-    """`count` inputs [count, ...] evenly on the circle around 0 that begins in `first` and turns towards `second`.
+    """`count` inputs [count, ...], evenly spaced on the circle around 0 from `first` in the direction of `second`.
 
     Its radius is the norm of `first`; inputs a quarter turn apart are orthogonal. If both are N(0, 1) noise, it is a
-    periodic Gaussian process with covariance cos(angle). Raises `ValueError` for inputs that span no plane.
+    periodic Gaussian process with covariance cos(angle). Raises `ValueError` for inputs that do not span a plane.
     """
     if count < LEAST_INPUTS:
         raise InputError(f"a circle of {count} inputs: it needs {LEAST_INPUTS} or more")

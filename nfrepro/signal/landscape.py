@@ -13,14 +13,14 @@ from nfrepro.signal.weight_space import Batch, Loss, Point, loss_of_weights, wei
 
 @dataclass(frozen=True)
 class Landscape:
-    """The loss on a square grid; the one in its middle is that of the model."""
+    """The loss on a square grid with the model in its middle."""
 
-    coordinates: Tensor  # [side], float64: from -extent to extent, along either direction
+    coordinates: Tensor  # [side], float64: from -extent to extent, along each direction
     losses: Tensor  # [side, side], float64: at weights + coordinates[i] * first + coordinates[j] * second direction
 
     @property
     def rise(self) -> float:
-        """The median of all losses minus the one in the middle; infinite where more than half are not finite."""
+        """The median of all losses minus the one in the middle; infinite if more than half are not finite."""
         middle = len(self.coordinates) // 2
         losses = self.losses.nan_to_num(nan=math.inf, posinf=math.inf)
         return float(losses.median() - losses[middle, middle])
@@ -38,15 +38,16 @@ def landscape(
     batch_statistics: bool = True,
     dtype: torch.dtype | None = None,
 ) -> Landscape:
-    """`loss(model(inputs), targets)` on the plane that the `random_directions` of `seed` and the weights span.
+    """`loss(model(inputs), targets)` on the plane through the weights that the `random_directions` of `seed` span.
 
-    `batch`: inputs and targets. `side`: points in each direction, odd. In evaluation mode; BatchNorm layers normalize
-    by the batch at every point, as they would in training. Without `batch_statistics` they keep the running ones of the
-    middle, as the source's code does: then also what a norm would undo is seen. Where a loss is not finite, it is in
-    the result as it is. `dtype`: computes in it, say torch.float64; None: in that of the model. Afterwards the model is
-    bit by bit as it was.
+    `batch`: inputs and targets. `side`: number of points in each direction, odd. Runs in evaluation mode; BatchNorm
+    layers normalize by the batch at every point, as they would in training. Without `batch_statistics`, they use the
+    running statistics of the model in the middle, as the source's code does; then changes that a norm would undo are
+    visible, too. Losses that are not finite are returned as they are. `dtype`: type to compute in, say torch.float64;
+    None: that of the model. The model is left unchanged, bit for bit.
 
-    Raises `InputError` for a loss that is no scalar, a model without filters, an even `side`, and no `extent`.
+    Raises `InputError` for a loss that is not a scalar, a model without filters, an even `side` or one below 3, and an
+    `extent` that is not positive and finite.
     """
     if side < 3 or side % 2 == 0:
         raise InputError(f"side must be odd and at least 3, so that the model is in the middle, got {side}")
@@ -67,12 +68,13 @@ def landscape(
 def random_directions(
     model: nn.Module, seed: int, *, moves_vectors: bool = False, dtype: torch.dtype | None = None
 ) -> tuple[Point, Point]:
-    """Two directions with independent N(0, 1) numbers, filter by filter scaled to the norm of the model's own.
+    """Two directions of independent N(0, 1) numbers, with each filter scaled to the norm of the model's filter.
 
-    A filter is what makes one output channel or neuron: the weights with one first index. Parameters with fewer than
-    two dimensions (biases, norms, SkipInit scalars) do not move; with `moves_vectors` they move along themselves, as in
-    the source's code. The two are not made orthogonal, which they nearly are. The draws depend on `seed` and on the
-    shapes and order of the parameters alone. Raises `InputError` for a model in which nothing would move.
+    A filter consists of the weights of one output channel or neuron, which share their first index. Parameters with
+    fewer than two dimensions (biases, norms, SkipInit scalars) do not move; with `moves_vectors`, they move along
+    themselves, as in the source's code. The directions are nearly orthogonal and are not orthogonalized. The draws
+    depend only on `seed` and on the shapes and order of the parameters. Raises `InputError` for a model in which
+    nothing would move.
     """
     generator = torch.Generator().manual_seed(stream_seed("landscape", seed))
     start = weights(model, dtype, trained_only=False)

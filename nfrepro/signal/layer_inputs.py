@@ -1,8 +1,8 @@
-"""The inputs of the convolutions and linear layers of a network, channel by channel, and how far they have moved.
+"""The inputs of the convolutions and linear layers of a network, channel by channel, and how far they have shifted.
 
 Internal covariate shift is the change of the distribution of a layer's inputs while the layers before it learn (Ioffe
-and Szegedy, arXiv 1502.03167). arXiv 1805.11604 shows such distributions over training; to put a number on their change
-by its first two moments, as here, is inferred, not that paper's definition.
+and Szegedy, arXiv 1502.03167). arXiv 1805.11604 shows such distributions over training; quantifying their change by the
+first two moments, as here, is inferred, not that paper's definition.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from nfrepro.signal.module_names import matching_modules
 if TYPE_CHECKING:
     import pandas as pd
 
-# A channel whose deviation is a smaller share of its mean is constant, up to the rounding of float32.
+# A channel whose standard deviation is a smaller share of its mean is constant, up to the rounding of float32.
 _CONSTANT = 1e-6
 
 
@@ -31,15 +31,15 @@ def layer_inputs(
     """Mean and variance of every input channel of each convolution and linear layer of `model` fed with `x`.
 
     Columns: `layer` (from 1, in order of execution), `module` (its name), `channel` (from 0), `mean` and `variance` (of
-    the population) over images and positions, in float64; all calls of one module are taken together. Constants that
-    act through weights (the paper's beta and gamma in this package's networks) are not in them. `layers` is a regular
-    expression: the modules whose whole name it matches.
+    the population) over images and positions, in float64; all calls of one module are pooled. Constants that act
+    through weights (the paper's beta and gamma in this package's networks) are not included. The regular expression
+    `layers` chooses the modules whose whole name it matches.
 
-    One forward pass in evaluation mode, with the statistics of the batch in BatchNorm layers (or the running ones,
-    without `batch_statistics`); the model is afterwards as it was.
+    Runs one forward pass in evaluation mode, with the statistics of the batch in BatchNorm layers (or the running ones,
+    without `batch_statistics`). The model is left unchanged.
 
-    Raises `ValueError` where there are no such layers, and for inputs that are not finite. What the model raises comes
-    through.
+    Raises `ValueError` if there are no such layers, and for inputs that are not finite. Exceptions of the model
+    propagate.
     """
     import pandas as pd
 
@@ -68,13 +68,14 @@ def layer_inputs(
 
 
 def moment_shift(before: "pd.DataFrame", after: "pd.DataFrame") -> "pd.DataFrame":
-    """How far the inputs of each layer moved between two tables of `layer_inputs` of one network and one batch.
+    """How far each layer's inputs shifted between two tables of `layer_inputs` for the same network and batch.
 
     Columns: `layer`, `module`; `mean_shift`, the change of a channel's mean in units of its standard deviation (the
-    root mean square of that before and after, so that no shift is infinite where a channel wakes); `std_shift`, the
-    change of the logarithm of its standard deviation; both without sign and averaged over channels; `constant`, the
-    share of channels that are constant before or after. A shift leaves out channels for which it has no meaning, those
-    constant before and after for the mean, before or after for the deviation, and is NaN where none are left.
+    root mean square of those before and after, so that the shift is finite even if a channel was constant before);
+    `std_shift`, the change of the logarithm of its standard deviation; both are absolute values, averaged over
+    channels; `constant`, the share of channels that are constant before or after. Channels without a meaningful shift
+    are left out: for the mean, those constant before and after; for the deviation, those constant before or after. A
+    shift is NaN if no channels are left.
 
     Raises `ValueError` for tables of different layers.
     """
@@ -104,7 +105,7 @@ def moment_shift(before: "pd.DataFrame", after: "pd.DataFrame") -> "pd.DataFrame
 
 @contextmanager
 def _recorded(layers: Sequence[nn.Module], calls: dict[nn.Module, list[ChannelMoments]]) -> Iterator[None]:
-    """Add to `calls` the moments of the inputs that each of `layers` is called with."""
+    """Add the moments of the inputs of every call of one of `layers` to `calls`."""
 
     def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         inputs: Tensor = args[0] if args else kwargs["input"]

@@ -1,4 +1,4 @@
-"""How activations have come from the input of a network: by which layers, from what else, joined of which parts."""
+"""How activations derive from a network's input: by which layers, from which other tensors, joined from which parts."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -23,20 +23,20 @@ from nfrepro.signal.torch_functions import (
 
 @dataclass(frozen=True)
 class Lineage:
-    """How an activation has come from the network's input, along the path with the most weighted layers."""
+    """How an activation derives from the network's input, along the path with the most weighted layers."""
 
     weighted: int = 0  # convolutions and linear layers on that path
     functions: int = 0  # of any kind
     layer: int = 0  # number of the call of the last convolution, linear layer or resampling; 0: the input itself
     channels: ChannelAxis = MAPS
-    # Scalars multiplied onto it since it was computed: their product, or the variance from before them.
+    # Scalars that it was multiplied by since it was computed: their product, or the variance before them.
     scale: float = 1.0
     unscaled_var: Tensor | None = None
     factor: float = 1.0  # the product of all of them, whatever `scale` holds
     is_part: bool = False  # of the batch
-    strangers: frozenset[int] = frozenset()  # numbers of the strangers that have gone into it
-    is_product: bool = False  # of matrices, with no layer since: it may be of attention weights
-    additions: frozenset[int] = frozenset()  # numbers of the residual additions behind which there has been no layer
+    strangers: frozenset[int] = frozenset()  # numbers of the strangers that it was made from
+    is_product: bool = False  # of matrices, with no layer since: it may be attention weights
+    additions: frozenset[int] = frozenset()  # numbers of the residual additions that no layer has followed
 
     @property
     def channel_dim(self) -> int:
@@ -47,14 +47,14 @@ class Lineage:
         return self.weighted, self.functions
 
     def branch_var(self, activation: Tensor, channel_dim: int | None = None) -> Tensor:
-        """The average channel variance of the `activation` of this lineage, before scalars."""
+        """The average channel variance of an `activation` with this lineage, before scalars."""
         if self.unscaled_var is not None:
             return self.unscaled_var
         dim = self.channel_dim if channel_dim is None else channel_dim
         return channel_statistics(activation, dim).avg_var / self.scale**2
 
     def without_scalars(self) -> "Lineage":
-        """The same, with the scalars so far taken for a part of the activation."""
+        """The same lineage, with the scalars so far treated as part of the activation."""
         return replace(self, scale=1.0, unscaled_var=None, factor=1.0)
 
 
@@ -63,16 +63,16 @@ FROM_ELSEWHERE = Lineage(weighted=-1, layer=-1)
 
 
 def have_a_layer_between(first: Lineage | None, second: Lineage | None) -> bool:
-    """Whether one of two activations is the other's shortcut: at a complete tie neither is."""
+    """Whether one of two activations can be the shortcut of the other; at a complete tie, neither can."""
     return first is not None and second is not None and first.layer != second.layer and first.depth != second.depth
 
 
 class Strangers:
-    """Tensors that do not come from the input, each with a number of its own: made from parameters, buffers and numbers
-    alone, such as position embeddings and class tokens for every image.
+    """Numbered tensors that do not come from the input, such as position embeddings and expanded class tokens.
 
-    A class token is the shortcut of a residual addition: the branch was made from it. A position embedding is none:
-    what it is first added to was made without it. Only the first addition of a stranger can tell.
+    They are made from parameters, buffers and numbers alone. A class token is the shortcut of a residual addition: the
+    branch was made from it. A position embedding is not: the activation that it is first added to was made without it.
+    Only the first addition of a stranger can tell.
     """
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class Strangers:
             self._ancestors[tensor] = self.among(sources) | {self._count}
 
     def among(self, tensors: Iterable[Tensor]) -> frozenset[int]:
-        """The numbers of all strangers that the strangers among `tensors` are made from."""
+        """The numbers of the strangers among `tensors` and of all strangers that they are made from."""
         found: frozenset[int] = frozenset()
         for tensor in tensors:
             found |= self._ancestors.get(tensor, frozenset())  # type: ignore[no-untyped-call]
@@ -116,12 +116,12 @@ class Strangers:
 
 @dataclass(frozen=True)
 class Joined:
-    """The parts that an activation was joined from, along `dim`; `sizes` are None in a stack, one index a part."""
+    """The parts that an activation was joined from, along `dim`; `sizes` is None for a stack, one index per part."""
 
     dim: int
     sizes: tuple[int, ...] | None
     lineages: tuple[Lineage | None, ...]
-    weighed: bool = False  # something has been done to the parts since
+    weighed: bool = False  # the parts have been modified since
 
     @property
     def has_a_shortcut(self) -> bool:
@@ -131,18 +131,18 @@ class Joined:
 
 
 class JoinedParts:
-    """The parts of all joined activations; no activation is kept for it."""
+    """The parts of all joined activations, without keeping any activation."""
 
     def __init__(self) -> None:
         self._joined = WeakTensorKeyDictionary()  # activation -> Joined
 
     def of(self, activation: Tensor) -> Joined | None:
-        """None for what was not joined."""
+        """The parts of `activation`; None if it was not joined."""
         found: Joined | None = self._joined.get(activation)  # type: ignore[no-untyped-call]
         return found
 
     def stack_among(self, tensors: Iterable[Tensor]) -> Joined | None:
-        """The first among `tensors` that is a stack of a shortcut and its branch, if any."""
+        """The parts of the first of `tensors` that is a stack of a shortcut and its branch, if any."""
         stacks = (self.of(tensor) for tensor in tensors)
         return next((found for found in stacks if found and found.sizes is None and found.has_a_shortcut), None)
 
@@ -154,7 +154,7 @@ class JoinedParts:
         self._joined[output] = Joined(dim, sizes, tuple(lineages))
 
     def follow(self, name: str, values: tuple[Any, ...], output: Tensor) -> None:
-        """Note the parts of the `output` of any other function, where it still has them."""
+        """Note the parts of the `output` of any other function, if it still has them."""
         if name in CONCATENATIONS | STACKS | SPLITS:
             return
         for tensor in tensors_in(values):
@@ -168,7 +168,7 @@ class JoinedParts:
             return
 
     def taken_apart(self, name: str, values: tuple[Any, ...], outputs: list[Tensor]) -> dict[int, Lineage]:
-        """The lineages of the `outputs` of a function that takes a joined activation apart as it was put together."""
+        """The lineages, by id, of the `outputs` of a function that splits a joined activation into its parts."""
         tensors = tensors_in(values)
         joined = self.of(tensors[0]) if name in SPLITS and tensors else None
         if joined is None or joined.weighed or len(outputs) != len(joined.lineages):
@@ -179,7 +179,7 @@ class JoinedParts:
 
 
 def _is_stacked_again(joined: Joined, before: torch.Size, after: torch.Size) -> bool:
-    """Whether a concatenation of equal parts has got a dimension for them: `cat([x, f], 1).unflatten(1, (2, C))`."""
+    """Whether a concatenation of equal parts was reshaped to a stack: `cat([x, f], 1).unflatten(1, (2, C))`."""
     if joined.sizes is None or len(set(joined.sizes)) != 1:
         return False
     return tuple(after) == (*before[: joined.dim], len(joined.sizes), joined.sizes[0], *before[joined.dim + 1 :])

@@ -1,4 +1,4 @@
-"""Measured and predicted statistics side by side, a row a number: the form that is stored and drawn."""
+"""Measured and predicted statistics side by side, one row per number: the form that is stored and plotted."""
 
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,10 @@ WHERE = ["block", "stage", "transition"]
 
 
 def long_form(measured: "pd.DataFrame", predicted: "pd.DataFrame | None", network: str, seed: int) -> "pd.DataFrame":
-    """Columns network, seed, block, stage, transition, statistic, measured, predicted (empty without a prediction).
+    """A table of network, seed, block, stage, transition, statistic, measured, predicted (NaN without a prediction).
 
-    Other statistics of `measured` than the paper's three (input_correlation) are kept, too, without prediction. Raises
-    `ValueError` where the two tables are not about the same blocks.
+    Statistics of `measured` beyond the paper's three (such as input_correlation) are kept, too, without prediction.
+    Raises `ValueError` if the two tables do not have the same blocks.
     """
     import pandas as pd
 

@@ -10,7 +10,7 @@ from nfrepro.errors import InputError, did_you_mean, first_three
 def matching_modules(model: nn.Module, pattern: str, option: str) -> set[nn.Module]:
     """The modules whose whole dotted name the regular expression `pattern` matches.
 
-    Raises `InputError`, which names the `option` that the pattern was given as, where there are none.
+    Raises `InputError`, naming the `option` that holds the pattern, if it is invalid or matches none.
     """
     names = dict(model.named_modules())
     try:

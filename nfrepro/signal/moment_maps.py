@@ -1,10 +1,10 @@
-"""The moments of a signal at every position of an image: zero padding takes from the border first.
+"""The moments of a signal at every position of an image: zero padding affects the border first.
 
-A signal has at each position p a second moment Q(p) and a mean m(p) over channels, and for each pair of positions, of
-different images or far apart in one, a covariance C(p, p'). Q and m are followed at every position: in the limit of
-width, and of white noise, exactly. C is followed for pairs of rows, averaged over all columns of both. Rows and columns
-are alike; where a convolution needs C at single positions, what it has beyond m m' is taken as a product of one factor
-for the rows and one for the columns.
+At each position p, a signal has a second moment Q(p) and a mean m(p) over channels, and for each pair of positions, in
+different images or far apart in one, a covariance C(p, p'). Q and m are tracked at every position, exactly in the
+infinite-width limit for white noise. C is tracked for pairs of rows, averaged over all columns of both. Rows and
+columns are alike. When a convolution needs C at single positions, its part beyond m m' is approximated by a product of
+one factor for the rows and one for the columns.
 """
 
 import math
@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 PaddingRule = Literal["same", "torch"]
 
-# A larger image is like one of this size with more of its middle: no border is seen from there.
+# A larger image is like one of this size with a larger middle, which does not see the border.
 _LARGE = 128
 
 
 @dataclass(frozen=True)
 class Image:
-    """The square that maps lie on, of `pixels` x `pixels`. None: without end, and all positions are one."""
+    """The square that maps lie on, of `pixels` x `pixels`. None: infinite, so that all positions are equivalent."""
 
     pixels: int | None = None
 
     @property
     def size(self) -> int:
-        """Rows that a map has: those of a large image without most of its middle, an odd or even number as before."""
+        """The number of rows of a map. A large image is reduced by most of its middle, with the parity kept."""
         if self.pixels is None:
             return 1
         return self.pixels if self.pixels <= _LARGE else _LARGE + self.pixels % 2
@@ -58,13 +58,13 @@ class Window:
         return self.kernel_size == self.stride == 1
 
     def before(self, pixels: int) -> int:
-        """Zeros before the first of `pixels`: by XLA's SAME rule the odd one goes after, torch's is symmetric."""
+        """Zeros before the first of `pixels`: in XLA's SAME rule the odd one is after, torch's is symmetric."""
         if self.padding == "torch":
             return self.kernel_size // 2
         return max((-(-pixels // self.stride) - 1) * self.stride + self.kernel_size - pixels, 0) // 2
 
     def image(self, image: Image) -> Image:
-        """The image that comes out for `image`."""
+        """The output image for the input `image`."""
         return Image(None if image.pixels is None else -(-image.pixels // self.stride))
 
 
@@ -87,7 +87,7 @@ class MomentMaps:
 
     @property
     def variance(self) -> float:
-        """The variance of a channel over positions and images, with what all images share but positions do not."""
+        """The variance of a channel over positions and images, including changes by position common to all images."""
         return max(self.average(self.second_moment) - self.squared_mean, 0.0)
 
     def average(self, values: Array) -> float:
@@ -108,7 +108,7 @@ class MomentMaps:
         )
 
     def plus(self, other: "MomentMaps", factor: float) -> "MomentMaps":
-        """The moments of the sum with `factor` times an independent signal of mean 0."""
+        """The moments of the sum of the signal and `factor` times an independent signal of mean 0."""
         return replace(
             self,
             second_moment=self.second_moment + factor**2 * other.second_moment,
@@ -119,7 +119,7 @@ class MomentMaps:
         """The moments of the signal with each channel brought to mean 0 and variance 1 (BatchNorm)."""
         squared_mean, mean = self.squared_mean, self.average(self.mean)
         with_rows = self.of_rows(self.covariance)
-        # Beyond m m', a position has with all others on average what its deviation lets it have.
+        # Beyond m m', the average covariance of a position with all others is proportional to its deviation.
         deviation = np.sqrt(np.maximum(self.second_moment - self.mean**2, 0.0))
         share = deviation / (self.average(deviation) or 1.0)
         with_positions = mean * self.mean + (squared_mean - mean**2) * share
@@ -133,19 +133,19 @@ class MomentMaps:
 
 
 def white_noise(image: Image) -> MomentMaps:
-    """N(0, 1), independent at each position."""
+    """The moments of N(0, 1) noise, independent at each position."""
     zero = np.zeros((image.size, image.size))
     return MomentMaps(image, zero, np.ones_like(zero), zero)
 
 
 def same_mean(image: Image, mean: Array, second_moment: Array) -> MomentMaps:
-    """The moments of a signal whose channels share one mean, the only thing that distant positions have in common."""
+    """The moments of a signal whose channels share one mean; distant positions have nothing else in common."""
     rows = mean @ image.weights
     return MomentMaps(image, mean, second_moment, np.outer(rows, rows))
 
 
 def _at_positions(g: MomentMaps) -> Array:
-    """C at each position, for different images, as a product of a factor for its row and one for its column."""
+    """C at each position for different images: m^2 plus a product of one factor for its row and one for its column."""
     rows = g.of_rows(g.mean)
     beyond_means = np.diagonal(g.covariance) - rows**2
     average = float(beyond_means @ g.image.weights)
@@ -154,10 +154,10 @@ def _at_positions(g: MomentMaps) -> Array:
 
 
 def convolved(g: MomentMaps, window: Window, scale: float, centred: bool) -> MomentMaps:
-    """The moments behind a convolution: weights of mean 0 and variance `scale` / fan-in, by filter `centred` or not.
+    """The moments after a convolution with weights of mean 0 and variance `scale` / fan-in, by filter `centred` or not.
 
-    With sums over the taps that lie on pixels, out of K: Q' = s (sum Q / K - [sum m / K]^2) and
-    C'(p, p') = s (sum C / K - [sum m / K] [sum m' / K]); the terms in brackets for centred weights only.
+    With sums over those of the K taps that lie on pixels: Q' = s (sum Q / K - [sum m / K]^2) and
+    C'(p, p') = s (sum C / K - [sum m / K] [sum m' / K]); the terms in brackets apply to centred weights only.
     """
     image = window.image(g.image)
     out = replace(white_noise(image), second_moment=averaged(g.second_moment, g.image, window))
@@ -170,18 +170,18 @@ def convolved(g: MomentMaps, window: Window, scale: float, centred: bool) -> Mom
             second_moment=np.maximum(out.second_moment - seen**2, 0.0),
             covariance=out.covariance - np.outer(rows, rows),
         )
-    with np.errstate(over="ignore"):  # refused where it is activated
+    with np.errstate(over="ignore"):  # refused when it is activated
         return out.scaled(math.sqrt(scale))
 
 
 def _averaged_covariance(g: MomentMaps, window: Window) -> Array:
-    """sum C / K for pairs of rows: of m m' exactly, of the rest by factors for rows and for columns."""
+    """The sum C / K for pairs of rows: exactly for m m', and by factors for rows and for columns for the rest."""
     out, rows = window.image(g.image), g.of_rows(g.mean)
     rest = g.covariance - np.outer(rows, rows)
     averaged = _averaged_pairs(rest, g.image, window)
     before = g.average(rest)
     of_columns = float(out.weights @ averaged @ out.weights) / before if before > 0.0 else 1.0
-    # By column of the kernel: what it sees of each row, on average over positions.
+    # For each column of the kernel: the mean that it sees of each row, averaged over positions.
     seen = g.mean @ _shares(g.image, window)
     return min(max(of_columns, 0.0), 1.0) * averaged + _averaged_pairs(
         seen @ seen.T / window.kernel_size, g.image, window
@@ -189,7 +189,7 @@ def _averaged_covariance(g: MomentMaps, window: Window) -> Array:
 
 
 def averaged(values: Array, image: Image, window: Window) -> Array:
-    """sum of `values` [row, column] / K."""
+    """The sum of `values` [row, column] over the window, divided by K."""
     if window.sees_itself:
         return values
     rows = _row_averages(image, window)
@@ -197,7 +197,7 @@ def averaged(values: Array, image: Image, window: Window) -> Array:
 
 
 def _averaged_pairs(values: Array, image: Image, window: Window) -> Array:
-    """sum of `values` [row, row'] / rows of the kernel, over those that lie on pixels for both."""
+    """The sum of `values` [row, row'] over kernel rows on pixels for both, divided by the number of kernel rows."""
     if window.sees_itself:
         return values
     padded = np.pad(values, (0, 1))
@@ -208,12 +208,12 @@ def _averaged_pairs(values: Array, image: Image, window: Window) -> Array:
 
 @cache
 def _taps(image: Image, window: Window) -> NDArray[np.int64]:
-    """The rows of a map that the window sees, [row of the kernel, row that comes out]; the size for those beyond it."""
+    """The rows of a map that the window sees, [kernel row, output row]; the map's size for rows outside it."""
     out, taps = window.image(image).size, np.arange(window.kernel_size)
     if image.pixels is None:
         return np.zeros((len(taps), 1), dtype=np.int64)
     rows = np.arange(-(-image.size // window.stride))
-    # Behind a stride less of a large image's middle is left out: it comes more often.
+    # After a stride, less of a large image's middle is left out: its row is repeated.
     rows = np.insert(rows, len(rows) // 2, np.full(out - len(rows), len(rows) // 2))
     seen = rows * window.stride - window.before(image.pixels) + taps[:, None]
     return np.where((seen >= 0) & (seen < image.size), seen, image.size)
@@ -221,21 +221,21 @@ def _taps(image: Image, window: Window) -> NDArray[np.int64]:
 
 @cache
 def _row_averages(image: Image, window: Window) -> Array:
-    """[row that comes out, row]: the share of the kernel's rows that lie there."""
+    """The share of the kernel's rows that lie on a row, [output row, row]."""
     hits = _taps(image, window)[:, :, None] == np.arange(image.size)
     return hits.sum(0) / window.kernel_size  # type: ignore[no-any-return]
 
 
 @cache
 def _shares(image: Image, window: Window) -> Array:
-    """[row, row of the kernel]: the share of positions at which this row of the kernel lies there."""
+    """The share of positions at which a row of the kernel lies on a row, [row, kernel row]."""
     hits = _taps(image, window)[:, :, None] == np.arange(image.size)
     shares: Array = np.einsum("tor,o->rt", hits, window.image(image).weights)
     return shares
 
 
 def average_pooled(g: MomentMaps) -> MomentMaps:
-    """The moments of the mean of 2x2 pixels, fewer at an odd border. Neighbours count as unlike as distant pixels."""
+    """The moments of the mean of 2x2 pixels, fewer at an odd border. Neighbours are treated like distant pixels."""
     window = Window(2, 2, "same")
     out = window.image(g.image)
     rows = _row_averages(g.image, window).sum(1)

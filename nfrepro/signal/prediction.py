@@ -1,16 +1,16 @@
-"""The curves of a signal propagation plot (paper section 3) as the theory has them, for white noise N(0, 1) as input.
+"""Theoretical curves of a signal propagation plot (paper section 3), for white noise N(0, 1) as input.
 
-A signal is described by its average squared channel mean M and its average channel variance V. In the limit of width
-every signal that a convolution has made is Gaussian, of second moment q = M + V, and M is the covariance of what one
-channel has at two distant positions or for two images: expectations over such pairs follow a recurrence of their own
-(a mean-field theory), and white noise makes all pairs of different positions alike, near ones too. A convolution of
-weights with variance s / fan-in takes an input g of mean m, second moment Q and covariance C to q' = s Q and M' = s C;
-with standardized weights, which see no mean that all channels share, to q' = s (Q - m^2) and M' = s (C - m^2).
+A signal is described by its average squared channel mean M and its average channel variance V. In the infinite-width
+limit, the output of every convolution is Gaussian, with second moment q = M + V. M is the covariance of a channel's
+values at two distant positions or for two images. Expectations over such pairs follow their own recurrence (a
+mean-field theory); for white noise, all pairs of different positions are alike, even close ones. A convolution whose
+weights have variance s / fan-in maps an input g of mean m, second moment Q and covariance C to q' = s Q and M' = s C;
+with standardized weights, which ignore a mean shared by all channels, to q' = s (Q - m^2) and M' = s (C - m^2).
 
-Zero padding makes positions near the border unlike others: `moment_maps` follows q, m and M by position.
+Zero padding makes positions near the border unlike others: `moment_maps` tracks q, m and M by position.
 
-The values are expectations over initial weights. A network of finite width scatters about them, the more so the fewer
-normalizations or standardized weights it has: average a few seeds. M over n images and pixels is also at least V / n.
+The values are expectations over initial weights. A network of finite width scatters around them, more so with fewer
+normalizations or standardized weights: average a few seeds. M over n images and pixels is also at least V / n.
 """
 
 import math
@@ -66,7 +66,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class SqueezeExcite:
-    """Gates gain * sigmoid(...) on the channels that convolution `after` of the branch, from 0, has made."""
+    """Gates gain * sigmoid(...) on the output channels of convolution `after` of the branch, counted from 0."""
 
     after: int
     gain: float
@@ -74,7 +74,7 @@ class SqueezeExcite:
 
 @dataclass(frozen=True)
 class Stem:
-    """Convolutions with activations between them and, if it is `activated`, behind; then a 3x3 max pool, if any."""
+    """Convolutions with activations between them and, if `activated`, after the last; then a 3x3 max pool, if any."""
 
     convolutions: tuple[Convolution, ...]
     max_pool: bool = False
@@ -88,7 +88,7 @@ class BlockDescription:
 
     stage: int  # from 1
     transition: bool  # first block of its stage
-    branch: tuple[Convolution, ...]  # f: before each of them normalization, if any, and activation
+    branch: tuple[Convolution, ...]  # f: each preceded by normalization, if any, and activation
     shortcut: Convolution | None = None  # None: x itself
     shortcut_pools: bool = False  # a 2x2 average pool before the convolution of the shortcut
     alpha: float = 1.0
@@ -100,17 +100,17 @@ class BlockDescription:
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """All of a residual network that its signal propagation at initialisation depends on, in the limit of width."""
+    """All that determines a residual network's signal propagation at initialisation, in the infinite-width limit."""
 
     activation: Activation
     stem: Stem
     blocks: tuple[BlockDescription, ...]
     gamma: float = 1.0  # gain of the activation, wherever it acts
     normalization: Normalization = "none"
-    shortcut_input: Literal["activated", "raw"] = "activated"  # what the convolution of a shortcut sees
+    shortcut_input: Literal["activated", "raw"] = "activated"  # the input of a shortcut's convolution
     # Whether the activation follows the sum (version 1) instead of preceding the branch; for branches of 0 (FixUp).
     post_activation: bool = False
-    pixels: int | None = None  # of a square image in height and width; None: without end, and no padding is seen
+    pixels: int | None = None  # height and width of a square image; None: infinite, so that no padding is seen
 
     def with_skip_gain(self, skip_gain: float) -> "NetworkDescription":
         """The same network with all SkipInit scalars at `skip_gain`: signal propagation plots are drawn at 1."""
@@ -118,10 +118,11 @@ class NetworkDescription:
 
 
 def predict(description: NetworkDescription) -> "pd.DataFrame":
-    """The three curves: a row per block with block, stage, transition, avg_sq_mean, avg_var, res_var.
+    """The three curves: one row per block with block, stage, transition, avg_sq_mean, avg_var, res_var.
 
-    The first two are of the block's output, res_var is of its residual branch before alpha and SkipInit's scalar.
-    Raises `InputError` for an activation that is not elementwise, numbers out of range, and signals beyond float64.
+    avg_sq_mean and avg_var are those of the block's output; res_var is that of its residual branch before alpha and
+    SkipInit's scalar. Raises `InputError` for an activation that is not elementwise, numbers out of range, and signals
+    beyond float64.
     """
     import pandas as pd
 
@@ -142,14 +143,14 @@ def predict(description: NetworkDescription) -> "pd.DataFrame":
 
 @dataclass(frozen=True)
 class _Signal:
-    """function(z) or, behind a max pool, function(max of some z): z Gaussian with these moments."""
+    """The signal function(z) or, after a max pool, function(max of several z), for Gaussian z with these moments."""
 
     maps: MomentMaps
     function: Activation | None = None
-    pooled: Array | None = None  # [row, column]: how many z the pool has to choose from
+    pooled: Array | None = None  # [row, column]: number of z that the pool takes the maximum of
 
     def moments(self, activation: Activation) -> MomentMaps:
-        """The moments of `activation` of the signal."""
+        """The moments of `activation`(signal)."""
         g = activation if self.function is None else _composed(activation, self.function)
         if self.pooled is not None:
             return same_mean(self.maps.image, *_pooled_moments(g, self.maps.second_moment, self.pooled))
@@ -160,7 +161,7 @@ class _Signal:
         return self.maps if self.function is None and self.pooled is None else self.moments(_identity)
 
     def divided(self, beta: float) -> "_Signal":
-        """The signal over `beta`. Raises `InputError` for one that has an activation in it already."""
+        """The signal divided by `beta`. Raises `InputError` if the signal is already activated."""
         if beta == 1.0:
             return self
         if self.function is not None:
@@ -174,8 +175,8 @@ class _Signal:
 def _gaussian_moments(g: Activation, z: MomentMaps) -> MomentMaps:
     """The moments of g(z).
 
-    Rows have the covariance that their average correlation leads to, by E g(z) g(z') = m m' + S S' x(rho) with the
-    standard deviation S of g at each position and x as it is for the average second moment.
+    The covariance of two rows follows from their average correlation rho, by E g(z) g(z') = m m' + S S' x(rho), with
+    the standard deviation S of g(z) at each position and x computed for the average second moment.
     """
     if not (z.second_moment < math.inf).all():
         raise InputError("the signal has grown beyond float64")
@@ -222,12 +223,12 @@ def _stem_output(description: NetworkDescription) -> _Signal:
     signal = _convolved(stem.convolutions[0], white_noise(Image(description.pixels)))
     for convolution in stem.convolutions[1:]:
         signal = _convolved(convolution, signal.moments(g).scaled(description.gamma))
-    # The pool of an activated signal is the activated pool: activations such as ReLU grow monotonically.
+    # Pooling an activated signal is activating the pooled one, since activations such as ReLU are monotonic.
     return replace(_max_pooled(stem.pool, signal) if stem.max_pool else signal, function=g if stem.activated else None)
 
 
 def _max_pooled(window: Window, signal: _Signal) -> _Signal:
-    """The maximum of what lies in `window`, all of it taken to have its average second moment."""
+    """The maximum over `window`, assuming the average second moment in it at all of its positions."""
     share = averaged(np.ones_like(signal.maps.second_moment), signal.maps.image, window)
     second_moment = averaged(signal.maps.second_moment, signal.maps.image, window) / share
     maps = replace(white_noise(window.image(signal.maps.image)), second_moment=second_moment)
@@ -235,7 +236,7 @@ def _max_pooled(window: Window, signal: _Signal) -> _Signal:
 
 
 def _activated(description: NetworkDescription, signal: _Signal) -> MomentMaps:
-    """The input of the next convolution: `signal` normalized, activated and times gamma."""
+    """The input of the next convolution: `signal` normalized, activated and times gamma, in the network's order."""
     if description.normalization == "batch_after_activation":
         return signal.moments(description.activation).standardized()
     normalized = _NORMALIZED[description.normalization](signal)
@@ -264,13 +265,15 @@ def _shortcut(
 
 
 def _convolved(convolution: Convolution, g: MomentMaps) -> _Signal:
-    """The Gaussian signal that a convolution makes of an input with the moments `g`."""
+    """The Gaussian output of a convolution whose input has the moments `g`."""
     return _Signal(convolved(g, convolution.window, convolution.scale, convolution.standardized))
 
 
 def _gated(squeeze_excite: SqueezeExcite, signal: _Signal) -> _Signal:
-    """`signal` times its gates gain * sigmoid(u): the hidden layer sees the channel means, and its ReLU halves their
-    mean square, so that u is N(0, M / 2), one for all images."""
+    """`signal` times its gates gain * sigmoid(u), with u ~ N(0, M / 2) shared by all images.
+
+    The hidden layer sees the channel means, and its ReLU halves their mean square.
+    """
     gates = gaussian_moments(torch.sigmoid, 0.5 * signal.maps.squared_mean, 0.0)
     return _Signal(signal.maps.scaled(squeeze_excite.gain * math.sqrt(gates.second_moment)))
 
@@ -282,14 +285,14 @@ def _batch_normalized(signal: _Signal) -> _Signal:
 
 
 def _group_normalized(signal: _Signal) -> _Signal:
-    """A group has one mean, that of all its channels: it takes out only what they share."""
+    """`signal` after GroupNorm, which subtracts only the mean that all channels of a group share."""
     if signal.pooled is not None:
         return _centred(signal)
     return _Signal(signal.maps.scaled(1.0 / math.sqrt(signal.maps.average(signal.maps.second_moment) or 1.0)))
 
 
 def _centred(signal: _Signal) -> _Signal:
-    """A signal with the same mean in all channels, brought to mean 0 and variance 1."""
+    """`signal`, which has the same mean in all channels, normalized to mean 0 and variance 1."""
     own = signal.own_moments()
     mean, deviation = own.average(own.mean), math.sqrt(own.variance)
     return signal.activated(lambda x: (x - mean) / deviation)
@@ -311,8 +314,8 @@ def _composed(outer: Activation, inner: Activation) -> Activation:
 
 
 def _check(description: NetworkDescription) -> None:
-    """Raise `InputError` for networks that the recurrence has no meaning for."""
-    moments(description.activation)  # refuses what is not elementwise
+    """Raise `InputError` for networks that the recurrence does not apply to."""
+    moments(description.activation)  # refuses functions that are not elementwise
     if not description.stem.convolutions:
         raise InputError("a stem needs at least one convolution")
     for number, block in enumerate(description.blocks, start=1):

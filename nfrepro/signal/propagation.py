@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ["block", "stage", "transition", "avg_sq_mean", "avg_var", "res_var"]
 
-# Share of the output's variance below which a branch does not show in any statistic of the output.
+# A branch with a smaller share of the output's variance does not show in any statistic of the output.
 _SILENT = 1e-6
 # Names of the blocks of this package's networks: stage, then place in the stage, from 0.
 _STAGED = re.compile(r"(?:.*\.)?stages\.(\d+)\.(\d+)")
@@ -43,37 +43,38 @@ def propagation(
     extra: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     with_unit_gains: bool = False,
 ) -> "pd.DataFrame":
-    """The three statistics of a signal propagation plot of `model` fed with `x`, a row a residual block.
+    """The three statistics of a signal propagation plot of `model` fed with `x`, one row per residual block.
 
     `x` is a batch of images [N, C, H, W], sequences [N, T, C] or tokens [N, T]. Activations of blocks may be maps, with
-    channels anywhere, or sequences; statistics are over images and positions.
+    channels in any dimension, or sequences; statistics are over images and positions.
 
     Columns: `block` and `stage` (from 1), `transition`, `avg_sq_mean` and `avg_var` of the block's output, `res_var` of
-    its residual branch before stochastic depth and scalars (alpha, SkipInit); gains per channel (LayerScale) belong to
+    its residual branch before stochastic depth and scalars (alpha, SkipInit); per-channel gains (LayerScale) belong to
     the branch. Rows are in order of execution; `attrs["modules"]` holds the names of the blocks' modules, "" for the
-    model itself, and `attrs["layouts"]` where the channels of each were found, such as "[N, T, C]" (the rule is in
+    model itself, and `attrs["layouts"]` the layouts found for them, such as "[N, T, C]" (by the rules in
     `channel_axis.py`).
 
-    Blocks are modules that declare themselves (`DeclaredBlock`). In all others they are found by their additions,
-    shortcut + branch (`ResidualAdditions`): the block is the innermost module that makes exactly one. If it makes
-    several, say in a loop, each is a block whose output is the sum. `blocks` is a regular expression instead: the
-    modules whose whole name it matches; `res_var` is NaN for one without residual addition.
+    Some modules declare themselves as blocks (`DeclaredBlock`). Other blocks are found by their additions, shortcut +
+    branch (`ResidualAdditions`): the block is the innermost module that makes exactly one. If a module makes several,
+    say in a loop, each is a block whose output is the sum. The regular expression `blocks` instead chooses the modules
+    whose whole name it matches; `res_var` is NaN for a module without residual addition.
 
     Stage and transition are read from names `stages.I.J` of declared blocks. Otherwise a stage begins where the number
     of positions or channels changes, and transition blocks are the first of each stage and those with a layer in their
     shortcut.
 
-    `extra` adds a column for each name: what its function makes of the block's output [N, C, H, W], a scalar (NaN where
-    the output is a sum that no module returns).
+    `extra` adds a column for each name: the scalar that its function computes from the block's output [N, C, H, W] (NaN
+    if the output is a sum that no module returns).
 
-    `with_unit_gains` measures with gains that start near zero (SkipInit, LayerScale; `unit_gains.small_gains`) at 1.
-    `attrs["silent"]` holds the names of the blocks whose branch adds less than a millionth of the output's variance.
+    `with_unit_gains` sets gains that start near zero (SkipInit, LayerScale; `unit_gains.small_gains`) to 1 during the
+    measurement. `attrs["silent"]` holds the names of the blocks whose branch adds less than a millionth of the output's
+    variance.
 
-    One forward pass in evaluation mode, with the statistics of the batch in BatchNorm layers (or the running ones,
-    without `batch_statistics`). Modes, hooks, buffers of BatchNorm layers and random state are afterwards as they were.
+    Runs one forward pass in evaluation mode, with the statistics of the batch in BatchNorm layers (or the running ones,
+    without `batch_statistics`). Modes, hooks, buffers of BatchNorm layers and random state are restored afterwards.
 
-    Raises `ValueError` where there are no blocks, for scripted models, for residual additions that cannot be measured,
-    and for statistics that are not finite. What the model raises comes through.
+    Raises `ValueError` if there are no blocks, for scripted models, for residual additions that cannot be measured, and
+    for statistics that are not finite. Exceptions of the model propagate.
     """
     if x.ndim not in (2, *RANKS) or (x.ndim == 2 and x.is_floating_point()):
         raise InputError(f"x must be images [N, C, H, W], sequences [N, T, C] or tokens [N, T], got {list(x.shape)}")
@@ -99,7 +100,7 @@ class _Record:
     declared: bool
     layout: str  # such as [N, C, H, W]
     channels: int
-    positions: int  # of all images
+    positions: int  # over all images
     changes_shortcut: bool
     output: ChannelStatistics
     branch_var: Tensor | None
@@ -119,16 +120,16 @@ class _Branch:
 
 @dataclass
 class _Call:
-    """A call of a module, under way."""
+    """A call of a module in progress."""
 
     module: nn.Module
-    layers: int  # called before it
+    layers: int  # number of layers called before it
     input_layers: set[int]  # the last layers that its inputs have passed
     branches: list[_Branch] = field(default_factory=list)  # added in it, but not in modules that it calls
     last: _Branch | None = None  # added in it or in modules that it calls
 
     def changes_shortcut(self, branch: _Branch | None) -> bool:
-        """Whether the shortcut of `branch` has a layer of its own: it comes from no input, nor from a sum before."""
+        """Whether the shortcut of `branch` has a layer of its own: it is neither an input nor an earlier sum."""
         if branch is None or branch.addition is None:
             return False
         sums = {
@@ -158,7 +159,7 @@ class _Recorder:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Put hooks on all modules of the model and another forward on declared blocks, for the time of the context."""
+        """Hook the model's modules and replace the forward of declared blocks for the duration of the context."""
         with ExitStack() as stack:
             self.additions.strangers.set_apart((*self._model.parameters(), *self._model.buffers()))
             within = {part for module in self._names if isinstance(module, DeclaredBlock) for part in module.modules()}
@@ -175,7 +176,7 @@ class _Recorder:
                 leaving = module.register_forward_hook(self._leave, with_kwargs=True)
                 stack.callback(leaving.remove)
             stack.enter_context(self.additions)
-            # The recorder is part of a cycle: it would keep the network until the next garbage collection.
+            # The recorder is part of a reference cycle: it would keep the network until the next garbage collection.
             stack.callback(self._names.clear)
             yield
 
@@ -201,13 +202,13 @@ class _Recorder:
             if module in self._chosen:
                 self._record_module(call, outputs[0], self._of_stream(call.last), next(self._order))
         elif caller is not None and self.additions.layers == call.layers:
-            # A module that only adds: the block is in the one that calls it.
+            # A module that only adds: its additions belong to its caller.
             caller.branches += call.branches
         elif call.branches:
             self._record_branches(call, outputs)
 
     def _of_stream(self, branch: _Branch | None) -> _Branch | None:
-        """None for an addition of attention weights."""
+        """The `branch`, or None if its addition is one of attention weights."""
         addition = None if branch is None else branch.addition
         return None if addition and addition.number in self.additions.of_attention else branch
 
@@ -232,11 +233,11 @@ class _Recorder:
             self._record_module(self._calls[-1], output, branch, branch.order)
 
     def _declared(self) -> nn.Module | None:
-        """The declared block under way, the outermost if there are several."""
+        """The declared block in progress, if any; the outermost one if there are several."""
         return next((call.module for call in self._calls if isinstance(call.module, DeclaredBlock)), None)
 
     def _record_branches(self, call: _Call, outputs: Sequence[Any]) -> None:
-        """Record the module as the block of its only branch, unless something follows, or each of several branches."""
+        """Record the module as a block if it returns the sum of its only branch, or else each sum as a block."""
         pairs = [(branch, branch.addition) for branch in call.branches if branch.addition is not None]
         pairs = [
             (branch, addition)
@@ -252,7 +253,7 @@ class _Recorder:
                 self._record(call, addition.total, addition.shape, addition.lineage.channel_dim, branch, branch.order)
 
     def _is_behind(self, output: Any, addition: ResidualAddition) -> bool:
-        """Whether `output` is the sum, or follows from it without a weighted layer or a change of shape."""
+        """Whether `output` is the sum, or derived from it without a weighted layer or a change of shape."""
         if not isinstance(output, Tensor) or output.shape != addition.shape:
             return False
         lineage = self.additions.lineage(output)
@@ -309,7 +310,7 @@ class _Recorder:
 
 
 def _flat(output: Any) -> tuple[Any, ...]:
-    """The outputs of a module as a tuple, also where it returns a mapping, as transformers do."""
+    """The outputs of a module as a tuple, even if it returns a mapping, as in the transformers library."""
     if isinstance(output, Mapping):
         return tuple(output.values()) or (None,)
     return tuple(output) or (None,) if isinstance(output, list | tuple) else (output,)
@@ -325,7 +326,7 @@ def _is_scripted(module: nn.Module) -> bool:
 
 
 def _table(records: list[_Record], extra: list[str]) -> "pd.DataFrame":
-    """A row a record. Raises `ValueError` for the first statistic that is not finite."""
+    """One row per record. Raises `ValueError` at the first statistic that is not finite."""
     import pandas as pd
 
     rows = []
@@ -356,7 +357,7 @@ def _is_silent(record: _Record) -> bool:
 
 
 def _places(records: list[_Record]) -> Iterator[tuple[int, bool]]:
-    """Stage, from 1, and whether it is a transition block, of each record."""
+    """The stage of each record, from 1, and whether it is a transition block."""
     matches = [_STAGED.fullmatch(record.name) if record.declared else None for record in records]
     if all(matches):
         for match in matches:

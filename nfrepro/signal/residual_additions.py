@@ -44,7 +44,8 @@ from nfrepro.signal.torch_functions import (
     tensors_in,
 )
 
-# Scalars that a variance is divided by afterwards. Others, 0 above all, are looked through by measuring before them.
+# Range of scalars that are divided out of a variance measured after them. For all others, above all 0, the variance is
+# measured before them.
 _DIVISIBLE = (1 / 16, 16.0)
 
 
@@ -61,7 +62,7 @@ class ResidualAddition:
     number: int
 
     def is_within_branch_of(self, later: "ResidualAddition") -> bool:
-        """Whether it adds parts of the branch of a `later` addition in the same forward, as Res2Net does."""
+        """Whether this adds parts of the branch of a `later` addition in the same forward, as Res2Net does."""
         return later.shape != self.shape and later.shortcut.weighted < self.lineage.weighted
 
 
@@ -70,7 +71,7 @@ class _Summand:
     """One of the two activations that a function adds."""
 
     activation: Tensor
-    lineage: Lineage | None  # None where it does not come from the input
+    lineage: Lineage | None  # None if it does not come from the input
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class _Operands:
     branch_var: Tensor
     factor: float
     shortcut: Lineage
-    branch_part: ChannelMoments | None  # where the activations are parts of a batch
+    branch_part: ChannelMoments | None  # if the activations are parts of a batch
     number: int = 0
 
 
@@ -94,18 +95,18 @@ class _PartialSum:
 
 
 class ResidualAdditions(TorchFunctionMode):
-    """While active, calls `found` for each residual addition of activations that come from `x`, right after it.
+    """While active, calls `found` right after each residual addition of activations that come from `x`.
 
-    A residual addition is one of two floating activations of equal shape, sequences [N, T, C] or maps [N, C, H, W],
-    between which lies at least one layer: a convolution, linear layer, attention or resampling. A difference, an
-    interpolation and the sum over a stack are additions, too. The branch is the one that has passed more weighted
-    layers or, if equally many, more functions; at a complete tie there is none. Sums of parts of a batch are one
-    addition once they are joined. No activation is kept: statistics are taken on the spot.
+    A residual addition has two floating-point summands of equal shape, sequences [N, T, C] or maps [N, C, H, W], with
+    at least one layer between them: a convolution, linear layer, attention or resampling. Differences, interpolations
+    and sums over a stack are additions, too. The branch is the summand that has passed more weighted layers or, if
+    equally many, more functions; a complete tie is no residual addition. Sums of parts of a batch are one addition once
+    they are joined. No activation is kept: statistics are computed immediately.
     """
 
     def __init__(self, x: Tensor, found: Callable[[ResidualAddition], None], measure_sums: bool = True) -> None:
         super().__init__()
-        self.layers = 0  # calls so far
+        self.layers = 0  # calls of layers so far
         self.of_attention: set[int] = set()  # numbers of additions that turned out to be of attention weights
         self._of_stream: set[int] = set()
         self.unmeasured: dict[int, str] = {}  # number -> what keeps an addition from being measured
@@ -120,18 +121,18 @@ class ResidualAdditions(TorchFunctionMode):
         self.unjoined = 0  # sums of parts of a batch that were never joined
 
     def lineage(self, tensor: Tensor) -> Lineage | None:
-        """None for what does not come from the input, such as parameters."""
+        """The lineage of `tensor`; None if it does not come from the input, as for parameters."""
         found: Lineage | None = self._lineages.get(tensor)  # type: ignore[no-untyped-call]
         return found
 
     def take_up(self, inputs: Iterable[Any]) -> None:
-        """Take activations among `inputs` whose origin was not seen, say a scripted module, for the next layer's."""
+        """Treat activations in `inputs` of unseen origin, say a scripted module, as outputs of the next layer."""
         for tensor in tensors_in(inputs):
             if self._is_unseen(tensor) and tensor.ndim in RANKS and len(tensor) == self._images:
                 self._lineages[tensor] = self._next("linear", self._latest.without_scalars())
 
     def take_over(self, outputs: Iterable[Any], inputs: Iterable[Any], layer: bool) -> None:
-        """Take `outputs` whose origin was not seen for one function of `inputs`, the arguments of the same call."""
+        """Treat `outputs` of unseen origin as made by one function of `inputs`, the arguments of the same call."""
         known = [lineage for tensor in tensors_in(inputs) if (lineage := self.lineage(tensor)) is not None]
         unknown = list(filter(self._is_unseen, tensors_in(outputs)))
         if known and unknown:
@@ -141,13 +142,13 @@ class ResidualAdditions(TorchFunctionMode):
                 self._lineages[tensor] = lineage
 
     def look_for_unseen(self, outputs: Iterable[Any], module: str) -> None:
-        """Note a function at the end of `module`, behind layers, that may be an addition for all that can be seen."""
+        """Note an unseen function at the end of `module`, after layers, since it may be an addition."""
         if any(tensor.ndim in RANKS for tensor in tensors_in(outputs) if self._is_unseen(tensor)):
             made = f"perhaps made at the end of {module} by a function that cannot be seen, of torch.jit or torch.vmap"
             self.unmeasured[self._numbered()] = made
 
     def _is_unseen(self, tensor: Tensor) -> bool:
-        """Whether nothing is known of how `tensor` was made."""
+        """Whether the origin of `tensor` is unknown."""
         return self.lineage(tensor) is None and tensor not in self.strangers
 
     def __torch_function__(
@@ -155,14 +156,14 @@ class ResidualAdditions(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         values = (*args, *kwargs.values())
-        name = getattr(func, "__name__", "").split(".")[0]  # of an aten operator: add.Tensor
+        name = getattr(func, "__name__", "").split(".")[0]  # an aten operator is named like add.Tensor
         made_from = [] if name in LIKE else tensors_in(values)
         sources = [(lineage, tensor) for tensor in made_from if (lineage := self.lineage(tensor)) is not None]
         if not sources:
             result = func(*args, **kwargs)
             self.strangers.meet(tensors_in((result,)), made_from)
             return result
-        # All questions about operands come before the call: it may work in place.
+        # Operands are examined before the call, which may work in place.
         lineage, source = max(sources, key=lambda pair: pair[0].depth)
         layout = Layout.of(source)
         before = self._count
@@ -198,10 +199,10 @@ class ResidualAdditions(TorchFunctionMode):
         return result
 
     def _open_additions(self, name: str, sources: Sequence[Lineage]) -> frozenset[int]:
-        """The additions that the `sources` come from without a layer, but for those that are known to be of the stream.
+        """The additions with no layer between them and the `sources`, except those known to be of the stream.
 
-        An addition of a product of matrices is of the stream when a layer reads it, and of attention weights when
-        softmax does so first.
+        An addition to a matrix product is one of the residual stream if a layer reads it, and one of attention weights
+        if softmax reads it first.
         """
         found = _united(source.additions for source in sources) - self._of_stream
         if name in SOFTMAX:
@@ -226,9 +227,9 @@ class ResidualAdditions(TorchFunctionMode):
             self._leave_out(one)
             return None
         if left.depth > right.depth and name in SUBTRACTIONS | REVERSED_SUBTRACTIONS:
-            return None  # branch - shortcut, as in a token mixer pool(x) - x: the stream does not go on in it
+            return None  # branch - shortcut, as in a token mixer pool(x) - x: it does not continue the stream
         branch, branch_lineage, shortcut = (one, left, right) if left.depth > right.depth else (other, right, left)
-        # A branch that mixes tokens ends with another view of its channels: the shortcut knows where they are.
+        # A branch that mixes tokens ends in another view of its channels: the shortcut tells where they are.
         dim = shortcut.channel_dim
         factor = branch_lineage.factor * (scalar_of_second(name, values) if branch is other else 1.0)
         if branch_lineage.is_part and shortcut.is_part:
@@ -249,7 +250,7 @@ class ResidualAdditions(TorchFunctionMode):
         return self._stacked_summands(tensors[0], values) if name in SUMS and tensors else None
 
     def _stacked_summands(self, stack: Tensor, values: tuple[Any, ...]) -> tuple[_Summand, _Summand] | None:
-        """The summands of a sum over a `stack`: the last part, and the sum of all before, each added in its turn."""
+        """The summands of a sum over a `stack`: all parts but the last, added one by one, and the last part."""
         joined = self._joined.of(stack)
         if (
             joined is None
@@ -267,10 +268,10 @@ class ResidualAdditions(TorchFunctionMode):
         return (self._summand(total), self._summand(others[-1])) if others else None
 
     def _look_for_hidden(self, name: str, values: tuple[Any, ...]) -> None:
-        """Note an addition within a function whose summands are not seen."""
+        """Note an addition within a function that hides its summands."""
         tensors = tensors_in(values)
         first, *others = map(self.lineage, tensors)
-        # The others have passed more layers than a shortcut; what experts return, added one after the other, has not.
+        # A branch has passed more layers than its shortcut; outputs of experts, added one after the other, have not.
         deeper = [other for other in others if first and other and other.weighted > first.weighted]
         if name in HIDDEN_ADDITIONS and any(have_a_layer_between(first, other) for other in deeper):
             self.unmeasured[self._numbered()] = f"made by {name}()"
@@ -282,7 +283,7 @@ class ResidualAdditions(TorchFunctionMode):
             self.unmeasured[self._numbered()] = f"a weighed sum over a stack, made by {name}()"
 
     def _leave_out(self, activation: Tensor) -> None:
-        """Note a residual addition of activations whose statistics are not taken; one vector an image is no block."""
+        """Note a residual addition that is not measured; an addition of one vector per image is not a block."""
         if activation.ndim == 2 and len(activation) == self._images:
             self.of_vectors += 1
         else:
@@ -293,7 +294,7 @@ class ResidualAdditions(TorchFunctionMode):
         return self._count
 
     def _lineage_as_summand(self, summand: _Summand, other: _Summand) -> Lineage | None:
-        """The lineage of a summand; a class token has one, too, as a shortcut that does not come from the input."""
+        """The lineage of a summand; a class token counts as a shortcut that does not come from the input."""
         if summand.lineage is not None or other.lineage is None:
             return summand.lineage
         if not self.strangers.is_shortcut(summand.activation, other.lineage.strangers):
@@ -301,7 +302,7 @@ class ResidualAdditions(TorchFunctionMode):
         return replace(FROM_ELSEWHERE, channels=other.lineage.channels)
 
     def _is_part(self, name: str, lineage: Lineage, source: torch.Size, output: torch.Size) -> bool:
-        """Whether an output has some images of the batch only."""
+        """Whether an output holds only some images of the batch."""
         if name in CONCATENATIONS:
             return lineage.is_part and len(output) > 0 and output[0] < self._images
         cut = name in SLICES and len(source) == len(output) > 0 and source[0] == self._images > output[0]
@@ -315,7 +316,7 @@ class ResidualAdditions(TorchFunctionMode):
         return _Summand(activation, self.lineage(activation))
 
     def _fused_summands(self, tensors: list[Tensor]) -> tuple[_Summand, _Summand] | None:
-        """The summands of addcmul. A gain per channel belongs to the branch, a scalar does not."""
+        """The summands of addcmul. A per-channel gain belongs to the branch, a scalar does not."""
         first, *product = tensors[:3]
         gain = next((factor for factor in product if self._is_scalar(factor)), None)
         known = [lineage for factor in product if (lineage := self.lineage(factor))]
@@ -325,7 +326,7 @@ class ResidualAdditions(TorchFunctionMode):
         return self._summand(first), _Summand(second, max(known, key=lambda lineage: lineage.depth))
 
     def _remember_parts(self, name: str, values: tuple[Any, ...], output: Tensor) -> None:
-        """Note the parts of a joined activation, and take sums of parts of a batch for one addition."""
+        """Note the parts of a joined activation, and report sums of parts of a batch as one addition."""
         if name not in CONCATENATIONS | STACKS:
             self._joined.follow(name, values, output)
             return
@@ -383,7 +384,7 @@ class ResidualAdditions(TorchFunctionMode):
         return isinstance(value, int | float)
 
     def _next(self, name: str, lineage: Lineage) -> Lineage:
-        """The lineage behind a function that is fed with one of `lineage`."""
+        """The lineage of the output of a function whose input has `lineage`."""
         weighted = name in CONVOLUTIONS or name in LINEAR
         behind = replace(lineage, weighted=lineage.weighted + weighted, functions=lineage.functions + 1)
         if not (weighted or name in RESAMPLING):

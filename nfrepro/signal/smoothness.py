@@ -1,17 +1,17 @@
 """How smooth the loss is around some weights, along its gradient (arXiv 1805.11604, figure 4).
 
-From the source: along the gradient, the range of the loss; the l2 distance between the gradient where one is and where
-one gets to ("gradient predictiveness"); its largest ratio to the distance moved ("effective beta-smoothness"); steps as
+From the source: along the gradient, the range of the loss; the l2 distance between the gradients before and after a
+step ("gradient predictiveness"); its largest ratio to the distance moved ("effective beta-smoothness"); steps as
 multiples of the learning rate. Its text could not be checked, so the following is inferred: the points lie downhill, as
-an optimiser goes; the range is that of the points that are moved to, without the one moved from; which multiples.
+for an optimiser; the range is that of the points after the steps, without the starting point; which multiples.
 
-What makes networks comparable. A step of s moves by s * |gradient|, so the source's numbers mix two things: how long
-steps are, and how the loss bends. They say what an optimiser with that learning rate meets. And they depend on the size
-of weights where that means nothing: if the loss does not change with the scale c of the weights, as behind a norm or
-with standardized weights, the gradient goes as 1 / c and beta as 1 / c^2. `relative` steps (ours) answer the other
-question: all networks are moved by the same share of the norm of their weights, and the range of the loss, the change
-of the gradient over its norm, and beta * |weights|^2 are the same for every c. One c for all weights, that is: layers
-or gains that grow apart still matter.
+Comparing networks. A step of s moves by s * |gradient|, so the source's numbers mix two things: the length of steps and
+the curvature of the loss. They show what an optimiser with that learning rate encounters. They also depend on the size
+of weights even if it is irrelevant: if the loss does not change with the scale c of the weights, as before a norm or
+with standardized weights, the gradient scales as 1 / c and beta as 1 / c^2. `relative` steps (ours) answer the other
+question: all networks are moved by the same share of the norm of their weights, so the range of the loss, the change of
+the gradient over its norm, and beta * |weights|^2 are the same for every c. This holds for one c for all weights:
+layers or gains that grow at different rates still matter.
 """
 
 import math
@@ -27,14 +27,14 @@ from nfrepro.signal.weight_space import Batch, Loss, loss_of_weights, norm, weig
 
 @dataclass(frozen=True)
 class Smoothness:
-    """The loss at some weights and at points that lie downhill. What is not finite there is infinite here."""
+    """The loss at some weights and at points downhill from them. Values that are not finite there are infinite here."""
 
     loss: float
     gradient_norm: float  # norms are l2, over all parameters that require a gradient
     weight_norm: float
     distances: tuple[float, ...]  # from the weights to each point
     losses: tuple[float, ...]  # at the points
-    gradient_changes: tuple[float, ...]  # norm of the gradient there minus that at the weights
+    gradient_changes: tuple[float, ...]  # norm of (gradient there minus gradient at the weights)
 
     @property
     def loss_range(self) -> float:
@@ -43,7 +43,7 @@ class Smoothness:
 
     @property
     def gradient_change(self) -> float:
-        """The largest of `gradient_changes`: the smaller, the more predictive is the gradient."""
+        """The largest of `gradient_changes`: the smaller, the more predictive the gradient."""
         return max(self.gradient_changes)
 
     @property
@@ -73,17 +73,18 @@ def smoothness(
     batch_statistics: bool = True,
     dtype: torch.dtype | None = None,
 ) -> Smoothness:
-    """Moves a copy of the weights of `model` against the gradient of `loss(model(inputs), targets)`.
+    """Measures `loss(model(inputs), targets)` while moving a copy of the weights of `model` against its gradient.
 
     `batch`: inputs and targets. `step_lengths`: at least two, positive and increasing. A step of length s subtracts
-    s * gradient, as an optimiser with learning rate s does; with `relative` it goes that way by s * |weights|.
+    s * gradient, as an optimiser with learning rate s does; with `relative`, it goes that way by s * |weights|.
 
-    In evaluation mode: no dropout, no augmentation. BatchNorm layers normalize by the batch, as they do in training,
-    or by their running statistics without `batch_statistics`. `dtype`: computes in it, say torch.float64 for steps so
-    short that float32 does not see them; None: in that of the model. Afterwards the model is bit by bit as it was.
+    Runs in evaluation mode: no dropout, no augmentation. BatchNorm layers normalize by the batch, as they do in
+    training, or by their running statistics without `batch_statistics`. `dtype`: type to compute in, say torch.float64
+    for steps too short for float32; None: that of the model. The model is left unchanged, bit for bit.
 
-    Raises `InputError` for a loss that is no scalar, a model without parameters, too few step lengths, and a loss or a
-    gradient that is not finite, or 0, where the model is. At the points it moves to, it may be anything.
+    Raises `InputError` for a loss that is not a scalar, a model without parameters, invalid step lengths, and, at the
+    model's weights, a loss or gradient that is not finite or a gradient of 0. At the other points, they may have any
+    value.
     """
     _check_lengths(step_lengths)
     start = weights(model, dtype, trained_only=True)

@@ -1,4 +1,4 @@
-"""Gains that start near zero, such as SkipInit scalars and LayerScale, set to 1 for the time of a measurement."""
+"""Gains that start near zero, such as SkipInit scalars and LayerScale, set to 1 for the duration of a measurement."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,19 +8,22 @@ from torch import nn
 
 # LayerScale starts at 1e-6 to 1e-1 (arXiv 2103.17239), SkipInit and the last gain of a zero-initialised branch at 0.
 SMALLEST_HEARD = 0.1
-# Parameters that are added, not multiplied.
+# Words in the names of parameters that are added, not multiplied.
 _ADDED = ("bias", "beta", "shift", "offset", "token", "embed", "pos")
 
 
 def small_gains(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of `model` that are gains near zero, by name: a scalar or one number a channel, all the same and
-    at most 0.1 in size, with a name that is none of a bias, shift, token or embedding."""
+    """The parameters of `model` that are gains near zero, by name.
+
+    They are a scalar or one number per channel, all equal and at most 0.1 in magnitude, and their name is not that of a
+    bias, shift, token or embedding.
+    """
     return {name: parameter for name, parameter in model.named_parameters() if _is_small_gain(name, parameter)}
 
 
 @contextmanager
 def unit_gains(model: nn.Module) -> Iterator[list[str]]:
-    """Set the `small_gains` of `model` to 1 for the time of the context, which gives their names."""
+    """Set the `small_gains` of `model` to 1 for the duration of the context, which yields their names."""
     found = small_gains(model)
     before = {name: parameter.detach().clone() for name, parameter in found.items()}
     try:

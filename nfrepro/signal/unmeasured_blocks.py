@@ -1,4 +1,4 @@
-"""Why a network's residual blocks cannot be measured, or not all of them."""
+"""Reasons why some or all of a network's residual blocks cannot be measured."""
 
 from collections.abc import Iterator
 
@@ -8,13 +8,13 @@ from torch import nn
 from nfrepro.errors import InputError
 from nfrepro.signal.residual_additions import ResidualAdditions
 
-# Within scripted modules (torch.jit), whose graphs are all that can be seen of them.
+# Kinds of nodes in scripted modules (torch.jit), of which nothing but the graph can be seen.
 _ADDITIONS = {"aten::add", "aten::add_", "aten::sub", "aten::sub_", "aten::rsub", "aten::lerp", "aten::addcmul"}
 _LAYERS = ("conv", "linear", "matmul", "addmm", "bmm", "scaled_dot_product_attention", "pool", "interpolate")
 
 
 def require_all_seen(model: nn.Module, additions: ResidualAdditions) -> None:
-    """Raises `InputError` for a residual addition that was seen but not measured: a row would be missing."""
+    """Raises `InputError` for residual additions that cannot be seen or measured: rows would be missing."""
     name = type(model).__name__
     if scripted := scripted_modules_that_add(model):
         raise InputError(
@@ -65,7 +65,7 @@ def _adds(module: torch.jit.ScriptModule) -> bool:
 
 
 def _in_order(block: torch._C.Graph | torch._C.Block) -> Iterator[torch._C.Node]:
-    """The nodes of `block` and of the blocks within, branches and loops, in order of execution."""
+    """The nodes of `block` and of its nested blocks (branches and loops), in order of execution."""
     for node in block.nodes():
         for inner in node.blocks():
             yield from _in_order(inner)
@@ -73,7 +73,7 @@ def _in_order(block: torch._C.Graph | torch._C.Block) -> Iterator[torch._C.Node]
 
 
 def _is_residual(node: torch._C.Node, depths: dict[str, int]) -> bool:
-    """Whether `node` adds activations behind different layers. Notes in `depths` how many layers its outputs passed."""
+    """Whether `node` adds activations that passed unequal numbers of layers; notes its outputs' depths in `depths`."""
     kind = node.kind()
     inputs = [depths[value.debugName()] for value in node.inputs() if value.debugName() in depths]
     returned = [

@@ -12,24 +12,23 @@ from torch.func import functional_call
 from nfrepro.errors import InputError
 from nfrepro.signal.evaluation import evaluation
 
-Loss = Callable[[Any, Tensor], Tensor]  # of what the network returns, and of the targets
+Loss = Callable[[Any, Tensor], Tensor]  # takes the network's output and the targets
 Batch = tuple[Tensor, Tensor]  # inputs and targets
 Point = dict[str, Tensor]  # parameters by name
 
 
 @dataclass(frozen=True)
 class LossOfWeights:
-    """`loss(model(inputs), targets)` at any point: parameters that a point does not name come from `rest`, or else from
-    the model."""
+    """`loss(model(inputs), targets)` at any point; parameters not in it come from `rest`, or else from the model."""
 
     model: nn.Module
     loss: Loss
     inputs: Tensor
     targets: Tensor
-    rest: Point  # with the buffers
+    rest: Point  # includes the buffers
 
     def __call__(self, point: Point) -> Tensor:
-        """Raises `InputError` for a loss that is no scalar."""
+        """Raises `InputError` if the loss is not a scalar."""
         value = self.loss(functional_call(self.model, {**self.rest, **point}, (self.inputs,)), self.targets)
         if not isinstance(value, Tensor) or value.ndim > 0:
             found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
@@ -37,7 +36,7 @@ class LossOfWeights:
         return value
 
     def with_gradient(self, point: Point) -> tuple[float, Point]:
-        """The loss at `point`, and its gradient with respect to what `point` names."""
+        """The loss at `point`, and its gradient with respect to the parameters in `point`."""
         leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
         with torch.enable_grad():
             value = self(leaves)
@@ -60,7 +59,7 @@ def loss_of_weights(
 
 
 def weights(model: nn.Module, dtype: torch.dtype | None, trained_only: bool) -> Point:
-    """The point where `model` is: all its parameters, or those that require gradients. Raises `InputError` for none."""
+    """The current point of `model`: all parameters, or the trainable ones. Raises `InputError` if there are none."""
     found = {name: value for name, value in model.named_parameters() if value.requires_grad or not trained_only}
     if not found:
         frozen = " that require a gradient" if trained_only and any(True for _ in model.parameters()) else ""

@@ -1,4 +1,4 @@
-"""Experiment files into runs: which runs an experiment has at a scale, each with its complete config and identity.
+"""Turns experiment files into runs: those of an experiment at a scale, each with its complete config and identity.
 
 An experiment is a YAML file. It names a task, whose schema says which keys a config may have, and the values:
 
@@ -16,8 +16,8 @@ An experiment is a YAML file. It names a task, whose schema says which keys a co
       train.lr_per_256: [0.1, 0.2]
     arms:                               # several blocks, each with its own set, grid, zip and scales
       bn: {set: {model.name: bn_resnet}}
-      extra: {set: {model.alpha: 3.0}, only: [smoke]}   # an arm of these scales alone
-    scales:                             # blocks for how large the experiment is run
+      extra: {set: {model.alpha: 3.0}, only: [smoke]}   # an arm of these scales only
+    scales:                             # blocks for the sizes of the experiment
       smoke: {set: {train.epochs: 1}, grid: {seed: [0]}}
 
 In grid and zip a list is always a list of values; a value that is itself a list, say of
@@ -26,7 +26,7 @@ In grid and zip a list is always a list of values; a value that is itself a list
 Layers, later ones winning: extended files in order, the file itself, the arm, the scale (of extended files first), the
 arm's scale, the axes, `--set`. `set` merges key by key; an axis given again replaces the axis, `zip` replaces all zips
 below it. A key that is an axis is narrowed under grid, not under set.
-`--set key=value` pins an axis of grid, or narrows it with a list; any other key it sets.
+`--set key=value` pins an axis of grid, or narrows it with a list; it sets any other key.
 """
 
 from nfrepro.specs.expansion import Run, expand

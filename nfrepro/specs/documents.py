@@ -1,4 +1,4 @@
-"""The parts of an experiment file: what each section holds, checked for form but not yet against a schema."""
+"""The sections of an experiment file, checked for form but not yet against a schema."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,14 @@ _BLOCK_KEYS = ("set", "grid", "zip")
 _COMMON_KEYS = (*_BLOCK_KEYS, "scales")
 _ARM_KEYS = (*_COMMON_KEYS, "only")
 _DOCUMENT_KEYS = ("title", "claims", "extends", "task", *_COMMON_KEYS, "arms")
-# Keys that files once had.
+# Keys that files once had, with their replacements.
 _INSTEAD = dict.fromkeys(("include", "exclude"), "; list such runs as arms of their own, under arms")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A value for one key of the config. An empty mapping means `a mapping is here` and replaces no mapping."""
+    """A value for one key of the config. An empty mapping means `a mapping is here` and does not replace a mapping."""
 
     path: KeyPath
     value: Any
@@ -44,7 +44,7 @@ class Block:
 
     set: tuple[Entry, ...]
     grid: tuple[Axis, ...]
-    zip: tuple[Axis, ...] | None  # None where not given: what is given replaces the zips below it
+    zip: tuple[Axis, ...] | None  # None if not given; if given, it replaces the zips below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """The file in its parts; InputError, with the line, if it is not of the form of an experiment."""
+    """Read the file into its parts. Raises `InputError`, with the line, if it is not of the form of an experiment."""
     node = read_file(path)
     sections = _sections(node, "", _DOCUMENT_KEYS)
     task = sections.get("task")
@@ -90,7 +90,7 @@ def read_document(path: Path) -> Document:
 
 
 def leaves(node: Node, prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
-    """Every value below the node with its path; nested and dotted keys are the same."""
+    """Every value below the node with its path; nested and dotted keys are equivalent."""
     if not isinstance(node.value, dict):
         yield prefix, node
         return
@@ -106,7 +106,7 @@ def entries(node: Node, prefix: KeyPath = ()) -> tuple[Entry, ...]:
 
 
 def list_axis(path: KeyPath, node: Node, where: str, section: str) -> Axis:
-    """The axis that a list of values gives; InputError if it is no list or an empty one."""
+    """The axis that a list of values gives. Raises `InputError` if it is not a list or is empty."""
     items = _list(node, where)
     if not items:
         raise problem(node.origin, f"{where}: empty axis")
@@ -114,7 +114,7 @@ def list_axis(path: KeyPath, node: Node, where: str, section: str) -> Axis:
 
 
 def key_path(key: str, origin: Origin) -> KeyPath:
-    """("model", "alpha") for `model.alpha`."""
+    """The path of a dotted key: ("model", "alpha") for `model.alpha`."""
     path = tuple(key.split("."))
     if not all(path):
         raise problem(origin, f"key {key!r} has an empty part")
@@ -124,7 +124,7 @@ def key_path(key: str, origin: Origin) -> KeyPath:
 
 
 def refuse_overlaps(settings: Iterable[tuple[KeyPath, Origin]]) -> None:
-    """InputError if one block gives a key twice, or both a key and a part of it."""
+    """Raises `InputError` if one block gives a key twice, or both a key and a part of it."""
     seen: dict[KeyPath, Origin] = {}
     settings = list(settings)
     for path, origin in settings:
@@ -209,7 +209,7 @@ def _named(sections: dict[str, Node], section: str, where: str) -> dict[str, Nod
 
 
 def _block_sections(node: Node, where: str, known: tuple[str, ...]) -> dict[str, Node]:
-    """The sections of a scale or an arm; nothing after the colon is a block that changes nothing."""
+    """The sections of a scale or an arm; an empty value is a block that changes nothing."""
     return {} if node.value is None else _sections(node, where, known)
 
 

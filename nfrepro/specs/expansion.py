@@ -1,4 +1,4 @@
-"""An experiment at one scale into its runs."""
+"""Expands an experiment at one scale into its runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,8 +27,8 @@ MAX_RUNS = 100_000
 class Run:
     """One run: where it belongs, its task, and its complete config, which is JSON and includes the seed.
 
-    `outside_id` has the dotted keys of the config that are no part of the id: options that came after the first schema
-    and stand at their defaults. `old_names` has the names that the first schema has for options renamed since.
+    `outside_id` holds the dotted keys of the config that are not part of the id: options added after the first schema
+    and left at their defaults. `old_names` holds the first schema's names of options renamed since.
     """
 
     id: str
@@ -38,12 +38,12 @@ class Run:
     config: dict[str, Any]
     outside_id: tuple[str, ...] = ()
     old_names: dict[str, str] = field(default_factory=dict)
-    # Folders of own code that the config names; none where it names none. No part of the run itself.
+    # Folders of the user's own code, if the config names any. Not part of the run itself.
     code_folders: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         for name in ("outside_id", "code_folders"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # a list where it was JSON
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # a list if it was JSON
 
     @property
     def id_config(self) -> dict[str, Any]:
@@ -79,8 +79,9 @@ def expand(
 ) -> list[Run]:
     """The runs of the experiment at that scale, in the order of the file, the last axis fastest.
 
-    `grid` axes come before `zip` axes. InputError, with the place that set the key, for a config that the task's schema
-    refuses, for a scale that the experiment lacks, for runs given twice, for none at all and for more than 100,000.
+    `grid` axes come before `zip` axes. Raises `InputError`, with the place that set the key, for a config that the
+    task's schema refuses, for a scale that the experiment lacks, for duplicate runs, for no runs and for more than
+    100,000.
     """
     search_in((experiment.path.parent, Path.cwd()))
     schema = _schema(experiment, schemas)
@@ -121,7 +122,7 @@ def _check_scale(experiment: Experiment, scale: str) -> None:
 
 
 def _check_only(experiment: Experiment) -> None:
-    """Raises `InputError` for an arm of scales that the experiment does not have."""
+    """Raises `InputError` if an arm names a scale that the experiment does not have."""
     for document in experiment.documents:
         for name, arm in document.arms.items():
             for scale in arm.only or ():
@@ -131,7 +132,7 @@ def _check_only(experiment: Experiment) -> None:
 
 
 def _arms(experiment: Experiment, scale: str) -> Iterator[Layered]:
-    """The layers of each arm, in order: documents, the arm in them, the scale in them, the arm's scale in them."""
+    """The stacked layers of each arm: documents, the arm in them, the scale in them, the arm's scale in them."""
     documents = [document.common for document in experiment.documents]
     named: dict[str, list[Arm]] = {}
     for document in experiment.documents:
@@ -173,7 +174,7 @@ def _runs(
 
 
 def _resolved(options: TaskOptions, experiment: Experiment, point: _Point) -> Resolved:
-    """Raises `InputError` for own code that cannot be read, at the line of the arm that names it."""
+    """Raises `InputError`, at the line of the arm, if the user's own code cannot be read."""
     try:
         return resolve(options, experiment.task)
     except InputError as error:
@@ -186,7 +187,7 @@ def _points(arm: Layered) -> Iterator[_Point]:
 
 
 def _duplicate(first: _Point, second: _Point) -> InputError:
-    """Names the values that both runs have, and the line that gives them the second time."""
+    """The error that names the values of both runs and the line that gives them a second time."""
     if first.arm is second.arm:
         pairs = zip(first.values, second.values, strict=False)
         line, earlier = next((b.origin, a.origin) for a, b in pairs if a is not b)

@@ -13,13 +13,13 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 _NO_EXPERIMENT = "claims.yaml"
 _TAKEN = "runs"  # results/runs/ has the runs of all experiments
 _LONGEST_CHAIN = 32
-# Old names of experiments that ship -> their names now. Runs that were stored under an old name still say it.
+# Old names of shipped experiments -> their names now. Runs that were stored under an old name keep it.
 RENAMED = {"depth": "table_1", "small_batch": "table_2", "nf_regnet": "figure_3"}
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment file as read: whom it answers to, which scales it has, and the documents that make it up."""
+    """An experiment file as read: its name, claims and task, its scales, and the documents that make it up."""
 
     name: str
     title: str
@@ -32,7 +32,7 @@ class Experiment:
 
 
 def find_experiments(folder: Path) -> list[Path]:
-    """The experiment files of the folder, sorted; what they extend lies in subfolders. InputError without a folder."""
+    """The experiment files of the folder, sorted, not of its subfolders. Raises `InputError` without a folder."""
     if not folder.is_dir():
         raise problem(
             display_path(folder),
@@ -48,7 +48,7 @@ def find_experiments(folder: Path) -> list[Path]:
 def load_experiment(name_or_path: str, folder: Path) -> Experiment:
     """The experiment of that name in the folder, or at that path if it ends in .yaml.
 
-    A path's own folder then is the root for `extends`. InputError, in one line, for whatever is wrong with the files.
+    The path's own folder is then the root for `extends`. Raises `InputError`, in one line, for any fault in the files.
     """
     if not name_or_path.isprintable():
         raise InputError(f"experiment {name_or_path!a} is neither a name nor a path")
@@ -97,7 +97,7 @@ def _check_name(name: str) -> None:
 
 
 def _extended(path: Path, root: Path, chain: tuple[Path, ...], done: set[str]) -> list[Document]:
-    """The documents below `path`, depth first, itself last; one that several extend counts where it came first."""
+    """The documents that `path` extends, depth first, its own last; repeated ones count where they came first."""
     document = read_document(path)
     documents: list[Document] = []
     for text, origin in document.extends:

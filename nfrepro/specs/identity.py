@@ -1,6 +1,6 @@
 """The id of a run: a hash over its complete config, as the first schema would have written it.
 
-Options that came later and stand at their defaults are left out, and renamed ones have their old names.
+Options that were added later and have their defaults are left out, and renamed ones have their old names.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import Any
 from nfrepro.options import TaskOptions, added_at_default, old_names, rare_at_default
 from nfrepro.plugins.sources import own_names, source_of
 
-# Raised when the meaning of an unchanged config changes, so that runs made before are not taken for the new ones.
+# Incremented when the meaning of an unchanged config changes, so that earlier runs are not taken for new ones.
 SCHEMA_VERSION = 1
 
 _HASH_LENGTH = 12
@@ -21,20 +21,20 @@ _MISSING = object()
 
 
 def identity(task: str, config: dict[str, Any], schema_version: int = SCHEMA_VERSION) -> str:
-    """Twelve hexadecimal digits that stand for the task and its complete config. ValueError if it is not JSON."""
+    """Twelve hexadecimal digits that identify a task and its complete config. Raises `ValueError` if not JSON."""
     text = _canonical({"schema": schema_version, "task": task, "config": config})
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:_HASH_LENGTH]
 
 
 def other_schema_version(task: str, config: dict[str, Any], found: str) -> int | None:
-    """The schema version, if any but this one, by which the config has the identity `found`."""
+    """The schema version other than this one, if any, by which the config has the identity `found`."""
     others = (version for version in range(_OTHER_VERSIONS) if version != SCHEMA_VERSION)
     return next((version for version in others if identity(task, config, version) == found), None)
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """The id of a run, its complete config, and how the part of the config that the id is a hash of differs from it."""
+    """The id of a run, its complete config, and how the part that the id is a hash of differs from it."""
 
     id: str
     config: dict[str, Any]
@@ -48,7 +48,7 @@ def run_id(options: TaskOptions, task: str) -> str:
 
 
 def resolve(options: TaskOptions, task: str) -> Resolved:
-    """The run that `options` of `task` stand for, with the state of own code that they name, if they do not tell it."""
+    """The run that `options` of `task` describe, with the state of the user's code that they name if not given."""
     if options.source is None:
         options = options.model_copy(update={"source": source_of(own_names(options, task))})
     config = options.model_dump(mode="json")
@@ -85,7 +85,7 @@ def _set(config: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _level(config: dict[str, Any], key: str) -> tuple[dict[str, Any] | None, str]:
-    """The mapping in `config` that the dotted `key` is in, None where there is none, and the last part of the key."""
+    """The mapping in `config` that holds the dotted `key`, None if there is none, and the last part of the key."""
     *outer, last = key.split(".")
     level: Any = config
     for part in outer:

@@ -1,4 +1,4 @@
-"""Layers of settings into one: what holds for every run of an arm, where each key came from, and the axes."""
+"""Merges layers of settings: the values shared by all runs of an arm, the origin of each key, and the axes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ Override = tuple[KeyPath, Node]
 
 @dataclass(frozen=True, slots=True)
 class Layered:
-    """The blocks of one arm at one scale, put on top of each other: its runs differ in the axes only."""
+    """The stacked blocks of one arm at one scale; its runs differ only in the axes."""
 
     base: dict[str, Any]
     origins: dict[KeyPath, Origin]
@@ -24,7 +24,7 @@ class Layered:
 
 
 def stack(blocks: Sequence[Block], origin: Origin) -> Layered:
-    """The blocks merged, later ones winning; `origin` is where a key that is missing altogether is missed."""
+    """Merge the blocks, later ones winning; `origin` is the place to report for a key that is missing altogether."""
     axes = _stacked_axes(blocks)
     base: dict[str, Any] = {}
     origins: dict[KeyPath, Origin] = {(): origin}
@@ -35,7 +35,7 @@ def stack(blocks: Sequence[Block], origin: Origin) -> Layered:
 
 
 def assign(config: dict[str, Any], entry: Entry) -> None:
-    """Sets the entry's key in the nested config; a mapping that is there already is kept for an empty one."""
+    """Sets the entry's key in the nested config; an empty mapping keeps a mapping that is already there."""
     *parents, last = entry.path
     for key in parents:
         child = config.get(key)
@@ -49,14 +49,14 @@ def assign(config: dict[str, Any], entry: Entry) -> None:
 
 
 def record(origins: dict[KeyPath, Origin], entry: Entry) -> None:
-    """Notes where the entry's key came from, and its parents where nothing else has named them."""
+    """Notes the origin of the entry's key, and of its parents unless they have one."""
     for length in range(1, len(entry.path)):
         origins.setdefault(entry.path[:length], entry.origin)
     origins[entry.path] = entry.origin
 
 
 def read_override(text: str) -> Override:
-    """`key=value` of the command line, the value by the rules of the files; InputError if it is not of that form."""
+    """Read `key=value` of the command line, the value by the rules of files. Raises `InputError` for any other form."""
     name = f"--set {text}"
     key, equals, value = text.partition("=")
     if not equals or not key or not key.isprintable():
@@ -65,8 +65,7 @@ def read_override(text: str) -> Override:
 
 
 def override(layered: Layered, overrides: Sequence[Override]) -> Layered:
-    """The arm with its axes as the overrides pin or narrow them, and what the others set; InputError for a key of a
-    zip."""
+    """The arm with axes narrowed and other keys set by `overrides`. Raises `InputError` for a key of a zip."""
     axes = layered.axes
     narrowed = list(axes)
     rest: list[Entry] = []
@@ -100,7 +99,7 @@ def _stacked_axes(blocks: Sequence[Block]) -> tuple[Axis, ...]:
 
 
 def _refuse_set_above_axis(blocks: Sequence[Block], axes: Sequence[Axis]) -> None:
-    """An axis wins over every `set`, so one in a layer above it would be ignored without a word."""
+    """Raises `InputError` for a `set` in a layer above an axis of its key, which would silently win."""
     standing = set(map(id, axes))
     below: dict[KeyPath, Axis] = {}
     for block in blocks:

@@ -1,4 +1,4 @@
-"""Experiment files that name options as they were called before."""
+"""Experiment files that use old names of options."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,14 +14,14 @@ Names = Mapping[KeyPath, KeyPath]  # the new path of each old one
 
 
 def under_new_names(experiment: Experiment, names: Names) -> Experiment:
-    """`experiment` with the keys that were renamed under their new names."""
+    """The `experiment` with renamed keys under their new names."""
     if not names:
         return experiment
     return replace(experiment, documents=tuple(_document(document, names) for document in experiment.documents))
 
 
 def old_name_notes(experiment: Experiment, schema: type[TaskOptions], overrides: Sequence[str] = ()) -> list[str]:
-    """A line for each place of the experiment's files and overrides that has an old name: what to write instead."""
+    """One line for each place with an old name in the experiment's files and overrides, with the new name."""
     names = old_paths(schema)
     used = [(path, origin) for document in experiment.documents for path, origin in _keys(document)]
     used += [(path, node.origin) for path, node in map(read_override, overrides)]

@@ -1,4 +1,4 @@
-"""Where a value came from, and the one line that is said when it is wrong."""
+"""The origin of a value, and the one-line error if it is wrong."""
 
 import os
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _LONGEST_VALUE = 60
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
-    """A line of a file; line 0 means the whole file, or a `--set` override, where `name` is its text."""
+    """A line of a file; line 0 means the whole file, or a `--set` override, whose text is `name`."""
 
     name: str
     line: int = 0
@@ -33,17 +33,17 @@ def problem(origin: Origin | str, message: str) -> InputError:
 
 
 def display_path(path: Path) -> str:
-    """The path relative to the working directory where it lies below it, otherwise as it is."""
+    """The path, relative to the working directory if it lies below it."""
     return os.path.relpath(path) if path.is_absolute() and path.is_relative_to(Path.cwd()) else str(path)
 
 
 def dotted(path: KeyPath) -> str:
-    """`model.alpha` for ("model", "alpha")."""
+    """The dotted key: `model.alpha` for ("model", "alpha")."""
     return ".".join(path)
 
 
 def written(value: Any) -> str:
-    """The value as one would write it in YAML, cut where it is long."""
+    """The value as one would write it in YAML, cut if it is long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value)

@@ -1,8 +1,9 @@
-"""YAML text to values that know their lines.
+"""Reads YAML text into values with line numbers.
 
 The rules for plain scalars are those of the YAML 1.2 core schema: `no`, `on`, `12:30` and `2020-01-01` are text and
 `1e-3` is a number. Refused: duplicate keys, keys that are not text, `<<`, tags of other types, more than one document,
-integers such as `010`, non-finite numbers, files over 256 KiB, nesting deeper than 32 levels, aliases without end.
+integers such as `010`, non-finite numbers, files over 256 KiB, nesting deeper than 32 levels, aliases that expand
+endlessly.
 """
 
 import os
@@ -52,7 +53,7 @@ class Node:
 
 
 def read_file(path: Path) -> Node:
-    """The one document in the file; InputError, with the line where there is one, if it cannot be read."""
+    """Read the only document in the file. Raises `InputError`, with the line if there is one, if it cannot be read."""
     name = display_path(path)
     node = _Converter(name, numbered=True).read(_decoded(_content(path, name), name))
     if node is None:
@@ -74,7 +75,7 @@ def plain(node: Node) -> Any:
 
 def _content(path: Path, name: str) -> bytes:
     try:
-        # Asked before opening, because opening a named pipe would wait for ever.
+        # Checked before opening, because opening a named pipe would wait forever.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise problem(name, "is not a regular file")
         with open(path, "rb") as file:
@@ -97,7 +98,7 @@ def _decoded(content: bytes, name: str) -> str:
 
 
 class _Converter:
-    """PyYAML's nodes of one text into ours; counts them, since aliases may stand for far more than the text."""
+    """Converts PyYAML's nodes of one text into ours; counts them, since aliases may expand far beyond the text."""
 
     def __init__(self, name: str, *, numbered: bool) -> None:
         self._name, self._numbered = name, numbered

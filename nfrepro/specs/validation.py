@@ -57,12 +57,12 @@ def unknown_key(path: KeyPath, keys: frozenset[str]) -> str:
 def explain(
     error: ValidationError, config: dict[str, Any], origins: Mapping[KeyPath, Origin], keys: frozenset[str]
 ) -> InputError:
-    """The first of the errors by its place in the files, and how many other keys have one too."""
+    """The first error by its place in the files, and how many other keys have errors, too."""
     by_path: dict[KeyPath, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
         by_path.setdefault(_path(details, config, keys), []).append(details)
     placed = [(_origin(path, origins), path) for path in by_path]
-    # What is written comes before what is missing or derived, which may be a consequence of it.
+    # Written keys come before missing or derived ones, whose errors may be a consequence.
     origin, path = min(placed, key=lambda place: (place[1] not in origins, place[0].line == 0, place[0]))
     more = f" (and {len(placed) - 1} more)" if len(placed) > 1 else ""
     return problem(origin, _message(path, by_path[path], keys) + more)
@@ -80,7 +80,7 @@ def _keys(annotation: Any, prefix: str, parents: tuple[Any, ...]) -> Iterator[st
 
 
 def _path(details: ErrorDetails, config: dict[str, Any], keys: frozenset[str]) -> KeyPath:
-    """The key that an error is about: pydantic's location without the tags of unions, which are no keys."""
+    """The key that an error is about: pydantic's location without the tags of unions, which are not keys."""
     path: KeyPath = ()
     value: Any = config
     for number, part in enumerate(details["loc"], start=1):
@@ -95,7 +95,7 @@ def _path(details: ErrorDetails, config: dict[str, Any], keys: frozenset[str]) -
 
 
 def _origin(path: KeyPath, origins: Mapping[KeyPath, Origin]) -> Origin:
-    """Where the key was set; for one that is missing, or lies inside a list, where what it belongs to was."""
+    """The place that set the key or, for a missing key or one inside a list, the mapping or list that it belongs to."""
     return next(origins[path[:length]] for length in range(len(path), -1, -1) if path[:length] in origins)
 
 

@@ -1,4 +1,4 @@
-"""Options in which the runs of a sweep differ beyond their names, which only the hash at the end would tell apart."""
+"""Options that differ between the runs of a sweep whose names differ only in the hash at the end."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ def flatten(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def varied_options(runs: Sequence[Run]) -> dict[str, str]:
-    """By id: the options that differ among runs with the same name before the hash: `model.order=conv_bn_relu`.
+    """The options, by run id, that differ among runs with the same name before the hash: `model.order=conv_bn_relu`.
 
-    A run shows all of them that it has, so that whole sweeps read alike; empty where names tell all runs apart.
+    A run shows all of them that it has, so that whole sweeps read alike; empty if names tell all runs apart.
     """
     flat = {run.id: flatten(run.config) for run in runs}
     alike: dict[str, list[dict[str, Any]]] = {}
@@ -33,7 +33,7 @@ def varied_options(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def varied_keys(runs: Sequence[Run]) -> list[str]:
-    """The options, but for the seed, that have more than one value among the runs that have them."""
+    """The options, except the seed, that have more than one value among the runs that have them."""
     seen: dict[str, set[str]] = {}
     for run in runs:
         for key, value in flatten(run.config).items():

@@ -1,4 +1,4 @@
-"""How a number falls with another: exponentially or by a power, by least squares of its logarithm."""
+"""Exponential and power-law decays of one number with another, fitted by least squares of the logarithm."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from nfrepro.errors import InputError
 
 Law = Literal["exponential", "power"]
 
-# Two parameters are fitted, and what is left has to tell the laws apart.
+# Two parameters are fitted, and the remaining points have to tell the laws apart.
 LEAST_POINTS = 4
 
 
@@ -31,10 +31,10 @@ class Decay:
 
 
 def fit_decay(x: Sequence[float], y: Sequence[float], law: Law, least: float = 0.0) -> Decay:
-    """A straight line through log y against x, or against log x.
+    """Fit a straight line to log y against x (exponential) or log x (power).
 
-    From the least x on whose y is at most `least`, or no number, noise hides the decay: the rest is left out. Raises
-    `InputError` for fewer than four different x that are left, or y without any spread.
+    From the smallest x whose y is at most `least` or NaN, noise hides the decay: the rest is left out. Raises
+    `InputError` if fewer than four different x are left, all y are equal, or a power law has x of 0 or below.
     """
     hidden = min((a for a, b in zip(x, y, strict=True) if not b > least), default=math.inf)
     kept = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if a < hidden]

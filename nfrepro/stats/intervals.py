@@ -1,4 +1,4 @@
-"""Intervals over seeds, each with its n and its method, and the bounds that a rule allows."""
+"""Intervals over seeds, each with n and method, and the bounds that a rule allows."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its two-sided interval; the bounds are NaN where n is less than 2."""
+    """A mean with its two-sided interval; the bounds are NaN if n is less than 2."""
 
     mean: float
     low: float
@@ -22,7 +22,7 @@ class Interval:
         return self.text()
 
     def text(self, digits: int = 2) -> str:
-        """`76.26 ± 9.52`, never `-0.00`; says so where there is no interval."""
+        """Formats as `76.26 ± 9.52`, never `-0.00`; says so if there is no interval."""
         if self.n == 0:
             return "n = 0"
         if self.n == 1:
@@ -31,7 +31,7 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean and Student t interval of `values`. Raises `ValueError` for one that is not finite: count those apart."""
+    """Mean and Student t interval of `values`. Raises `ValueError` if one is not finite: count those separately."""
     if not all(math.isfinite(value) for value in values):
         raise ValueError(f"an interval needs finite values, got {list(values)}")
     n = len(values)
@@ -47,7 +47,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 @dataclass(frozen=True)
 class Bounds:
-    """An interval, infinite where there is no bound. Bounds are included unless it says otherwise."""
+    """An interval, infinite on a side without a bound. Bounds are included by default."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -56,7 +56,7 @@ class Bounds:
 
     @property
     def ends(self) -> list[float]:
-        """The bounds that there are."""
+        """The finite bounds."""
         return [end for end in (self.low, self.high) if math.isfinite(end)]
 
     @property
@@ -72,5 +72,5 @@ class Bounds:
         return all(value in self for value in values)
 
     def reversed(self) -> "Bounds":
-        """For the quantity with the other sign."""
+        """The bounds of the quantity with the opposite sign."""
         return Bounds(-self.high, -self.low, self.high_included, self.low_included)

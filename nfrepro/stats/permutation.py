@@ -8,7 +8,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-# All divisions of the values where there are at most this many, else as many drawn at random, always the same ones.
+# All divisions of the values are used if there are at most this many, else this many random ones, always the same.
 DIVISIONS = 20_000
 # Statistics that differ by less are the same number computed twice.
 _ROUNDING = 1e-9
@@ -17,8 +17,9 @@ _ROUNDING = 1e-9
 def permutation_p(values: Sequence[float], others: Sequence[float], shift: float = 0.0) -> float:
     """The one-sided p-value of "the mean of `values` is at most that of `others` plus `shift`".
 
-    By all divisions of the pooled values into two groups, or 20,000 random ones, with the studentized difference as
-    statistic (Janssen 1997): exact if the two distributions differ by a shift, and nearly so if their variances differ.
+    Uses all divisions of the pooled values into two groups, or 20,000 random ones, with the studentized difference as
+    statistic (Janssen 1997): exact if the two distributions differ only by a shift, and nearly so if their variances
+    differ.
     """
     pooled = np.concatenate([np.asarray(values, float) - shift, np.asarray(others, float)])
     chosen = _divisions(len(pooled), len(values))
@@ -47,7 +48,7 @@ def _studentized(pooled: NDArray[np.float64], chosen: NDArray[np.bool_], size: i
 
 @lru_cache(maxsize=32)
 def _divisions(n: int, size: int) -> NDArray[np.bool_]:
-    """Which of `n` values are in the first group, a row a division; in the first row it is the first `size`."""
+    """Which of `n` values are in the first group, one row per division; in the first row, it holds the first `size`."""
     if comb(n, size) <= DIVISIONS:
         groups = np.array(list(combinations(range(n), size)))
     else:

@@ -1,4 +1,4 @@
-"""Proportions: their intervals, and counts of runs as samples: a share, or the difference of two."""
+"""Proportions: their intervals, and counts of runs as samples (a share, or the difference of two)."""
 
 import math
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Count:
 
 @dataclass(frozen=True)
 class ShareSample:
-    """The share of runs against bounds, by exact binomial tests."""
+    """The share of runs, tested against bounds by exact binomial tests."""
 
     bounds: Bounds
     count: Count
@@ -45,9 +45,9 @@ class ShareSample:
 
 @dataclass(frozen=True)
 class ShareDifference:
-    """The share of some runs minus that of others, against 0, by Barnard's exact test (1947, pooled).
+    """The share of some runs minus that of others, tested against 0 by Barnard's exact test (1947, pooled).
 
-    Seeds count as independent. Bounds: 0 or above, 0 or below, or 0 itself, which no number of runs can support.
+    Seeds are treated as independent. Bounds: 0 or above, 0 or below, or 0 itself, which no number of runs can support.
     """
 
     bounds: Bounds
@@ -63,7 +63,7 @@ class ShareDifference:
         return PValues(greater, less) if math.isfinite(self.bounds.low) else PValues(less, greater)
 
     def interval(self) -> Interval:
-        """From the Clopper-Pearson interval of each share, which hold together in 95 % of cases: exact, and wide."""
+        """An exact but wide interval from both shares' Clopper-Pearson intervals, jointly valid in 95 % of cases."""
         confidence = 1 - (1 - CONFIDENCE) / 2
         low, high = clopper_pearson(self.count.hits, self.count.n, confidence)
         other_low, other_high = clopper_pearson(self.other.hits, self.other.n, confidence)
@@ -79,7 +79,7 @@ class ShareDifference:
 
 
 def _binomial_p(count: Count, bounds: Bounds) -> PValues:
-    """One-sided p-values as of a mean: the larger of the bounds outside; the smaller, times their number, inside."""
+    """P-values as for a mean: outside, the larger of the bounds; inside, the smaller times the number of bounds."""
     outside, inside = [], []
     for bound, far, near in ((bounds.low, "greater", "less"), (bounds.high, "less", "greater")):
         if math.isfinite(bound):
@@ -91,8 +91,8 @@ def _binomial_p(count: Count, bounds: Bounds) -> PValues:
 def wilson_interval(hits: int, n: int, level: float = 0.95) -> Interval:
     """`hits` of `n` in percent, with Wilson's score interval (Wilson 1927): inside 0..100 even at 0 or `n` hits.
 
-    Its source of chance is the choice of the `n` images alone, not the training. Raises `ValueError` for counts that
-    are none.
+    It covers only the random choice of the `n` images, not that of the training. Raises `ValueError` if the counts are
+    invalid.
     """
     _check_counts(hits, n)
     found = stats.binomtest(hits, n).proportion_ci(level, method="wilson")
@@ -101,9 +101,9 @@ def wilson_interval(hits: int, n: int, level: float = 0.95) -> Interval:
 
 
 def exact_interval(hits: int, n: int, level: float = 0.95) -> Interval:
-    """`hits` of `n` runs in percent, with the exact interval of Clopper and Pearson (1934), which few runs need.
+    """`hits` of `n` runs in percent, with the exact interval of Clopper and Pearson (1934), as needed for few runs.
 
-    Covers at least as often as it says, whatever `n`. Raises `ValueError` for counts that are none.
+    Its coverage is at least `level` for every `n`. Raises `ValueError` if the counts are invalid.
     """
     _check_counts(hits, n)
     low, high = clopper_pearson(hits, n, level)
@@ -111,7 +111,7 @@ def exact_interval(hits: int, n: int, level: float = 0.95) -> Interval:
 
 
 def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a share (Clopper and Pearson 1934), as shares: it holds at least as often as `level`."""
+    """The exact interval of a share (Clopper and Pearson 1934), as shares; its coverage is at least `level`."""
     found = stats.binomtest(hits, n).proportion_ci(level, method="exact")
     return float(found.low), float(found.high)
 

@@ -1,13 +1,13 @@
 """Per-seed samples and their tests: means over seeds.
 
-Every sample answers the same questions. Its two p-values are those of "outside the bounds", which has to be rejected
-for a test to be supported, and of "inside", which has to be rejected for it to be contradicted. Counts of runs are in
+All samples have the same interface. Their two p-values are those of "outside the bounds", which has to be rejected for
+a test to be supported, and of "inside", which has to be rejected for it to be contradicted. Counts of runs are in
 `proportions.py`.
 
 A t test alone cannot be trusted with the accuracies of a few seeds: some start late or diverge, and an arm whose seeds
-all diverged has no spread at all. So the difference of two arms has to pass a permutation test as well, where runs
-diverged or there are seeds enough for one (five an arm have 252 divisions, and p can not be below 1 / 252), and an arm
-without spread is taken to vary as much as the one that varies most.
+all diverged has no spread at all. So the difference of two arms has to pass a permutation test as well if runs diverged
+or there are enough seeds for one (five per arm have 252 divisions, so p cannot be below 1 / 252), and an arm without
+spread is assumed to vary as much as the one that varies most.
 """
 
 import math
@@ -25,17 +25,18 @@ from nfrepro.stats.permutation import permutation_p
 CONFIDENCE = 0.95
 # Values that differ by less, relative to their size, are the same number computed twice.
 _ROUNDING = 1e-12
-_NO_SPREAD = 1e-150  # the square of less is no number
-# Welch's degrees of freedom are an approximation that is too liberal far out, where a list of claims is tested: with
-# spreads of 1 : 3, lists are wrong in 3.4 % of cases instead of 2.5 %, and at nine tenths in 2.5 % (bench calibration).
+_NO_SPREAD = 1e-150  # the square of a smaller number underflows
+# Welch's degrees of freedom are an approximation that is too liberal far out in the tails, where a list of claims is
+# tested: with spreads of 1 : 3, lists are wrong in 3.4 % of cases instead of 2.5 %; with nine tenths of them, in 2.5 %
+# (bench calibration).
 _WELCH = 0.9
-# Eight seeds an arm have 12,870.
+# Eight seeds per arm have 12,870.
 _ENOUGH_DIVISIONS = 10_000
 
 
 @dataclass(frozen=True)
 class PValues:
-    """P values of the two hypotheses that a verdict rejects."""
+    """P-values of the two hypotheses that a verdict can reject."""
 
     outside: float
     inside: float
@@ -50,14 +51,14 @@ class Sample(Protocol):
 
     @property
     def exact(self) -> bool:
-        """Whether chance has no part in it: the runs are of a deterministic task, and every value decides."""
+        """Whether chance plays no part: the runs are of a deterministic task, and every value decides."""
 
     @property
     def test(self) -> str:
         """Name of the statistical test."""
 
     def p_values(self) -> PValues:
-        """0 and 1 where it is exact."""
+        """The two p-values; 0 and 1 if the sample is exact."""
 
     def interval(self) -> Interval:
         """Estimate and plain 95 % interval."""
@@ -65,14 +66,14 @@ class Sample(Protocol):
 
 @dataclass(frozen=True)
 class Missing:
-    """A test without runs to go by, and why."""
+    """A test without runs to decide it, and the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Term:
-    """The values of one arm, one a seed (two or more), and the weight of their mean."""
+    """The values of one arm, one per seed (two or more), and the weight of their mean."""
 
     weight: float
     values: tuple[float, ...]
@@ -85,17 +86,17 @@ class Term:
 
 @dataclass(frozen=True)
 class MeanSample:
-    """A weighted sum of the means of arms that share nothing, by Welch's t test; of one arm Student's t test.
+    """A weighted sum of the means of independent arms, by Welch's t test; for one arm, by Student's t test.
 
-    Arms that are paired by seed are one arm here, that of their sums seed by seed. Two bounds are two one-sided tests
-    (Schuirmann 1987): outside is rejected by the larger p-value, inside by the smaller, doubled, since chance may leave
-    the interval on either side.
+    Arms that are paired by seed form one arm here, that of their sums seed by seed. Two bounds mean two one-sided tests
+    (Schuirmann 1987): outside is rejected by the larger p-value, inside by the smaller one, doubled, since the mean may
+    leave the interval on either side by chance.
     """
 
     bounds: Bounds
     terms: tuple[Term, ...]
     exact: bool = False
-    has_diverged: bool = False  # whether there is the top-1 of guessing among the values, for a run that diverged
+    has_diverged: bool = False  # whether the values include the top-1 of guessing, for a run that diverged
 
     @classmethod
     def of(cls, values: Sequence[float], bounds: Bounds, exact: bool = False) -> "MeanSample":
@@ -104,7 +105,7 @@ class MeanSample:
 
     @property
     def n(self) -> int:
-        """Seeds of the smallest arm."""
+        """The number of seeds of the smallest arm."""
         return min(len(term.values) for term in self.terms)
 
     @property
@@ -144,7 +145,7 @@ class MeanSample:
         return beyond, short
 
     def _p_without_spread(self, distance: float) -> tuple[float, float]:
-        """By signs: each of n equal values could as well lie on the other side of the bound."""
+        """The p-values of a sign test: each of n equal values could as well lie on the other side of the bound."""
         if abs(distance) <= _ROUNDING * max(abs(self.estimate), _NO_SPREAD):
             return 1.0, 1.0
         p = 0.5**self.n
@@ -158,7 +159,7 @@ class MeanSample:
 
     @property
     def _permutes(self) -> bool:
-        """Whether it is of two arms with weights of the same size and opposite sign, that a permutation test is for."""
+        """Whether a permutation test applies: two arms of opposite weights, and a diverged run or enough divisions."""
         if len(self.terms) != 2 or self.terms[0].weight != -self.terms[1].weight:
             return False
         sizes = [len(term.values) for term in self.terms]
@@ -166,7 +167,7 @@ class MeanSample:
 
     @cached_property
     def _variances(self) -> list[float]:
-        """The variances of the arms' values; for an arm without spread that of the arm with the largest."""
+        """The variances of the arms' weighted values; for an arm without spread, the largest one of all arms."""
         most = max(term.variance for term in self.terms)
         return [term.variance or most for term in self.terms]
 
@@ -176,7 +177,7 @@ class MeanSample:
 
     @cached_property
     def _freedom(self) -> float:
-        """n - 1 of a single arm; of several nine tenths of Welch's and Satterthwaite's, and no less than n - 1."""
+        """The degrees of freedom: n - 1 for one arm, else nine tenths of Welch-Satterthwaite's, at least n - 1."""
         least = min(len(term.values) for term in self.terms) - 1
         if len(self.terms) == 1:
             return float(least)

@@ -1,4 +1,4 @@
-"""Group-sequential tests: seeds are added until a claim is decided, and the error rate holds all the same.
+"""Group-sequential tests: seeds are added until a claim is decided, with the error rate under control.
 
 The error is spent over the looks by the O'Brien-Fleming-type function of Lan and DeMets (1983): almost nothing early,
 nearly all of it at the end. Each look is tested at what is spent there (Bonferroni). That is exact for every test at
@@ -16,17 +16,19 @@ from scipy import special
 
 @dataclass(frozen=True)
 class Step:
-    """The procedure's answer on one hypothesis."""
+    """The procedure's result for one hypothesis."""
 
     rejected: bool
     level: float  # one-sided, of the look that rejected it, else of its last look, else of its first
     look: int | None  # index of the look that rejected it
-    rate: float  # its part of the rate of all hypotheses, which its looks share
+    rate: float  # its share of the rate of all hypotheses, split among its looks
 
 
 def spending(rate: float, fraction: float) -> float:
-    """The error spent when `fraction` of the seeds is there, of `rate` in all, one-sided: 2 - 2 Phi(z / sqrt(fraction))
-    with z the 1 - rate / 2 quantile."""
+    """The one-sided error, out of `rate` in total, that is spent when `fraction` of the seeds is there.
+
+    It is 2 - 2 Phi(z / sqrt(fraction)), with z the 1 - rate / 2 quantile.
+    """
     return float(2 * special.ndtr(special.ndtri(rate / 2) / np.sqrt(fraction)))
 
 
@@ -37,8 +39,10 @@ def nominal_levels(rate: float, looks: Sequence[int]) -> tuple[float, ...]:
 
 
 def conditional_power(p: float, fraction: float, final_level: float) -> float:
-    """The probability that the last look rejects, after a one-sided `p` at `fraction` (below 1) of the seeds, if the
-    trend seen goes on: by the B-value of Lan and Wittes (1988)."""
+    """The probability that the last look rejects if the trend goes on, by the B-value of Lan and Wittes (1988).
+
+    `p` is one-sided, at `fraction` (below 1) of the seeds.
+    """
     z = special.ndtri(min(max(1 - p, 1e-300), 1 - 1e-16))
     drift = z / np.sqrt(fraction)
     critical = special.ndtri(1 - final_level)
@@ -46,13 +50,13 @@ def conditional_power(p: float, fraction: float, final_level: float) -> float:
 
 
 def holm_with_looks(p_values: Sequence[Sequence[float]], looks: Sequence[Sequence[int]], rate: float) -> list[Step]:
-    """Holm's procedure over hypotheses that are looked at several times (Maurer and Bretz 2013).
+    """Holm's procedure for hypotheses that are tested at several looks (Maurer and Bretz 2013).
 
-    `p_values[i]` are those of hypothesis i at the looks that it has had, of its planned `looks[i]`. Each of m open
-    hypotheses has rate / m; all are rejected that have crossed their level at any look so far, until none is left that
-    has. It is the closed test of weighted Bonferroni tests, so that the order in which data come does not matter, and
-    a rejection stays. With one look each it is Holm's (1979). For a `rate` of at most 0.3, up to which the level of
-    each look grows with its part of the rate.
+    `p_values[i]` are those of hypothesis i at its looks so far, out of the planned `looks[i]`. Each of m open
+    hypotheses gets rate / m. All hypotheses that have crossed their level at any look so far are rejected, and this is
+    repeated until there are no more. It is the closed test of weighted Bonferroni tests, so the order in which data
+    arrive does not matter, and a rejection is final. With one look each, it is Holm's procedure (1979). It is valid for
+    a `rate` of at most 0.3, up to which the level of each look grows with its share of the rate.
     """
     steps: list[Step | None] = [None] * len(p_values)
     while open_ones := [index for index, step in enumerate(steps) if step is None]:

@@ -7,17 +7,17 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a task. `final` has the numbers of the table: flat, JSON."""
+    """The outcome of a task. `final` has the numbers for the table: flat, JSON."""
 
     status: Literal["completed", "diverged"]
     final: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
-    # Removes what only served to continue. To be called once the outcome is stored: until then a crash may need it.
+    # Removes files needed only to continue. To be called once the outcome is stored: until then a crash may need them.
     discard_unfinished: Callable[[], None] = lambda: None
 
 
 def loader_workers(threads: int) -> int:
-    """The number of processes that read data for a process of `threads` threads, where images are not in memory.
+    """The number of processes that read data for a process of `threads` threads, if images are not in memory.
 
     On 16 cores with an H100, 15 processes were no faster than 8 (docs/gpu.md).
     """

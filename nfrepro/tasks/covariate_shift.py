@@ -1,7 +1,7 @@
-"""Task `covariate_shift`: what each layer of a network is fed with while it trains, and how far that moves.
+"""Task `covariate_shift`: the moments of the inputs of each layer while a network trains, and how far they shift.
 
-covariate_shift.csv has the moments of every layer at every measurement and their shift since the one before. With noise
-after BatchNorm layers the noise is in them: it is part of what layers are trained on.
+covariate_shift.csv has the moments of every layer at every measurement and their shift since the previous one. They
+include noise after BatchNorm layers, because layers are trained on it.
 """
 
 import io
@@ -29,14 +29,14 @@ from nfrepro.training.evaluation import evaluate
 from nfrepro.training.loop import EVALUATION_BATCH, TrainingSetup
 
 TABLE = "covariate_shift.csv"
-# Of every channel: large, and gone when the run is done. Hidden, and so no part of the result that is sealed.
+# Moments of every channel: large, and deleted when the run is done. Hidden, and so not part of the sealed result.
 MOMENTS = ".moments.csv"
 SHIFTS = ("mean_shift", "std_shift", "constant")
 REESTIMATED = ("test_loss_reestimated", "test_top1_reestimated")
 
 
 def run(task: CovariateShiftTask, ctx: RunContext) -> Outcome:
-    """Trains as task `train` does; without noise it ends with the same bits.
+    """Trains like task `train`; without noise it ends with the same bits.
 
     Raises `InputError` for fewer than two measurements, and for noise in a network without BatchNorm.
     """
@@ -59,7 +59,7 @@ def run(task: CovariateShiftTask, ctx: RunContext) -> Outcome:
 
 
 def write_shifts(folder: Path, outcome: Outcome) -> dict[str, float | None]:
-    """Makes the table of a run's moments; returns its shifts, which a diverged run does not have."""
+    """Writes the table of shifts from a run's moments; returns the mean shifts, None for a diverged run."""
     moments = folder / MOMENTS
     table = shift_table(pd.read_csv(io.BytesIO(atomic.read_bytes(moments))) if moments.exists() else pd.DataFrame())
     atomic.write_text(folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
@@ -67,16 +67,16 @@ def write_shifts(folder: Path, outcome: Outcome) -> dict[str, float | None]:
 
 
 def discard_moments(outcome: Outcome, folder: Path) -> None:
-    """Removes what the outcome itself leaves to be removed, and the moments, once the table is stored."""
+    """Removes the moments, and the outcome's unfinished files, once the table is stored."""
     outcome.discard_unfinished()
     (folder / MOMENTS).unlink(missing_ok=True)
 
 
 def shift_table(moments: pd.DataFrame) -> pd.DataFrame:
-    """From `layer_inputs` at several steps to a row for each step and layer.
+    """Converts `layer_inputs` at several steps into a row for each step and layer.
 
     Columns: `step`, `layer`, `module`, `avg_sq_mean`, `avg_var` (over channels), and those of `moment_shift` since the
-    step before, NaN at the first.
+    previous step, NaN at the first.
     """
     columns = ["step", "layer", "module", "avg_sq_mean", "avg_var", *SHIFTS]
     if moments.empty:
@@ -95,7 +95,7 @@ def shift_table(moments: pd.DataFrame) -> pd.DataFrame:
 
 
 def _reestimated(task: CovariateShiftTask, dataset: Dataset, model: nn.Module) -> dict[str, float | None]:
-    """The test split with running averages of clean training images; `model` keeps them."""
+    """Test loss and accuracy with running averages over clean training images; `model` keeps these averages."""
     autocast = TrainingSetup(dataset, task.data, task.train, task.seed).autocast
     clean = test_batches(replace(dataset, test=dataset.train), EVALUATION_BATCH)
     reestimate_averages(model, clean, autocast)
@@ -104,12 +104,12 @@ def _reestimated(task: CovariateShiftTask, dataset: Dataset, model: nn.Module) -
 
 
 def final_numbers(table: pd.DataFrame) -> dict[str, float | None]:
-    """Shifts averaged over layers and measurements; None where there is none."""
+    """Shifts averaged over layers and measurements; None if there are none."""
     means = {name: float(table[name].astype(float).mean()) for name in SHIFTS}
     return {name: None if math.isnan(mean) else mean for name, mean in means.items()}
 
 
 def check_steps(key: str, schedule: ProbeSchedule, last: int) -> None:
-    """Raises `InputError` where a training of `last` steps reaches fewer than two of the schedule's."""
+    """Raises `InputError` if training for `last` steps reaches fewer than two of the schedule's steps."""
     if sum(step <= last for step in set(schedule.steps)) < 2:
         raise InputError(f"{key}.steps: a shift needs two measurements, and training ends after step {last}")

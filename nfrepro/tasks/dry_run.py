@@ -31,11 +31,11 @@ from nfrepro.training.precision import check_precision, prepare_device
 from nfrepro.training.state import initial_state
 from nfrepro.training.step import Trainer
 
-# Images of a batch that a CPU tries first; every kind of mixing takes four.
+# Images in a CPU's first trial; every kind of mixing works with four.
 FIRST_IMAGES = 4
-# Share of the time and of the free memory that the first trial may promise a whole batch.
+# Share of the time and of the free memory that a whole batch may take, by the prediction of the first trial.
 PROMISED_SHARE = 0.7
-# The least time for which a GPU is timed, as far as these steps go.
+# The least time for which a GPU is timed, within at most these steps.
 GPU_SECONDS, MOST_STEPS = 1.0, 200
 # The least time for which the loader is timed.
 LOADER_SECONDS = 1.0
@@ -43,21 +43,21 @@ LOADER_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Trial:
-    """The result of `steps` optimiser steps on `rows` images each, after one that does not count."""
+    """The result of `steps` optimiser steps on `rows` images each, after warm-up steps that do not count."""
 
     rows: int
     steps: int
-    model_seconds: float  # of all steps, on a batch that is there
-    joint_seconds: float | None  # of all steps, each on a new batch; None where the data are not here
+    model_seconds: float  # of all steps, on a batch that is already loaded
+    joint_seconds: float | None  # of all steps, each on a new batch; None if the data are not here
     loader_images_per_second: float | None
-    finite: bool  # every loss
+    finite: bool  # whether every loss is
     peak_bytes: int  # in addition to what the process held before it had data and network
 
 
 def dry_run(task: TrainTask, device_name: str, steps: int, seconds: float, tell: Callable[..., None]) -> None:
-    """Tells what is being done (`doing`), the machine and the network (`about`), and the trials (`trial`).
+    """Runs trials; tells what is being done (`doing`), machine and network (`about`), and results (`trial`).
 
-    A GPU gets whole batches. A CPU gets a few images, and then the batch if that promises to end within `seconds`.
+    A GPU gets whole batches. A CPU gets a few images, and then the batch if it should fit and end within `seconds`.
     """
     check_precision(task.train.precision, device_name)
     ends = time.monotonic() + PROMISED_SHARE * seconds
@@ -89,7 +89,7 @@ def dry_run(task: TrainTask, device_name: str, steps: int, seconds: float, tell:
 
 @dataclass(frozen=True)
 class Bench:
-    """The setup that all trials of a shape share."""
+    """The setup that all trials of a dry run share."""
 
     task: TrainTask
     dataset: Dataset | None  # None: not here
@@ -120,7 +120,7 @@ def _try(bench: Bench, rows: int) -> Trial:
 
 
 def initial_trainer(task: TrainTask, setup: TrainingSetup, graph: bool) -> Trainer:
-    """A trainer of the initial network of `task`, alone on the device of the data; by a CUDA graph if `graph`."""
+    """A trainer of the initial network of `task`, in one process on the data's device; with a CUDA graph if `graph`."""
     model = initial_model(task, setup.dataset).to(setup.dataset.device).to(memory_format=torch.channels_last)
     return Trainer(initial_state(model.train(), setup.options), setup.options, setup.seed, Processes(), graph)
 
@@ -132,7 +132,7 @@ def _steps_of_a_second(trainer: Trainer, setup: TrainingSetup, batch: tuple[Tens
 
 
 def _setup(task: TrainTask, rows: int, dataset: Dataset) -> TrainingSetup:
-    """The setup of `task` on `rows` images a step, at its own learning rate; parts of a batch stay whole."""
+    """The setup of `task` with `rows` images per step, at the task's learning rate; part of a batch is not divided."""
     options = task.train
     if rows != options.batch_size:
         changes = {
@@ -165,7 +165,7 @@ def random_images(task: TrainTask, count: int) -> Dataset:
 
 
 def endless_batches(setup: TrainingSetup) -> Iterator[tuple[Tensor, Tensor]]:
-    """Epoch after epoch, without end."""
+    """Yields training batches, epoch after epoch, without end."""
     with Readers(_workers(), setup.dataset.device) as readers:
         for epoch in itertools.count():
             yield from train_batches(
@@ -174,7 +174,7 @@ def endless_batches(setup: TrainingSetup) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _steps(trainer: Trainer, setup: TrainingSetup, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """A step on each batch. Returns the sum of their losses, and so waits for the device."""
+    """Makes a step on each batch. Returns the sum of their losses, and so waits for the device."""
     losses, state = [], trainer.state
     for x, targets in batches:
         set_learning_rate(state.optimizer, setup.learning_rate(state.step))
@@ -187,7 +187,7 @@ def _workers() -> int:
 
 
 def _timed(action: Callable[[], float]) -> tuple[float, float]:
-    """Seconds, and what `action` returned."""
+    """The seconds that `action` took, and its result."""
     begun = time.perf_counter()
     found = action()
     return time.perf_counter() - begun, found

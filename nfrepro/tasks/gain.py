@@ -1,4 +1,4 @@
-"""Task `gain`: the constant gamma of one activation, three times over (paper section 4.3 and appendix D)."""
+"""Task `gain`: the constant gamma of one activation, obtained in three ways (paper section 4.3 and appendix D)."""
 
 import statistics
 
@@ -13,9 +13,9 @@ from nfrepro.training.context import RunContext
 
 
 def run(task: GainTask, ctx: RunContext) -> Outcome:
-    """Exact by quadrature, sampled as the paper does it (this is what the seed is for), and the published constant."""
+    """Computes gamma by quadrature and by sampling as in the paper (which uses the seed); gives the published one."""
     activation = ACTIVATIONS[task.activation]
-    # Where g mixes channels, the mean and variance of one number say nothing.
+    # If g mixes channels, the mean and variance of one number say nothing.
     exact = moments(activation.function) if activation.elementwise else None
     published = activation.published_gain
     gamma, (sampled, standard_error) = activation.gamma("exact"), _sampled_gain(task)
@@ -36,9 +36,9 @@ def run(task: GainTask, ctx: RunContext) -> Outcome:
 
 
 def _sampled_gain(task: GainTask) -> tuple[float, float]:
-    """Appendix D: the variance of g over each of many Gaussian vectors, averaged; the inverse of its root.
+    """Gamma as in appendix D, the inverse root of the variance of g averaged over Gaussian vectors, and its error.
 
-    And its standard error, to first order in that of the average: 0 for a single vector.
+    The standard error is to first order in that of the average: 0 for a single vector.
     """
     generator = torch.Generator().manual_seed(stream_seed("gain", task.seed))
     function = ACTIVATIONS[task.activation].function

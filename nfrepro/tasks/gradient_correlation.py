@@ -1,6 +1,6 @@
 """Task `gradient_correlation`: do the gradients of an untrained network shatter (arXiv 1702.08591)?
 
-autocorrelation.csv has the correlation of gradients by the angle between two inputs, a row an angle.
+autocorrelation.csv has the correlation of gradients by the angle between two inputs, one row per angle.
 """
 
 from math import isfinite
@@ -24,14 +24,14 @@ from nfrepro.training.device import describe_device
 from nfrepro.training.precision import prepare_device
 
 TABLE = "autocorrelation.csv"
-OUTPUTS = 1  # of the classifier: the number whose gradient is taken
+OUTPUTS = 1  # of the classifier: a single output, whose gradient is taken
 NUMBERS = ("gradient_correlation", "neighbour_autocorrelation", "gradient_rms")
 
 
 def run(task: GradientCorrelationTask, ctx: RunContext) -> Outcome:
-    """The mean over `draws` initialisations, each of which counts alike however large its gradients are.
+    """Averages over `draws` initialisations, with equal weight however large their gradients are.
 
-    Diverged is a run with gradients that are not finite: then there are no numbers, and no table.
+    A run with gradients that are not finite has diverged: then there are no numbers, and no table.
     """
     device = prepare_device(ctx.device, "float32")
     plain, centred, sizes = [], [], []
@@ -57,7 +57,7 @@ def run(task: GradientCorrelationTask, ctx: RunContext) -> Outcome:
 
 
 def _gradients(task: GradientCorrelationTask, draw: int, device: torch.device) -> Tensor:
-    """[inputs, C, pixels, pixels]: of one new network, along one new circle."""
+    """The gradients of one new network along one new circle: [inputs, C, pixels, pixels]."""
     first, second, *batch = _inputs(task, stream_seed("circle", task.seed, draw)).to(device)
     torch.manual_seed(stream_seed("weights", task.seed, draw))
     model = build(task.model, OUTPUTS, len(first)).to(device)
@@ -68,7 +68,7 @@ def _gradients(task: GradientCorrelationTask, draw: int, device: torch.device) -
 
 
 def _inputs(task: GradientCorrelationTask, seed: int) -> Tensor:
-    """[2 + batch, C, pixels, pixels]: those that span the circle, and the others."""
+    """The two inputs that span the circle, and the others: [2 + batch, C, pixels, pixels]."""
     if isinstance(task.data, GaussianOptions):
         return gaussian_batch(2 + task.batch, task.data.channels, task.pixels, seed)
     return image_batch(load_once(task.data, task.seed), 2 + task.batch, task.pixels, seed)

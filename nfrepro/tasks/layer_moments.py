@@ -1,7 +1,7 @@
 """Task `layer_moments`: Monte Carlo mean and variance of the outputs of one layer, against the closed forms.
 
 For z = W g(x): E z_i = N mu_g mu_Wi and Var z_i = N sigma_g^2 (sigma_Wi^2 + mu_Wi^2) (paper section 4.1); with scaled
-weight standardization 0 and gamma^2 sigma_g^2 = 1 (section 4.2).
+weight standardization they are 0 and gamma^2 sigma_g^2 = 1 (section 4.2).
 """
 
 import torch
@@ -19,7 +19,7 @@ CHUNK = 4096  # vectors at a time
 
 
 def run(task: LayerMomentsTask, ctx: RunContext) -> Outcome:
-    """Compares over all outputs at once: a single one would show little but the noise of its estimate."""
+    """Compares moments over all outputs at once: a single one would show little but the noise of its estimate."""
     torch.manual_seed(stream_seed("weights", task.seed))
     weight = _weights(task)
     mean, variance = _monte_carlo(weight, task)
@@ -41,7 +41,7 @@ def run(task: LayerMomentsTask, ctx: RunContext) -> Outcome:
 
 
 def _weights(task: LayerMomentsTask) -> Tensor:
-    """[fan_out, fan_in] in float64."""
+    """The weights of the layer, float64 [fan_out, fan_in]."""
     std = (task.weight_variance / task.fan_in) ** 0.5
     weight: Tensor = std * (torch.randn(task.fan_out, task.fan_in, dtype=torch.float64) + task.weight_mean)
     if task.weights == "plain":

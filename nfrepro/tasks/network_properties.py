@@ -1,7 +1,8 @@
-"""Task `network_properties`: what must hold for a network without normalization whatever it has learnt.
+"""Task `network_properties`: what must hold for a network without normalization, whatever it has learnt.
 
-No image may matter to another, training and evaluation may not differ, standardization may be folded away, and a
-SkipInit scalar of 0 makes every block but the transition blocks the identity (paper section 4.2; code).
+Images must not affect each other, training and evaluation must not differ, it must be possible to fold standardization
+into the weights, and a SkipInit scalar of 0 must make every block but the transition blocks the identity (paper
+section 4.2; code).
 """
 
 import torch
@@ -24,8 +25,11 @@ EVENLY_HALVED = (128, 256)  # sides of images
 
 
 def run(task: NetworkPropertiesTask, ctx: RunContext) -> Outcome:
-    """Differences are relative to the largest logit; multiply-adds are counted at the network's test
-    resolution, in billions: as torch executes them, and as the authors count them."""
+    """Measures differences relative to the largest logit, and counts multiply-adds in billions.
+
+    Multiply-adds are counted at the network's test resolution, as torch executes them and as the authors count them,
+    and at its training resolution.
+    """
     torch.manual_seed(stream_seed("weights", task.seed))
     model = build(task.model, CLASSES, CHANNELS).eval()
     identity_error = _identity_error(model, task)
@@ -65,7 +69,7 @@ def _difference(value: Tensor, expected: Tensor) -> float:
 
 
 def _folding_error(model: nn.Module, x: Tensor, logits: Tensor) -> float | None:
-    """None for networks that cannot be folded."""
+    """The difference of the logits after folding; None for networks that cannot be folded."""
     try:
         return _difference(fold(model)(x), logits)
     except InputError:
@@ -74,7 +78,7 @@ def _folding_error(model: nn.Module, x: Tensor, logits: Tensor) -> float | None:
 
 @torch.no_grad()
 def _identity_error(model: nn.Module, task: NetworkPropertiesTask) -> float | None:
-    """The largest |block(x) - x| at initialisation, of blocks that are no transition block; None without scalars."""
+    """The largest |block(x) - x| at initialisation, over all but transition blocks; None without SkipInit scalars."""
     x = model.forward_stem(gaussian_batch(1, CHANNELS, task.pixels, task.seed))  # type: ignore[operator]
     errors = []
     for stage in model.stages:  # type: ignore[union-attr]
@@ -87,15 +91,15 @@ def _identity_error(model: nn.Module, task: NetworkPropertiesTask) -> float | No
 
 
 def multiply_adds(options: Options, pixels: int) -> int:
-    """Multiply-adds of one image, by counting what torch would execute; nothing is computed."""
+    """Multiply-adds for one image, counted from what torch would execute; nothing is computed."""
     return count_cost(options, CLASSES, CHANNELS, pixels).multiply_adds
 
 
 def unrounded_multiply_adds(options: Options, pixels: int) -> float:
-    """Multiply-adds as the authors count them: with maps of half the side at each stride, also of an odd one.
+    """Multiply-adds without rounding of odd sizes, as the authors count: each stride halves the side of a map exactly.
 
-    At sizes that every stride halves, the count is a number for the classifier and squeeze-excite plus one that grows
-    with the pixels: a straight line, which is read off at two of them.
+    At sizes that every stride halves, the count is a constant for the classifier and squeeze-excite plus a term
+    proportional to the number of pixels: a straight line, determined from two sizes.
     """
     small, large = (multiply_adds(options, side) for side in EVENLY_HALVED)
     slope = (large - small) / (EVENLY_HALVED[1] ** 2 - EVENLY_HALVED[0] ** 2)

@@ -25,7 +25,7 @@ SHARES = ("active", "coactive", "always_on", "dead")
 
 
 def run(task: NonlinearityTask, ctx: RunContext) -> Outcome:
-    """Trains as task `train` does, to the same bits. Raises `InputError` for a network without rectifiers."""
+    """Trains like task `train`, with the same bits. Raises `InputError` for a network without rectifiers."""
     dataset, model = prepare(task, ctx)
     probe = units_probe(task.probe, dataset, model, task.seed, ctx)
     outcome = train(task, ctx, dataset, model, probe)
@@ -35,14 +35,14 @@ def run(task: NonlinearityTask, ctx: RunContext) -> Outcome:
 def units_probe(
     schedule: ProbeSchedule, dataset: Dataset, model: nn.Module, seed: int, ctx: RunContext
 ) -> TrainingProbe:
-    """Counts the units that training images switch. Raises `InputError` for a network without rectifiers."""
+    """A probe that counts the units switched by training images. Raises `InputError` if there are no rectifiers."""
     probe = training_probe(schedule, dataset, seed, ctx, activation_use, TABLE)
-    activation_use(model, torch.zeros_like(probe.x[:2]))  # nothing explodes on zeros
+    activation_use(model, torch.zeros_like(probe.x[:2]))  # zeros, because nothing overflows on them
     return probe
 
 
 def shares(folder: Path, outcome: Outcome) -> dict[str, float | None]:
-    """The numbers of a run's table; a diverged run has none at the end."""
+    """The numbers of a run's table; for a diverged run, those of the last measurement are None."""
     path = folder / TABLE
     found = final_numbers(pd.read_csv(io.BytesIO(atomic.read_bytes(path))) if path.exists() else None)
     if outcome.status == "diverged":

@@ -24,7 +24,7 @@ from nfrepro.training.precision import Precision
 
 
 class ProbeSchedule(Options):
-    """When to look at the signal during training, on a batch of training images that stays the same."""
+    """When to measure the signal during training, on a fixed batch of training images."""
 
     # Optimiser steps after which it is measured; 0 is before training. Steps beyond the last are never reached.
     steps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1, max_length=1000)]
@@ -54,21 +54,21 @@ class TrainedNetworkTask(TaskOptions):
 
 
 class SmoothnessSchedule(Options):
-    """When to look at how smooth the loss is, and how far around the weights (arXiv 1805.11604, figure 4)."""
+    """When to measure how smooth the loss is, and how far around the weights (arXiv 1805.11604, figure 4)."""
 
     # Optimiser steps after which it is measured; 0 is before training. Steps beyond the last are never reached.
     steps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=2, max_length=1000)]
-    # Training images in the batch, which stays the same, without augmentation.
+    # Training images in the batch, which is fixed, without augmentation.
     images: int = Field(default=128, ge=2, le=65536)
-    # Steps along the gradient as multiples of the peak learning rate, as in the source; which multiples is ours.
+    # Steps along the gradient as multiples of the peak learning rate, as in the source; the multiples are our choice.
     step_lengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2)] = (
         0.5,
         1.0,
         2.0,
         4.0,
     )
-    # Steps in the same direction as shares of the norm of all weights (ours), so that networks compare whose gradients
-    # or weights are of different size.
+    # Steps in the same direction as shares of the norm of all weights (ours), so that networks can be compared whose
+    # gradients or weights differ in size.
     relative_lengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=2)] = (
         0.00125,
         0.0025,
@@ -85,18 +85,20 @@ class SmoothnessSchedule(Options):
 
 
 class TrainTask(TrainedNetworkTask):
-    """Train one network on one data set and evaluate it on the test split. Whatever it is watched by changes no result,
-    but for the noise."""
+    """Train one network on one data set and evaluate it on the test split.
+
+    Measurements during training do not change the result; the noise does.
+    """
 
     # Signal propagation while training, into propagation.csv; null: not measured.
     probe: ProbeSchedule | None = None
-    # Units that the images switch on and off, into activation_use.csv, as task `nonlinearity` counts them; null: not.
+    # Units that the images switch on and off, into activation_use.csv, as in task `nonlinearity`; null: not counted.
     units: ProbeSchedule | None = added(None)
-    # Moments of what layers are fed with, into covariate_shift.csv, as task `covariate_shift` follows them; null: not.
+    # Moments of the inputs of layers, into covariate_shift.csv, as in task `covariate_shift`; null: not measured.
     layer_inputs: ProbeSchedule | None = added(None)
-    # Smoothness of the loss along its gradient, into smoothness.csv, as task `smoothness` measures it; null: not.
+    # Smoothness of the loss along its gradient, into smoothness.csv, as in task `smoothness`; null: not measured.
     smoothness: SmoothnessSchedule | None = added(None)
-    # Strength of the noise after every BatchNorm layer in training, as of task `covariate_shift`; 0: none.
+    # Strength of the noise after every BatchNorm layer in training, as in task `covariate_shift`; 0: none.
     noise: float = added(0.0, ge=0, le=4)
 
     @model_validator(mode="after")
@@ -148,7 +150,7 @@ class ProbeTask(TaskOptions):
     """Send one batch through an untrained network and record the signal after every block (paper section 3)."""
 
     model: ModelOptions
-    # Where the batch comes from; of real images the training split is used, normalised.
+    # Where the batch comes from; for real images the training split is used, normalised.
     data: ProbeInput = GaussianOptions()
     # Side of an image in pixels; real images are resized to it (figures 1 and 2: 512).
     pixels: int = Field(default=224, ge=1, le=4096)
@@ -168,7 +170,7 @@ class GainTask(TaskOptions):
 
     # Nonlinearity g.
     activation: GainedActivation = "relu"
-    # Gaussian vectors that sampling draws, and the length of each.
+    # Number of Gaussian vectors to sample, and the length of each.
     vectors: int = Field(default=1024, ge=1, le=1_000_000)
     length: int = Field(default=256, ge=2, le=1_000_000, multiple_of=2)
 
@@ -181,7 +183,7 @@ class LayerMomentsTask(TaskOptions):
 
     # Nonlinearity g.
     activation: ActivationName = "relu"
-    # plain: weights N(weight_mean, weight_variance / fan_in), as drawn; scaled_ws: standardized, times gamma.
+    # plain: weights s N(weight_mean, 1), s^2 = weight_variance / fan_in; scaled_ws: standardized, times gamma.
     weights: Literal["plain", "scaled_ws"] = "plain"
     # Mean of the drawn weights, in units of their standard deviation.
     weight_mean: float = Field(default=0.0, ge=-10, le=10)
@@ -229,25 +231,28 @@ class LandscapeGrid(Options):
 
 
 class SmoothnessTask(TrainedNetworkTask):
-    """Train as task `train` does, and look how smooth the loss is on the way: along its gradient into smoothness.csv,
-    at the end on a plane into landscape.csv."""
+    """Train like task `train`, and measure how smooth the loss is.
 
-    # Task `train` measures that.
+    Measurements along its gradient during training go into smoothness.csv, those on a plane at the end into
+    landscape.csv.
+    """
+
+    # Only task `train` measures that.
     probe: None = None
     smoothness: SmoothnessSchedule
     landscape: LandscapeGrid = LandscapeGrid()
 
 
 class CovariateShiftTask(TrainedNetworkTask):
-    """Train one network and follow the moments of what its layers are fed with (arXiv 1502.03167; 1805.11604)."""
+    """Train one network and follow the moments of the inputs of its layers (arXiv 1502.03167; 1805.11604)."""
 
-    # Optimiser steps, two or more, after which moments are measured on a batch that stays the same; 0: before training.
+    # Optimiser steps, two or more, after which moments are measured on a fixed batch; 0: before training.
     probe: ProbeSchedule
     # Strength of the noise after every BatchNorm layer in training, drawn again at every step; 0: none. At 1 a channel
-    # has, at each step, a shift from [-0.5, 0.5] and a factor from [1, 1.25], and each image its own near them.
+    # has, at each step, a shift from [-0.5, 0.5] and a factor from [1, 1.25], and each image has values near them.
     noise: float = Field(default=0.0, ge=0, le=4)
-    # Evaluate once more at the end, with running averages of BatchNorm that are estimated again on the training images,
-    # without noise and augmentation: those that training leaves have seen the noise, which the test does not.
+    # Evaluate once more at the end, with running averages of BatchNorm re-estimated on the training images without
+    # noise and augmentation: the averages from training include the noise, which the test does not.
     reestimate_batch_norm: bool = added(False)
 
     @model_validator(mode="after")
@@ -267,23 +272,23 @@ class CovariateShiftTask(TrainedNetworkTask):
 class NonlinearityTask(TrainedNetworkTask):
     """Train one network and follow which of its units the images switch on and off."""
 
-    # Optimiser steps after which units are counted on a batch that stays the same; 0: before training.
+    # Optimiser steps after which units are counted on a fixed batch; 0: before training.
     probe: ProbeSchedule
 
 
 class GradientCorrelationTask(TaskOptions):
-    """How alike the gradients of untrained networks are at inputs along a circle (arXiv 1702.08591)."""
+    """Correlation of the gradients of untrained networks at inputs along a circle (arXiv 1702.08591)."""
 
     model: ModelOptions
-    # Where inputs come from: two that span the circle, and a batch; of real images the training split, normalised.
+    # Where inputs come from: two that span the circle, and a batch; for real images the training split, normalised.
     data: ProbeInput = GaussianOptions(channels=1)
     # Side of an image in pixels; real images are resized to it.
     pixels: int = Field(default=28, ge=1, le=4096)
-    # Inputs on the circle. Those a quarter of them apart are orthogonal.
+    # Inputs on the circle. Inputs a quarter of the circle apart are orthogonal.
     inputs: int = Field(default=128, ge=4, le=65536, multiple_of=4)
-    # Other inputs, on no line, whose statistics BatchNorm normalises with (ours: the source's way is not known).
+    # Other inputs, not on the circle, whose statistics BatchNorm normalises with (ours: the source's way is not known).
     batch: int = Field(default=128, ge=2, le=65536)
-    # Initialisations, each with a circle of its own, that a run averages over (source: 20, as we remember it).
+    # Initialisations, each with a new circle, that a run averages over (source: 20, as we remember it).
     draws: int = Field(default=20, ge=1, le=100_000)
 
     @model_validator(mode="after")

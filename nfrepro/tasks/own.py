@@ -1,4 +1,4 @@
-"""A task of one's own: a function by name, and what it returns."""
+"""Your own task: calls a function by name and checks its result."""
 
 from nfrepro.errors import InputError
 from nfrepro.plugins.loading import load
@@ -8,7 +8,7 @@ from nfrepro.training.context import RunContext
 
 
 def run(task: OwnTask, ctx: RunContext) -> Outcome:
-    """Calls the function. Raises `InputError` where it returns neither an `Outcome` nor a mapping of numbers."""
+    """Calls the function. Raises `InputError` if it returns neither an `Outcome` nor a mapping of numbers."""
     found = load(task.function, task.options, CALL)(task, ctx, **task.options)
     if isinstance(found, Outcome):
         return found

@@ -1,4 +1,4 @@
-"""Own code that a run names, imported before anything starts: what only execution tells is said then."""
+"""Imports a user's code that a run names before anything starts, to report faults that only execution reveals."""
 
 from nfrepro.data.options import LOADER, OwnDataOptions
 from nfrepro.errors import InputError
@@ -11,7 +11,7 @@ from nfrepro.training.options import MAKER, TrainOptions
 
 
 def import_own_code(options: TaskOptions) -> None:
-    """Raises `InputError`, with the key, for code that cannot be imported or does not take its options."""
+    """Imports the code. Raises `InputError`, with the key, if it cannot be imported or does not take its options."""
     for path, part in parts(options):
         try:
             _import(part)
@@ -21,7 +21,7 @@ def import_own_code(options: TaskOptions) -> None:
 
 def _import(part: Options) -> None:
     if isinstance(part, OwnNetworkOptions):
-        from nfrepro.models.registry import try_maker  # not at the top: it brings torch
+        from nfrepro.models.registry import try_maker  # not at the top: it imports torch
 
         try_maker(part)
     elif isinstance(part, OwnDataOptions):

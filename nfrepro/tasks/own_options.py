@@ -1,4 +1,4 @@
-"""The config of a run of a task of one's own. No torch."""
+"""The config of a run of your own task. No torch."""
 
 import json
 from functools import cache
@@ -17,13 +17,13 @@ CALL = Call(positional=("task", "ctx"))
 
 
 class OwnTask(TaskOptions):
-    """A task by the name of its function: run(task, ctx, **options) returns its numbers, or an `Outcome`."""
+    """A task given by the name of its function: run(task, ctx, **options) returns its numbers, or an `Outcome`."""
 
     function: ClassVar[str]
 
-    # What it is given.
+    # Keyword arguments of the function.
     options: dict[str, Any] = Field(default={}, validate_default=True)
-    # Checked as for task `train`, for a task that wants them; null: it has none.
+    # Checked as for task `train`, for a task that uses them; null: it has none.
     model: ModelOptions | None = None
     data: DataOptions | None = None
     train: TrainOptions | None = None
@@ -43,6 +43,6 @@ class OwnTask(TaskOptions):
 
 @cache
 def own_task_options(function: str) -> type[OwnTask]:
-    """The schema of the task `my_pkg.tasks:run`. Raises `InputError` where there is no such function."""
+    """The schema of the task `my_pkg.tasks:run`. Raises `InputError` if there is no such function."""
     check_name(function)
     return type("OwnTask", (OwnTask,), {"function": function, "__module__": __name__, "__doc__": OwnTask.__doc__})

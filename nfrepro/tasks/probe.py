@@ -1,4 +1,4 @@
-"""Task `probe`: the signal after every block of an untrained network (paper section 3); propagation.csv has it all."""
+"""Task `probe`: the signal after every block of an untrained network (paper section 3), written to propagation.csv."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ CLASSES = 1000  # the classifier is built, but no statistic sees it
 
 
 def run(task: ProbeTask, ctx: RunContext) -> Outcome:
-    """One forward pass. The seed chooses the weights and the batch."""
+    """Makes one forward pass. The seed chooses the weights and the batch."""
     x = _batch(task)
     torch.manual_seed(stream_seed("weights", task.seed))
     device = prepare_device(ctx.device, task.precision)
@@ -55,7 +55,7 @@ def data_provenance(data: ProbeInput, seed: int) -> dict[str, Any]:
 
 
 def prediction(task: ProbeTask, in_channels: int) -> pd.DataFrame | None:
-    """The theory's curves; None for a network or an input that it does not reach."""
+    """The theory's curves; None for a network or an input that it does not cover."""
     if not isinstance(task.data, GaussianOptions):
         return None
     try:
@@ -65,7 +65,7 @@ def prediction(task: ProbeTask, in_channels: int) -> pd.DataFrame | None:
 
 
 def final_numbers(measured: pd.DataFrame, predicted: pd.DataFrame | None) -> dict[str, Any]:
-    """The numbers of the table: what the claims are about, in one row."""
+    """The numbers for the table, which the claims are about, in one row."""
     ends = measured.groupby("stage").last()
     after_transition = measured[measured["transition"]].groupby("stage")
     numbers: dict[str, Any] = {
@@ -87,12 +87,12 @@ def final_numbers(measured: pd.DataFrame, predicted: pd.DataFrame | None) -> dic
 
 
 def finite(value: float) -> float | None:
-    """None for a number that there is not, as the correlation of a single image."""
+    """The value; None if it is not finite, like the correlation of a single image."""
     return float(value) if np.isfinite(value) else None
 
 
 def log_slope(measured: pd.DataFrame) -> float | None:
-    """Growth of log(avg_var) a block, by least squares over all blocks."""
+    """Growth of log(avg_var) per block, by least squares over all blocks."""
     variance = measured["avg_var"].to_numpy(float)
     if len(variance) < 2 or not (variance > 0).all():
         return None
@@ -100,7 +100,7 @@ def log_slope(measured: pd.DataFrame) -> float | None:
 
 
 def least_linearity(measured: pd.DataFrame) -> float | None:
-    """The least R squared of a straight line through avg_var within a stage, of stages with three blocks or more."""
+    """The least R squared of a straight line through avg_var within a stage, over stages of three blocks or more."""
     found = []
     for _, rows in measured.groupby("stage"):
         if len(rows) >= 3 and rows["avg_var"].std() > 0:
@@ -109,7 +109,7 @@ def least_linearity(measured: pd.DataFrame) -> float | None:
 
 
 def largest_deviation(measured: pd.Series, predicted: pd.DataFrame | None, statistic: str) -> float | None:
-    """The largest |measured / predicted - 1| over blocks; None without a prediction, or for one of 0."""
+    """The largest |measured / predicted - 1| over blocks; None without a prediction, or if one is 0."""
     if predicted is None:
         return None
     expected = predicted[statistic].to_numpy(float)

@@ -30,7 +30,8 @@ class Task:
 
     options: type[TaskOptions]
     module: str  # has `run(options, ctx) -> Outcome`
-    # Before any run starts: makes sure that what these options need is here; may fetch it. Raises InputError.
+    # Called before any run starts: makes sure that the data these options need are here; may fetch them. Raises
+    # InputError.
     prepare: Callable[[Any, Callable[[str], None]], None]
     # Whether several processes may execute a run together; then the module has `check_processes(options, count)`.
     divides: bool = False
@@ -51,7 +52,7 @@ class Task:
 def _find_data(options: Any, report: Callable[[str], None]) -> None:
     if options.data.name == "gaussian":
         return
-    from nfrepro.data.location import locate  # not at the top: it brings numpy, and most verbs need no data
+    from nfrepro.data.location import locate  # not at the top: it imports numpy, and most commands need no data
 
     locate(options.data, report=report)
 
@@ -66,7 +67,7 @@ def _needs_nothing(options: Any, report: Callable[[str], None]) -> None:
 
 
 class Tasks(dict[str, Task]):
-    """Tasks by name; one's own, `my_pkg.tasks:run`, is found where the project's code is, and is not among the keys."""
+    """Tasks by name; a user's own, `my_pkg.tasks:run`, is found in the project's code, and is not among the keys."""
 
     def __missing__(self, name: str) -> Task:
         if not is_name(name):
@@ -75,7 +76,7 @@ class Tasks(dict[str, Task]):
 
 
 class Schemas(dict[str, type[TaskOptions]]):
-    """The options of tasks by name, as `Tasks`."""
+    """The options of tasks by name, like `Tasks`."""
 
     def __missing__(self, name: str) -> type[TaskOptions]:
         return TASKS[name].options

@@ -1,8 +1,8 @@
-"""Task `smoothness`: train as task `train` does; how smooth is the loss on the way? (arXiv 1805.11604, figure 4)
+"""Task `smoothness`: train like task `train`, and measure how smooth the loss is (arXiv 1805.11604, figure 4).
 
 smoothness.csv gets a row for each point along the gradient at chosen steps, landscape.csv the loss surface around the
-trained weights (arXiv 1712.09913). The loss is the one that is trained, label smoothing included and weight decay not,
-on a batch that stays the same, in float32 whatever the precision of training.
+trained weights (arXiv 1712.09913). The loss is the training loss, with label smoothing but without weight decay, on a
+fixed batch, in float32 whatever the precision of training.
 """
 
 import io
@@ -36,8 +36,8 @@ SURFACE = "landscape.csv"
 RULERS = ("learning_rate", "weight_norm")
 FLOAT_FORMAT = "%.9g"
 
-# Number of the outcome -> the ruler, and the quantity: the log10 of its median over the measured steps, so that a ratio
-# is a difference. Medians, since one step in a ravine would decide a mean.
+# Number of the outcome -> ruler and quantity. The number is the log10 of its median over the measured steps, so that a
+# ratio is a difference. Medians, since one step in a ravine would dominate a mean.
 NUMBERS: dict[str, tuple[str, Callable[[Smoothness], float]]] = {
     "log10_loss_range": ("learning_rate", lambda found: found.loss_range),
     "log10_gradient_change": ("learning_rate", lambda found: found.gradient_change),
@@ -86,7 +86,7 @@ class SmoothnessProbe:
 
 
 def run(task: SmoothnessTask, ctx: RunContext) -> Outcome:
-    """Trains, measuring on the way, and then computes the surface. A diverged run has rows up to there, no numbers."""
+    """Trains and measures, then computes the surface. A diverged run has rows up to its divergence, but no numbers."""
     dataset, model = prepare(task, ctx)
     check_steps(task.smoothness, last_step(task, dataset))
     probe = smoothness_probe(task.smoothness, task, dataset, ctx)
@@ -107,7 +107,7 @@ def run(task: SmoothnessTask, ctx: RunContext) -> Outcome:
 def smoothness_probe(
     schedule: SmoothnessSchedule, task: TrainedNetworkTask, dataset: Dataset, ctx: RunContext
 ) -> SmoothnessProbe:
-    """A probe of the loss that `task` trains, on training images that its seed chooses."""
+    """A probe of the loss that `task` trains, on training images chosen by its seed."""
     loss = partial(F.cross_entropy, label_smoothing=task.train.label_smoothing)
     folder = ctx.folder if ctx.processes.rank == 0 else None
     batch = _batch(task, dataset, schedule.images)
@@ -115,7 +115,7 @@ def smoothness_probe(
 
 
 def check_steps(schedule: SmoothnessSchedule, last: int) -> None:
-    """Raises `InputError` where a training of `last` steps is too short for the schedule."""
+    """Raises `InputError` if training for `last` steps is too short for the schedule."""
     if sum(step <= last for step in set(schedule.steps)) < 2:
         raise InputError(
             f"smoothness.steps: of {list(schedule.steps)} fewer than two lie within the {last:,} steps of the "
@@ -153,12 +153,12 @@ def _write_surface(path: Path, surface: Landscape) -> None:
 
 
 def numbers_of(folder: Path, outcome: Outcome) -> dict[str, float | None]:
-    """`NUMBERS` of a run; None for all of a diverged one."""
+    """The `NUMBERS` of a run; all None for a diverged one."""
     return final_numbers(folder) if outcome.status == "completed" else dict.fromkeys(NUMBERS)
 
 
 def final_numbers(folder: Path) -> dict[str, float | None]:
-    """`NUMBERS` of a run's table; None for one that is 0 or not finite, and where nothing could be measured."""
+    """The `NUMBERS` of a run's table; None if the median is 0 or not finite, or if nothing could be measured."""
     path = folder / TABLE
     if not path.exists():
         return dict.fromkeys(NUMBERS)
@@ -170,7 +170,7 @@ def final_numbers(folder: Path) -> dict[str, float | None]:
 
 
 def _measured(rows: pd.DataFrame) -> Smoothness:
-    """The measurements that `_rows` was made of."""
+    """The measurement that `_rows` turned into `rows`."""
     start = rows.iloc[0]
     return Smoothness(
         loss=float(start["start_loss"]),

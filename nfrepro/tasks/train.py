@@ -1,4 +1,4 @@
-"""Build a network, train it, evaluate it, whatever the task; metrics.jsonl gets a row per evaluation."""
+"""Builds, trains and evaluates a network, whatever the task; metrics.jsonl gets a row per evaluation."""
 
 import hashlib
 import math
@@ -24,18 +24,18 @@ from nfrepro.training.precision import check_precision, prepare_device
 
 
 class Probe(Protocol):
-    """Looks at the network in training, and changes nothing."""
+    """Measures the network in training, and changes nothing."""
 
     @property
     def steps(self) -> frozenset[int]:
-        """Optimiser steps after which it looks; 0 is before training."""
+        """Optimiser steps after which it measures; 0 is before training."""
 
     def measure(self, model: nn.Module, step: int) -> None:
-        """Called once for each of `steps` that is reached; again where an interrupted run repeats it."""
+        """Called once for each of `steps` that is reached; again if an interrupted run repeats it."""
 
 
 def prepare(task: TrainedNetworkTask, ctx: RunContext) -> tuple[Dataset, nn.Module]:
-    """Data and initial network, on the device. Raises `InputError` where that would emulate the precision."""
+    """Data and initial network, on the device. Raises `InputError` if the device would emulate the precision."""
     check_precision(task.train.precision, ctx.device)
     device = prepare_device(ctx.device, task.train.precision)
     dataset = load_once(task.data, task.seed).to(device)
@@ -43,7 +43,7 @@ def prepare(task: TrainedNetworkTask, ctx: RunContext) -> tuple[Dataset, nn.Modu
 
 
 def last_step(task: TrainedNetworkTask, dataset: Dataset) -> int:
-    """How many optimiser steps the whole training has."""
+    """The number of optimiser steps in the whole training."""
     return task.train.epochs * steps_per_epoch(len(dataset.train), task.train.batch_size)
 
 
@@ -55,10 +55,10 @@ def train(
     probe: Probe | None = None,
     before_step: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Trains `model`, which `prepare` made, in place, to the end or on from where it was stopped.
+    """Trains `model`, which `prepare` made, in place to the end, continuing from where it was stopped.
 
     The headline is the last evaluation, never the best. Raises `Interrupted` when asked to stop.
-    `before_step` hears the number of each optimiser step, from 0, before the step is made.
+    `before_step` receives the number of each optimiser step, from 0, before the step is made.
     """
     device = torch.device(ctx.device)
     setup = loop.TrainingSetup(dataset, task.data, task.train, task.seed)
@@ -78,7 +78,7 @@ def train(
 
 
 def initial_model(task: TrainedNetworkTask, dataset: Dataset) -> nn.Module:
-    """The network with weights that depend on the seed alone: arms of an experiment share what they can."""
+    """The network with weights drawn from the seed alone, so that arms of an experiment share as many as they can."""
     torch.manual_seed(stream_seed("weights", task.seed))
     model = build(task.model, dataset.num_classes, dataset.channels)
     torch.manual_seed(stream_seed("training", task.seed))
@@ -86,7 +86,7 @@ def initial_model(task: TrainedNetworkTask, dataset: Dataset) -> nn.Module:
 
 
 def _final_numbers(result: loop.TrainingResult, model: nn.Module) -> dict[str, Any]:
-    """The last row of metrics for a completed run, none of it for a diverged one; and how the run went."""
+    """Losses and accuracies of the last row of metrics, missing for a diverged run, and statistics of the run."""
     last = result.metrics[-1] if result.status == "completed" else {}
     kept = {key: value for key, value in last.items() if "loss" in key or "top" in key}
     return {
@@ -105,7 +105,7 @@ def _final_numbers(result: loop.TrainingResult, model: nn.Module) -> dict[str, A
 
 
 def _scalars(result: loop.TrainingResult) -> dict[str, float | None]:
-    """The SkipInit scalars of networks that have them; a diverged run has none at the end."""
+    """The mean SkipInit scalars of networks that have them; for a diverged run, that at the end is None."""
     if result.skipinit_gain is None:
         return {}
     at_the_end = result.skipinit_gain if result.status == "completed" else None
@@ -114,7 +114,7 @@ def _scalars(result: loop.TrainingResult) -> dict[str, float | None]:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Equal for two runs that ended with the same bits."""
+    """A digest of the weights, equal for two runs that ended with the same bits."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())

@@ -22,7 +22,7 @@ TABLE = "propagation.csv"
 
 @dataclass(frozen=True)
 class TrainingProbe:
-    """Measures on `x` [N, C, H, W] after each of `steps`, and writes into `folder`; None: another process does."""
+    """Measures on `x` [N, C, H, W] after each of `steps`, and writes into `folder`; None: another process writes."""
 
     x: Tensor
     steps: frozenset[int]
@@ -52,7 +52,7 @@ def training_probe(
     measurement: Callable[[nn.Module, Tensor], pd.DataFrame] = propagation,
     table: str = TABLE,
 ) -> TrainingProbe:
-    """A probe of training images that `seed` chooses. Raises `InputError` where there are fewer than asked for."""
+    """A probe on training images chosen by `seed`. Raises `InputError` if there are fewer than asked for."""
     x = image_batch(dataset, schedule.images, dataset.pixels, seed)
     x = x.to(dataset.device).to(memory_format=torch.channels_last)
     folder = ctx.folder if ctx.processes.rank == 0 else None
@@ -60,7 +60,7 @@ def training_probe(
 
 
 def replace_step(path: Path, rows: pd.DataFrame, step: int, float_format: str | None = None) -> None:
-    """Makes `rows` those of `step` in the csv `path`, which is sorted by step; all others stay, to the last digit."""
+    """Replaces the rows of `step` in the csv `path`, sorted by step, with `rows`; others stay, to the last digit."""
     table = _as_text(io.StringIO(rows.to_csv(index=False, float_format=float_format)))
     if path.exists():
         earlier = _as_text(io.BytesIO(atomic.read_bytes(path)))
@@ -69,5 +69,5 @@ def replace_step(path: Path, rows: pd.DataFrame, step: int, float_format: str | 
 
 
 def _as_text(table: io.BytesIO | io.StringIO) -> pd.DataFrame:
-    """Numbers as they stand there, but for the step."""
+    """Reads a table with its numbers as text, except for the step."""
     return pd.read_csv(table, dtype=str, keep_default_na=False).astype({"step": int})

@@ -1,6 +1,6 @@
-"""Task `train`: train one network, and watch it in the ways that the run asks for.
+"""Task `train`: train one network, and measure it in the ways that the run asks for.
 
-Each way of watching has a table of its own and adds numbers to the outcome. None changes what is trained, so that one
+Each kind of measurement has a separate table and adds numbers to the outcome. None changes what is trained, so that one
 training answers the questions of tasks `nonlinearity`, `covariate_shift` and `smoothness` at once.
 """
 
@@ -29,7 +29,7 @@ from nfrepro.training.step import check_division
 
 @dataclass(frozen=True)
 class Watch:
-    """One way of watching: the probe, and the numbers that the outcome gets from its table."""
+    """One kind of measurement: its probe, and the numbers that the outcome gets from its table."""
 
     probe: Probe
     numbers: Callable[[Outcome], Mapping[str, Any]] = lambda outcome: {}
@@ -37,7 +37,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Probes:
-    """Several probes as one; at a step that several ask for they look in order."""
+    """Several probes as one; at a step that several ask for, they measure in order."""
 
     probes: tuple[Probe, ...]
 
@@ -52,7 +52,7 @@ class Probes:
 
 
 def run(task: TrainTask, ctx: RunContext) -> Outcome:
-    """Trains to the end, or on from where it was stopped. A diverged run has no numbers of its end."""
+    """Trains to the end, continuing from where it was stopped. A diverged run has no numbers for its end."""
     dataset, model = prepare(task, ctx)
     watches = list(_watches(task, dataset, model, ctx))
     noise = BatchNormNoise(model, task.noise, task.seed).before_step if task.noise else None
@@ -66,7 +66,7 @@ def run(task: TrainTask, ctx: RunContext) -> Outcome:
 
 def check_processes(task: TrainTask, count: int) -> None:
     """Raise `InputError` if a run cannot be divided among `count` processes."""
-    # Own code may not be made without data.
+    # A user's network may not support the meta device.
     with torch.device("cpu" if isinstance(task.model, OwnNetworkOptions) else "meta"):
         model = build(task.model, num_classes=2, in_channels=3)
     check_division(model, task.train, count)
@@ -75,7 +75,7 @@ def check_processes(task: TrainTask, count: int) -> None:
 
 
 def _watches(task: TrainTask, dataset: Dataset, model: nn.Module, ctx: RunContext) -> Iterator[Watch]:
-    """Raises `InputError` for a schedule that the run is too short for, and for a network that has nothing to see."""
+    """Yields the measurements of `task`. Raises `InputError` if the run is too short or there is nothing to measure."""
     folder, last = ctx.folder, last_step(task, dataset)
     if task.probe is not None:
         yield Watch(training_probe(task.probe, dataset, task.seed, ctx))

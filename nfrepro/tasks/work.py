@@ -1,4 +1,4 @@
-"""Work of one training run, counted. No torch until something is counted."""
+"""Counts the work of one training run. No torch until something is counted."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,19 @@ FLOAT32_BYTES = 4
 
 @dataclass(frozen=True)
 class Work:
-    """The work of the network on one image, forward; bytes in float32."""
+    """The work of a forward pass of the network on one image; bytes in float32."""
 
     parameters: int
     multiply_adds: int  # of a training image
     test_multiply_adds: int  # of a test image
     activation_bytes: int  # of a training image, kept for backward
-    kept_weight_bytes: int  # kept for backward whatever the batch
+    kept_weight_bytes: int  # kept for backward whatever the batch size
     image_bytes: int  # of a training image itself
 
 
 def count_work(task: TrainTask) -> Work:
-    """The work of `task`. Raises `InputError` where the size of its images cannot be known."""
-    from nfrepro.models.cost import count_cost  # not at the top: it brings torch
+    """The work of `task`. Raises `InputError` if the size of its images cannot be known."""
+    from nfrepro.models.cost import count_cost  # not at the top: it imports torch
 
     sizes = image_sizes(task.data)
     cost = count_cost(task.model, sizes.classes, sizes.channels, sizes.pixels)

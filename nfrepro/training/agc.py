@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nfrepro.models.parameter_roles import classifier
 
-# Least norm that weights count as having, so that those near 0 can move (code: optim.py, eps).
+# Lower bound on the norm of weights, so that those near 0 can move (code: optim.py, eps).
 LEAST_NORM = 1e-3
 
 
@@ -26,8 +26,8 @@ def clip_gradients(parameters: Sequence[nn.Parameter], clip_factor: float) -> No
     """Shrinks, in place, the gradient G_i of every output unit i to |G_i| <= clip_factor * max(|W_i|, LEAST_NORM).
 
     A unit is a filter of a convolution or a row of a linear weight. A vector (gains, biases) or a scalar (SkipInit) is
-    one unit as a whole (code: optim.py; timm). A gradient within its bound keeps its bits; parameters without one are
-    passed over. Nothing waits for the device.
+    one unit as a whole (code: optim.py; timm). A gradient within its bound keeps its bits; parameters without a
+    gradient are skipped. Nothing waits for the device.
     """
     parameters = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -35,14 +35,14 @@ def clip_gradients(parameters: Sequence[nn.Parameter], clip_factor: float) -> No
         return
     bounds = torch._foreach_clamp_min([_unit_norms(parameter) for parameter in parameters], LEAST_NORM)
     torch._foreach_mul_(bounds, clip_factor)
-    # A gradient of 0 makes this infinite, hence 1. One that is not finite makes it NaN or 0, and stays not finite.
+    # A gradient of 0 makes this infinite, hence 1. A non-finite gradient makes it NaN or 0, and stays non-finite.
     factors = torch._foreach_div(bounds, [_unit_norms(gradient) for gradient in gradients])
     torch._foreach_clamp_max_(factors, 1.0)
     torch._foreach_mul_(gradients, factors)
 
 
 def _unit_norms(x: Tensor) -> Tensor:
-    """Norms of the units of [O, ...], as [O, 1, ...]; of a vector or a scalar as a whole, as a scalar."""
+    """Norms of the units of [O, ...], as [O, 1, ...]; for a vector or a scalar, the norm of the whole, as a scalar."""
     over = None if x.ndim <= 1 else tuple(range(1, x.ndim))
     norms: Tensor = torch.linalg.vector_norm(x, dim=over, keepdim=x.ndim > 1)
     return norms

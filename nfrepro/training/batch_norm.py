@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics: over the parts of a batch (ghost statistics), and estimated again after training."""
+"""BatchNorm's running statistics: over the parts of a batch (ghost statistics), and re-estimated after training."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,7 +11,7 @@ from nfrepro.training.distributed import Processes
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Whether what `model` makes of an image in training depends on the others that go through it at once."""
+    """Whether in training the output of `model` for an image depends on the other images in the batch."""
     return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
@@ -19,7 +19,7 @@ def has_batch_norm(model: nn.Module) -> bool:
 def reestimate_averages(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], autocast: AbstractContextManager[object]
 ) -> None:
-    """Sets the running statistics of BatchNorm to the mean over `batches` of (images, labels); weights stay.
+    """Sets the running statistics of BatchNorm to the mean over `batches` of (images, labels); weights do not change.
 
     All other layers are in evaluation mode meanwhile; modes and momenta are restored.
     """
@@ -41,13 +41,15 @@ def reestimate_averages(
 
 
 class RunningStatistics:
-    """The running statistics of `model` over one step of `parts` parts, divided among `processes`: each part starts
-    from those before the step, and the result is the mean of what the parts made of them."""
+    """The running statistics of `model` over one step of `parts` parts, divided among `processes`.
+
+    Each part starts from the statistics before the step, and the result is the mean of those after each part.
+    """
 
     def __init__(self, model: nn.Module, parts: int, processes: Processes) -> None:
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         buffers = [buffer for norm in norms for buffer in norm.buffers()]
-        # With one part BatchNorm itself does it.
+        # With one part BatchNorm itself updates them.
         self.buffers = buffers if parts > 1 else []
         self.parts, self.processes = parts, processes
         self.before = [buffer.clone() for buffer in self.buffers]
@@ -55,7 +57,7 @@ class RunningStatistics:
 
     @contextmanager
     def of_a_part(self) -> Iterator[None]:
-        """Around the forward pass of each part."""
+        """Context for the forward pass of each part."""
         if not self.buffers:
             yield
             return
@@ -64,7 +66,7 @@ class RunningStatistics:
         torch._foreach_add_(self.sums, self._floating())
 
     def average(self) -> None:
-        """After the last part. Raises `ProcessLost`."""
+        """Sets the mean over the parts, after the last of them. Raises `ProcessLost`."""
         if not self.buffers:
             return
         total = self.processes.all_reduce(torch.cat(self.sums))
@@ -72,5 +74,5 @@ class RunningStatistics:
         torch._foreach_copy_(self._floating(), torch._foreach_div(sums, float(self.parts)))
 
     def _floating(self) -> list[Tensor]:
-        """All but the counts of steps, which every part makes the same."""
+        """All buffers but the counts of steps, which are the same after every part."""
         return [buffer for buffer in self.buffers if buffer.is_floating_point()]

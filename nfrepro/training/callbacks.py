@@ -13,8 +13,8 @@ from nfrepro.training.divergence import require_finite
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.state import TrainingState
 
-# Looking at a loss makes the CPU wait for a GPU, so there it is done for several steps at once: for as many as take
-# this time, since a run also stops and saves only when it looks.
+# Looking at a loss makes the CPU wait for a GPU, so on a GPU one look covers the steps of about this time. It is short,
+# since a run also stops and saves only when it looks.
 SECONDS_BETWEEN_LOOKS = 1.0
 GPU_STEPS_BETWEEN_LOOKS = 20  # at most
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -22,7 +22,7 @@ SECONDS_BETWEEN_REPORTS = 0.5
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Additions of a task to training. They may not change what is trained, unless the task says so."""
+    """Additions of a task to training. They must not change what is trained, unless the task says so."""
 
     # Called with the number of each optimiser step, from 0, before the step is made.
     before_step: Callable[[int], None] = lambda step: None
@@ -32,7 +32,7 @@ class Callbacks:
 
 
 class Observer:
-    """Watches one run from its first step here to its last."""
+    """Watches one run from its first step in this process to its last."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Observer:
     ) -> None:
         self.state, self.options, self.ctx, self.callbacks = state, options, ctx, callbacks
         self.steps_per_epoch, self.fingerprint = steps_per_epoch, fingerprint
-        self.unseen: list[Tensor] = []  # of each step since the last look, what `train_step` found
+        self.unseen: list[Tensor] = []  # results of `Trainer.step` since the last look
         self.newest_loss: float | None = None
         self.steps_to_look = 1  # steps from the last look to the next; the same in all processes
         self.asked_to_stop = False  # as of the last look; all processes have the same answer
@@ -57,7 +57,7 @@ class Observer:
         self.clock, self.waited = time.perf_counter(), 0.0
 
     def timed(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same batches; counts the time that training waits for them."""
+        """Yields the same batches and counts the time that training waits for them."""
         iterator = iter(batches)
         while True:
             asked = time.perf_counter()
@@ -68,10 +68,10 @@ class Observer:
             yield batch
 
     def after_step(self, found: Tensor) -> None:
-        """Takes what `train_step` found; reports and saves now and then.
+        """Takes the result of `Trainer.step`; reports and saves now and then.
 
-        Raises `Diverged` for a loss that is not finite, `Interrupted` when asked to. After the last step of an epoch
-        it only looks: the evaluation comes first.
+        Raises `Diverged` for a loss that is not finite, `Interrupted` when asked to stop. After the last step of an
+        epoch it only looks: the evaluation comes first.
         """
         last_of_epoch = self.state.step % self.steps_per_epoch == 0
         self.unseen.append(found)
@@ -85,12 +85,12 @@ class Observer:
             self._between_steps()
 
     def probe(self) -> None:
-        """Looks at the network as it is now."""
+        """Measures the network as it is now."""
         self.callbacks.probe(self.state.model, self.state.step)
         self.start_clock()
 
     def after_epoch(self) -> None:
-        """Saves; raises `Interrupted` when asked to before the evaluation, unless training is over."""
+        """Saves; raises `Interrupted` if asked to stop before the evaluation, unless training is over."""
         self.save()
         if self.asked_to_stop and self.state.step < self.options.epochs * self.steps_per_epoch:
             raise Interrupted
@@ -101,7 +101,7 @@ class Observer:
         self.reported = time.perf_counter()
 
     def _in_words(self) -> str:
-        """`epoch 2/3  loss 0.610  top1 81.2 %  1,520 images/s`, as far as it is known."""
+        """The progress, as far as it is known: `epoch 2/3  loss 0.610  top1 81.2 %  1,520 images/s`."""
         epoch = (max(self.state.step, 1) - 1) // self.steps_per_epoch + 1
         top1 = self.state.metrics[-1]["test_top1"] if self.state.metrics else None
         rate = images_per_second(self.state, self.options)
@@ -122,7 +122,7 @@ class Observer:
         self.start_clock()
 
     def _look(self) -> None:
-        """Learns, together with the other processes, what the steps since the last look found and who is to stop."""
+        """Collects from all processes the results of the steps since the last look, and whether to stop."""
         found = self._found_by_all()
         self.unseen = []
         self.newest_loss = found[-1][0]
@@ -143,7 +143,7 @@ class Observer:
         try:
             asked = self.ctx.should_stop()
         except Exception:
-            processes.all_reduce_numbers([*mine, True, 0.0])  # the others would wait for this one
+            processes.all_reduce_numbers([*mine, True, 0.0])  # otherwise the others would wait for this one
             raise
         seconds_of_step = (time.perf_counter() - self.clock) / len(self.unseen)
         *found, stops, seconds = processes.all_reduce_numbers([*mine, asked, seconds_of_step])
@@ -164,10 +164,10 @@ class Observer:
 
 
 def steps_between_looks(seconds_of_step: float) -> int:
-    """How many steps a GPU makes before the CPU waits for it and looks."""
+    """The number of steps a GPU makes before the CPU waits for it and looks."""
     return max(1, min(GPU_STEPS_BETWEEN_LOOKS, int(SECONDS_BETWEEN_LOOKS / max(seconds_of_step, 1e-9))))
 
 
 def images_per_second(state: TrainingState, options: TrainOptions) -> float:
-    """Images / training time: never a mean of rates."""
+    """Images divided by training time: never a mean of rates."""
     return state.step * options.batch_size / state.train_seconds if state.train_seconds > 0 else 0.0

@@ -16,13 +16,12 @@ import torch
 from nfrepro import atomic
 
 KEPT = 2
-RUN = "run"  # in a state: the name of the folder, which is the id of the run
+RUN = "run"  # key in a state: the name of the folder, which is the id of the run
 _NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.pt")
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Writes `state` (tensors, numbers, strings and containers of them), and which run it is of; removes all but the
-    newest two."""
+    """Writes `state` (tensors, numbers, strings and containers of them) and its run; removes all but the newest two."""
     buffer = io.BytesIO()
     torch.save({**state, RUN: folder.name}, buffer)
     content = buffer.getvalue()
@@ -35,8 +34,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def load_newest(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest state of the run in `folder` that is whole, on the CPU; None where there is none. Others are reported
-    and left out."""
+    """The newest intact state of the run in `folder`, on the CPU; None if there is none. Skips and reports others."""
     content = read_newest(folder, report)
     return None if content is None else parse(content)
 
@@ -53,7 +51,7 @@ def read_newest(folder: Path, report: Callable[[str], None]) -> bytes | None:
 
 
 def _what_is_wrong(path: Path, content: bytes) -> str | None:
-    """With the content of a checkpoint; None for a whole one of the run whose folder it is in."""
+    """The fault of a checkpoint's content; None if it is intact and of the run whose folder it is in."""
     match = _NAME.fullmatch(path.name)
     if match is None or hashlib.sha256(content).hexdigest()[:16] != match[2]:
         return "checksum does not match"

@@ -8,17 +8,17 @@ from nfrepro.training.distributed import ALONE, Processes
 
 
 class Interrupted(Exception):
-    """A run was asked to stop; what it needs to continue is in its folder."""
+    """A run was asked to stop; its folder has everything it needs to continue."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: for people who watch, not for results."""
+    """The progress of a run: for people who watch, not for results."""
 
     done: int  # in units of the task, for example optimiser steps
     total: int
     text: str  # one short line: `epoch 2/3  loss 0.61  top1 81.2 %  1,520 images/s`
-    milestone: bool = False  # worth a line of its own where output is no terminal
+    milestone: bool = False  # worth a separate line if the output is not a terminal
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """One optimiser step as a CUDA graph: recorded once, and then launched as a whole.
 
-A small network waits for the CPU to launch its kernels one by one: docs/gpu.md has what
-that costs, and what a graph saves. The kernels are the same, and so are the bits.
+A small network waits for the CPU to launch its kernels one by one: docs/gpu.md says how much time that costs, and how
+much a graph saves. The kernels are the same, and so are the bits.
 """
 
 import os
@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from nfrepro.models.parameter_roles import is_of_this_package
 
-# Steps made one kernel at a time before the step is recorded: they make the optimiser's buffers, and let libraries
+# Steps launched kernel by kernel before the step is recorded: they create the optimiser's buffers, and let libraries
 # choose and load their kernels.
 STEPS_BEFORE = 3
 
 
-# Variable of the environment: on a GPU steps are made by a CUDA graph where that is possible, unless it is 0.
+# Environment variable: on a GPU, steps use a CUDA graph where possible, unless it is 0.
 VARIABLE = "NFREPRO_CUDA_GRAPH"
 
 Update = Callable[[Tensor, Tensor], Tensor]
 
 
 class GraphedStep:
-    """Makes steps of `optimizer`, which must be fused, by a graph from the fourth on."""
+    """Makes steps of `optimizer`, which must be fused; from the fourth on by a graph."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
@@ -34,9 +34,9 @@ class GraphedStep:
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def step(self, update: Update, x: Tensor, targets: Tensor) -> Tensor:
-        """One step at the optimiser's learning rate: what `update` does to a batch, and what it returns.
+        """Makes one step at the optimiser's learning rate with `update`, and returns its result.
 
-        `update` must do the same with every batch: no number of Python's may change but the learning rate.
+        `update` must do the same with every batch: no Python number may change but the learning rate.
         """
         self.steps += 1
         if self.steps <= STEPS_BEFORE:
@@ -52,7 +52,7 @@ class GraphedStep:
         return self.found.clone()
 
     def _try_to_record(self, update: Update, x: Tensor, targets: Tensor) -> None:
-        """Where the step cannot be recorded, every kernel goes on being launched by itself, and a warning says why."""
+        """Records the step; if that fails, kernels continue to be launched one by one, and a warning says why."""
         try:
             self._record(update, x, targets)
         except torch.OutOfMemoryError:
@@ -66,7 +66,7 @@ class GraphedStep:
         self.x, self.targets = x.clone(), targets.clone()
         self.rate = torch.zeros((), device=x.device)
         groups, rate = self.optimizer.param_groups, self.optimizer.param_groups[0]["lr"]
-        self.optimizer.zero_grad(set_to_none=True)  # gradients have to lie in the graph's own memory
+        self.optimizer.zero_grad(set_to_none=True)  # gradients have to be in the graph's own memory
         self.graph = graph = torch.cuda.CUDAGraph()
         for group in groups:
             group["lr"] = self.rate
@@ -79,7 +79,7 @@ class GraphedStep:
                 group["lr"] = rate
 
     def _on_the_side(self, action: Callable[[], Tensor]) -> Tensor:
-        """On the stream that will record: autograd remembers where gradients were first added up."""
+        """Runs `action` on the stream that will record: autograd remembers where gradients were first accumulated."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             found = action()
@@ -88,15 +88,14 @@ class GraphedStep:
 
 
 def wanted() -> bool:
-    """Whether steps are to be recorded where they can be."""
+    """Whether steps should be recorded if possible."""
     return os.environ.get(VARIABLE, "1") != "0"
 
 
 def may_be_recorded(model: nn.Module, optimizer: torch.optim.Optimizer, parts: int, processes: int) -> bool:
     """Whether every step of `model` does the same: on one GPU, on whole batches, and without hooks that measure.
 
-    Of a network from elsewhere nobody knows what it does in Python from step to step, and other optimizers than SGD
-    count their steps.
+    A network from elsewhere may do anything in Python at each step, and optimizers other than SGD count their steps.
     """
     on_gpu = next(model.parameters()).is_cuda
     hooks = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

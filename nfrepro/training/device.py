@@ -12,7 +12,7 @@ from nfrepro.training.precision import multiplication
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:
-    """Its name; of a GPU also what the last bits of results depend on."""
+    """The name of `device`; for a GPU also everything that the last bits of results depend on."""
     if device.type != "cuda":
         return {"device": device.type}
     properties = torch.cuda.get_device_properties(device)
@@ -33,7 +33,7 @@ def describe_device(device: torch.device) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def driver_version() -> str | None:
-    """The version of NVIDIA's driver, by its own tool; None if that does not answer."""
+    """The version of NVIDIA's driver, from nvidia-smi; None if that does not answer."""
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]

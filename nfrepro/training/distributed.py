@@ -1,7 +1,7 @@
-"""The processes that train one run together, and what they say to one another. No torch until there are several.
+"""The processes that train one run together, and their communication. No torch unless there are several.
 
-Every process takes its share of each batch; sums over the processes then make one step of the whole batch. The first of
-them, of rank 0, reads and writes files; the others write nothing.
+Every process takes its share of each batch; sums over the processes then make one step on the whole batch. The first
+process, of rank 0, reads and writes files; the others write nothing.
 """
 
 import os
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.distributed_c10d import Store
 
-# The longest that processes wait for each other, say while the first one reads a checkpoint. One that is killed is
-# noticed at once where its connections break.
+# The longest that processes wait for each other, for example while the first one reads a checkpoint. A killed process
+# is noticed at once if its connections break.
 TIMEOUT = timedelta(minutes=15)
-# The first process serves the store: it waits at most this long for the others to have read the last of it.
+# The first process serves the store: it waits at most this long for the others to finish reading from it.
 SECONDS_TO_LEAVE = 10.0
 
 
@@ -44,7 +44,7 @@ class Processes:
 
     @contextmanager
     def connected(self, device: str) -> Iterator[None]:
-        """The connections for one run: whatever breaks them breaks no other run. Raises `ProcessLost`."""
+        """Opens the connections for one run; if they break, other runs are not affected. Raises `ProcessLost`."""
         if self.count == 1:
             yield
             return
@@ -63,7 +63,7 @@ class Processes:
             dist.destroy_process_group()
 
     def all_reduce(self, x: "Tensor") -> "Tensor":
-        """`x` becomes the sum over the processes."""
+        """Replaces `x`, in place, by its sum over the processes."""
         if self.count > 1:
             import torch.distributed as dist
 
@@ -81,7 +81,7 @@ class Processes:
         return found
 
     def broadcast(self, tensors: Sequence["Tensor"]) -> None:
-        """Makes `tensors` those of the first process, in place."""
+        """Overwrites `tensors` with those of the first process."""
         if self.count > 1:
             import torch.distributed as dist
 
@@ -90,7 +90,7 @@ class Processes:
                     dist.broadcast(tensor, 0)
 
     def broadcast_bytes(self, content: bytes | None) -> bytes | None:
-        """The content of the first process; that of the others does not count."""
+        """The content of the first process; that of the others is ignored."""
         if self.count == 1:
             return content
         import torch
@@ -106,7 +106,7 @@ class Processes:
         return buffer.numpy().tobytes()
 
     def kv_store(self) -> "KVStore":
-        """A new one, the same in all processes; each of them has to ask for as many."""
+        """A new store, the same in all processes; each of them must call this equally often."""
         return KVStore(self, self._number("conversations"))
 
     def _number(self, what: str) -> int:
@@ -118,7 +118,7 @@ ALONE = Processes()
 
 @dataclass(frozen=True)
 class KVStore:
-    """Key-value store of the processes of one run; it works also when the connections between them are broken."""
+    """Key-value store of the processes of one run; it works even if the connections between them are broken."""
 
     processes: Processes
     number: int
@@ -140,10 +140,10 @@ class KVStore:
 
 @contextmanager
 def init_processes(device: str) -> Iterator[Processes]:
-    """The processes that torchrun's variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT speak of.
+    """The processes given by torchrun's variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
 
-    Without WORLD_SIZE, or with 1, this process is alone. Of several on `device` "cuda", each gets a GPU of its own.
-    Raises `InputError` for variables that make no sense, `ProcessLost` where the processes do not find each other.
+    Without WORLD_SIZE, or with 1, this process is alone. With `device` "cuda", several processes each get a separate
+    GPU. Raises `InputError` for invalid variables, `ProcessLost` if the processes do not find each other.
     """
     count = _variable("WORLD_SIZE", 1)
     if count == 1:
@@ -169,10 +169,10 @@ def init_processes(device: str) -> Iterator[Processes]:
 
 @contextmanager
 def lost_processes() -> Iterator[None]:
-    """Raise `ProcessLost` for torch's errors of broken connections and timeouts."""
+    """Raise `ProcessLost` for torch's errors about broken connections and timeouts."""
     try:
         yield
-    except RuntimeError as error:  # torch's own errors are of this kind, and gloo's are nothing else
+    except RuntimeError as error:  # torch's own errors are subclasses, and gloo's are plain RuntimeErrors
         raise ProcessLost((str(error).splitlines() or [""])[0]) from error
 
 

@@ -1,8 +1,8 @@
 """The rule by which a run has diverged: its first loss that is not finite, in training or on the test split, ends it.
 
-Losses that training has seen are asked at every look of `callbacks.Observer`, those of an evaluation in `loop.fit`. A
-weight average whose test loss is not finite ends nothing: its number is left empty. Neither does a bad accuracy: what
-counts as a collapsed run is the claims' question.
+Training losses are checked at every look of `callbacks.Observer`, test losses in `loop.fit`. A weight average whose
+test loss is not finite does not end a run: its number is left empty. Nor does a bad accuracy: what counts as a
+collapsed run is for the claims to define.
 """
 
 import math
@@ -17,6 +17,6 @@ class Diverged(Exception):
 
 
 def require_finite(loss: float, step: int) -> None:
-    """Raises `Diverged` for the `loss` of, or the test loss after, an optimiser step."""
+    """Raises `Diverged` if `loss`, that of optimiser step `step` or the test loss after it, is not finite."""
     if not math.isfinite(loss):
         raise Diverged(step)

@@ -7,7 +7,7 @@ from torch import nn
 
 
 class WeightAverage:
-    """Average of the parameters and floating buffers of `model`, from their values now on; other buffers are copies.
+    """Average of the parameters and floating-point buffers of `model`, from their values now on; others are copied.
 
     torch's AveragedModel begins with the weights after the first step, and makes a GPU wait for every tensor.
     """

@@ -29,8 +29,10 @@ def evaluate(
     autocast: torch.autocast,
     processes: Processes = ALONE,
 ) -> Evaluation:
-    """`model` in evaluation mode over all `batches` of (images [N, C, H, W], labels [N]) that the processes have; its
-    mode is restored. Waits for the device once. Raises `ProcessLost`."""
+    """Evaluates `model` on the `batches` of (images [N, C, H, W], labels [N]) of all processes.
+
+    The model is in evaluation mode meanwhile; its mode is restored. Waits for the device once. Raises `ProcessLost`.
+    """
     was_training = model.training
     model.eval()
     images, sums = 0, None
@@ -49,17 +51,17 @@ def evaluate(
 
 
 def _sums(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of the losses, and how many labels have the largest logit and one of the five largest: float64 [3]."""
+    """Sum of the losses, and numbers of labels with the largest logit and one of the five largest: float64 [3]."""
     loss = F.cross_entropy(logits, labels, reduction="sum")
     rank = ranks(logits, labels)
     return torch.stack([loss.double(), (rank < 1).sum().double(), (rank < 5).sum().double()])
 
 
 def ranks(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many classes come before the label, int64 [N].
+    """The number of classes ranked before the label, int64 [N].
 
-    Of equal logits, common in bfloat16, the class of lower number comes first: on every device the same, which `topk`
-    does not promise. A NaN comes before every number.
+    Among equal logits, common in bfloat16, the class with the lower number comes first: the same on every device, which
+    `topk` does not promise. A NaN comes before every number.
     """
     own = logits.gather(1, labels[:, None])
     before = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]

@@ -43,7 +43,7 @@ class Subject:
 
 
 def chosen_crop(value: float) -> Crop:
-    """A fraction for values up to 1, else a padding in whole pixels. Raises InputError for what is neither."""
+    """A crop by fraction for values up to 1, else by padding in whole pixels. Raises InputError for other values."""
     if 0 < value <= 1:
         return FractionCrop(value)
     if 1 < value <= 4096 and value == int(value):
@@ -52,7 +52,7 @@ def chosen_crop(value: float) -> Crop:
 
 
 def chosen_device(name: str) -> torch.device:
-    """`auto` is the first GPU, else the processor. Raises InputError for a device that is not there."""
+    """The device of that name; `auto` is the first GPU, else the CPU. Raises InputError if there is no such device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -66,7 +66,7 @@ def chosen_device(name: str) -> torch.device:
 
 
 def chosen_precision(name: str) -> str:
-    """Raises InputError unless `name` is one."""
+    """Returns `name`. Raises InputError if it is not a precision."""
     if name not in PRECISIONS:
         hint = did_you_mean(name, PRECISIONS)
         raise InputError(f"--precision {name}: unknown{hint or ';'} there is: {', '.join(PRECISIONS)}")
@@ -74,7 +74,7 @@ def chosen_precision(name: str) -> str:
 
 
 def prepare(weights: Path, data: Path, name: str | None, options: Mapping[str, Any], protocol: Protocol) -> Subject:
-    """Reads the network and lists the images. Raises InputError for bad files, and where the two do not fit."""
+    """Reads the network and lists the images. Raises InputError for bad files, and if the two do not match."""
     images = list_test_images(data)
     if name is not None and is_name(name):
         return _prepare_own(weights, images, name, options, protocol)
@@ -94,7 +94,7 @@ def prepare(weights: Path, data: Path, name: str | None, options: Mapping[str, A
 def _prepare_own(
     weights: Path, images: TestImages, name: str, options: Mapping[str, Any], protocol: Protocol
 ) -> Subject:
-    """A network from elsewhere: nothing but the folders tells the number of classes."""
+    """Prepares a network from elsewhere; only the folders tell the number of classes."""
     search_in([*search_folders(), Path.cwd()])
     classes = len(images.classes)
     model, sha256 = load_own_network(weights, name, options, classes, 3)
@@ -103,7 +103,7 @@ def _prepare_own(
 
 
 def evaluate_subject(subject: Subject, advance: Callable[[int], None] = lambda count: None) -> Evaluation:
-    """Evaluates all images, telling `advance` of each batch. Raises InputError where the outputs are not finite."""
+    """Evaluates all images, telling `advance` the size of each batch. Raises InputError if outputs are not finite."""
     protocol = subject.protocol
     device = prepare_device(str(protocol.device), protocol.precision)
     model = subject.model.to(device).to(memory_format=torch.channels_last)

@@ -1,7 +1,7 @@
-"""Sums of gradients over the processes of a run, sent while the backward pass still goes on.
+"""Sums of gradients over the processes of a run, sent while the backward pass is still running.
 
-Not torch's DistributedDataParallel: it cuts gradients into other buckets after its first step, so that of more than two
-processes a continued run ends with other bits, and it keeps connections open that a failing process has to close.
+This replaces torch's DistributedDataParallel, which changes its buckets after its first step, so that with more than
+two processes a continued run ends with other bits, and keeps connections open that a failing process has to close.
 """
 
 from collections.abc import Iterable
@@ -12,27 +12,27 @@ from torch import Tensor, nn
 
 from nfrepro.training.distributed import Processes, lost_processes
 
-# Of one message: large enough for the network, small enough that the first leaves early.
+# Size of one message: large enough for the network, small enough that the first is sent early.
 BUCKET_BYTES = 25 * 2**20
 
 
 class GradientSum:
-    """Makes every gradient of `parameters` its sum over the processes, the same bits in all. Alone it does nothing."""
+    """Replaces gradients of `parameters` by their sums over the processes, the same bits in all. Does nothing alone."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], processes: Processes) -> None:
         self.buckets = _buckets(parameters) if processes.count > 1 else []
-        self.missing: list[int] = []  # gradients of each bucket, while the last backward pass goes on
+        self.missing: list[int] = []  # number of missing gradients per bucket during the last backward pass
         self.sent: list[tuple[Tensor, dist.Work]] = []
         for number, bucket in enumerate(self.buckets):
             for parameter in bucket:
                 parameter.register_post_accumulate_grad_hook(lambda _, number=number: self._ready(number))  # type: ignore[no-untyped-call]
 
     def before_last_backward(self) -> None:
-        """From now on gradients are complete when they are ready."""
+        """Announces the last backward pass: from now on a gradient is complete when it is ready."""
         self.missing = [len(bucket) for bucket in self.buckets]
 
     def finish(self) -> None:
-        """After the last backward pass. Raises `ProcessLost`."""
+        """Stores the sums, after the last backward pass. Raises `ProcessLost`."""
         while len(self.sent) < len(self.buckets):  # a parameter that the loss does not depend on has no gradient
             self._send(self.buckets[len(self.sent)])
         for bucket, (flat, work) in zip(self.buckets, self.sent, strict=True):
@@ -44,7 +44,7 @@ class GradientSum:
         self.sent, self.missing = [], []
 
     def _ready(self, number: int) -> None:
-        """Sends what is complete, in the same order in all processes."""
+        """Sends all complete buckets, in the same order in all processes."""
         if not self.missing:
             return
         self.missing[number] -= 1
@@ -60,7 +60,7 @@ class GradientSum:
 
 
 def _buckets(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Parameters by message, in the order in which most gradients are ready."""
+    """Parameters grouped by message, in the order in which most gradients become ready."""
     buckets: list[list[nn.Parameter]] = [[]]
     size = 0
     for parameter in reversed(list(parameters)):

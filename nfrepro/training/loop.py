@@ -1,4 +1,4 @@
-"""The training loop. Interrupted and resumed, it ends with the same bits as undisturbed (on a CPU)."""
+"""The training loop. A run that is interrupted and resumed ends with the same bits as one that is not (on a CPU)."""
 
 import json
 import math
@@ -25,10 +25,10 @@ from nfrepro.training.precision import autocast
 from nfrepro.training.state import Sums, TrainingState, initial_state, mean_abs_skipinit_gain
 from nfrepro.training.step import Trainer
 
-# Images evaluated at once; of large ones no more than are trained on at once, so that what trains can be evaluated.
+# Images evaluated at once; if large, at most as many as are trained on at once, so that what trains can be evaluated.
 EVALUATION_BATCH = 500
 SMALL_PIXELS = 64
-# Training images on which the trained network is evaluated: enough for half a point, and cheap.
+# Training images on which the trained network is evaluated: enough for half a percentage point, and cheap.
 TRAINING_SAMPLE = 5000
 NO_CALLBACKS = Callbacks()
 METRICS = "metrics.jsonl"
@@ -36,7 +36,7 @@ METRICS = "metrics.jsonl"
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """The data and options of a training run: nothing in here changes."""
+    """The data and options of a training run, none of which change."""
 
     dataset: Dataset  # on the device
     data: DataOptions
@@ -81,10 +81,10 @@ class TrainingResult:
 
 
 def fit(model: nn.Module, setup: TrainingSetup, ctx: RunContext, callbacks: Callbacks = NO_CALLBACKS) -> TrainingResult:
-    """Trains `model` in place, from its start or from the newest checkpoint; model and data are on `around.device`.
+    """Trains `model` in place, from its start or from the newest checkpoint; model and data are on `ctx.device`.
 
-    Writes checkpoints and metrics to `around`. Raises `Interrupted` when asked to stop, `ProcessLost`, and `InputError`
-    where the data are not those the checkpoint was made with.
+    Writes checkpoints and metrics to `ctx.folder`. Raises `Interrupted` when asked to stop, `ProcessLost`, and
+    `InputError` if the checkpoint was made with other data.
     """
     state = _start_or_continue(model, setup, ctx)
     trainer = Trainer(state, setup.options, setup.seed, ctx.processes, cuda_graph.wanted())
@@ -110,10 +110,10 @@ def fit(model: nn.Module, setup: TrainingSetup, ctx: RunContext, callbacks: Call
 
 def _start_or_continue(model: nn.Module, setup: TrainingSetup, ctx: RunContext) -> TrainingState:
     processes = ctx.processes
-    # Drawn from one seed, but perhaps by processors that round differently.
+    # All weights are drawn from one seed, but perhaps by processors that round differently.
     processes.broadcast([value for _, value in sorted(model.state_dict().items())])
     state = initial_state(model, setup.options)
-    # All continue from the file that the first one finds; a shared file system may show others something older.
+    # All continue from the file that the first process finds; a shared file system may show the others an older one.
     content = processes.broadcast_bytes(
         checkpoint.read_newest(ctx.folder, ctx.complain) if processes.rank == 0 else None
     )
@@ -147,7 +147,7 @@ def _train_epoch(trainer: Trainer, setup: TrainingSetup, epoch: int, observer: O
 
 
 def _evaluate(state: TrainingState, setup: TrainingSetup, ctx: RunContext, readers: Readers) -> None:
-    """Adds a row of metrics and starts new sums. Raises `Diverged` where the test loss is not finite."""
+    """Adds a row of metrics and starts new sums. Raises `Diverged` if the test loss is not finite."""
     result = _evaluated(state.model, setup, ctx, readers)
     require_finite(result.loss, state.step)
     row = _metrics_row(state, result, setup)
@@ -166,7 +166,7 @@ def _evaluated(model: nn.Module, setup: TrainingSetup, ctx: RunContext, readers:
 
 
 def write_metrics(rows: list[dict[str, Any]], ctx: RunContext) -> None:
-    """Write the whole of metrics.jsonl, atomically: a run that was killed and continued has no row twice."""
+    """Write the whole of metrics.jsonl, atomically: a run that was killed and continued has no duplicate rows."""
     if ctx.processes.rank == 0:
         lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows]
         atomic.write_text(ctx.folder / METRICS, "".join(lines))
@@ -175,7 +175,7 @@ def write_metrics(rows: list[dict[str, Any]], ctx: RunContext) -> None:
 def _metrics_row(state: TrainingState, result: Evaluation, setup: TrainingSetup) -> dict[str, Any]:
     """One line of metrics.jsonl: losses in nats, accuracies in percent, time in seconds.
 
-    `train_loss` (with label smoothing) and `train_top1` are means over the steps since the row before.
+    `train_loss` (with label smoothing) and `train_top1` are means over the steps since the previous row.
     """
     sums = state.sums
     return {

@@ -1,4 +1,4 @@
-"""The authors' recipe (experiment.py): learning rate, which parameters decay, optimiser."""
+"""The authors' recipe (experiment.py): learning rate, parameters with weight decay, optimiser."""
 
 import math
 import struct
@@ -14,7 +14,7 @@ from nfrepro.training.options import MAKER, TrainOptions
 
 
 def learning_rate(step: int, steps_per_epoch: int, options: TrainOptions) -> float:
-    """The rate used for optimiser step `step` (from 0), as a closed form: a resumed run cannot get it wrong."""
+    """The rate used for optimiser step `step` (from 0), in closed form: a resumed run cannot get it wrong."""
     total = options.epochs * steps_per_epoch
     warmup = round(options.warmup_epochs * steps_per_epoch)
     if step < warmup:
@@ -24,8 +24,11 @@ def learning_rate(step: int, steps_per_epoch: int, options: TrainOptions) -> flo
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, decay_norm_and_bias: bool = False) -> list[dict[str, Any]]:
-    """Weights of convolutions and of the classifier decay; gains, biases, BatchNorm and SkipInit scalars do not, unless
-    `decay_norm_and_bias`. Networks from elsewhere: `decaying`."""
+    """Groups of parameters with and without weight decay.
+
+    Weights of convolutions and of the classifier decay; gains, biases, BatchNorm and SkipInit scalars do not, unless
+    `decay_norm_and_bias`. For networks from elsewhere see `decaying`.
+    """
     if decay_norm_and_bias:
         return [{"params": list(model.parameters()), "weight_decay": weight_decay}]
     decayed = decaying(model)
@@ -37,9 +40,9 @@ def parameter_groups(model: nn.Module, weight_decay: float, decay_norm_and_bias:
 
 
 def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
-    """The optimizer; the loop sets the learning rate of every step. Raises `InputError` for own code that makes none.
+    """Makes the optimizer; the loop sets every step's learning rate. Raises `InputError` if a user's code makes none.
 
-    On a GPU one kernel updates all parameters; on a CPU the bits of stored results are those of the separate operators.
+    On a GPU the update is fused. On a CPU it is not, because stored results have the bits of separate operators.
     """
     groups = parameter_groups(model, options.weight_decay, options.decay_norm_and_bias)
     fused = True if next(model.parameters()).is_cuda else None
@@ -65,7 +68,7 @@ def _adamw_options(options: TrainOptions) -> dict[str, Any]:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the rate of the next step; of a fused update in float32, which is what a CUDA graph can be given."""
+    """Sets the rate of the next step; for a fused update in float32, because a CUDA graph can only be given that."""
     for group in optimizer.param_groups:
         group["lr"] = struct.unpack("f", struct.pack("f", rate))[0] if group.get("fused") else rate
 

@@ -1,7 +1,7 @@
 """Options of training: schema, defaults and manual at once. No torch.
 
-Defaults are the paper's recipe for its ResNets (authors' experiment.py), but for the number of epochs' budget, which a
-scale narrows.
+Defaults are the paper's recipe for its ResNets (authors' experiment.py). The scale of an experiment may change the
+number of epochs.
 """
 
 import json
@@ -17,9 +17,10 @@ from nfrepro.training.precision import Precision
 OptimizerName = Annotated[
     Annotated[Literal["sgd", "adamw"], Tag(OURS)] | Annotated[OwnName, Tag(OWN)], Discriminator(origin_of)
 ]
-# The arguments of a maker of optimizers, other than its options: torch's parameter groups, each with its weight decay.
+# The arguments of a function that makes an optimizer, other than its options: torch's parameter groups, each with its
+# weight decay, and the learning rate.
 MAKER = Call(positional=("parameter groups",), named=("lr",))
-# What `optimizer_options` may set of the optimizers that are built in.
+# The options of the built-in optimizers that `optimizer_options` may set.
 OPTIMIZER_OPTIONS: dict[str, tuple[str, ...]] = {"sgd": (), "adamw": ("betas", "eps", "amsgrad")}
 MOMENTUM = 0.9
 
@@ -38,33 +39,33 @@ class TrainOptions(Options):
     lr_per_256: float = renamed(0.1, old_name="lr", gt=0)
     # Epochs of linear warm-up from 0, counted inside `epochs`.
     warmup_epochs: float = Field(default=5.0, ge=0)
-    # Learning rate that the cosine ends at, in units of the rate used: not scaled by the batch (authors' NF-RegNets:
+    # Learning rate that the cosine ends at, as an absolute rate: not scaled by the batch size (authors' NF-RegNets:
     # 0.001).
     final_lr: float = Field(default=0.0, ge=0)
-    # Nesterov momentum, of sgd.
+    # Nesterov momentum, for sgd only.
     momentum: float = Field(default=MOMENTUM, ge=0, lt=1)
     # Coupled L2 decay: added to the gradient of convolution and classifier weights; not of gains, biases, BatchNorm's
     # parameters or SkipInit scalars.
     weight_decay: float = Field(default=1e-4, ge=0)
-    # true: decay of all parameters, also of gains, biases, BatchNorm's parameters and SkipInit scalars.
+    # true: all parameters decay, including gains, biases, BatchNorm's parameters and SkipInit scalars.
     decay_norm_and_bias: bool = renamed(False, old_name="decay_all")
-    # Adaptive gradient clipping: the gradient of an output unit has at most this share of the norm of its weights; not
-    # the classifier's (arXiv 2102.06171: 0.01 for batches of 1024 to 4096, 0.01 to 0.16 tried). null: no clipping.
+    # Adaptive gradient clipping: the gradient norm of an output unit is at most this share of its weight norm; not in
+    # the classifier (arXiv 2102.06171: 0.01 for batches of 1024 to 4096, 0.01 to 0.16 tried). null: no clipping.
     clip_factor: float | None = Field(default=None, gt=0)
     # Softmax cross entropy against (1 - s) * target + s / classes; the target is one-hot, or of mixed images a mixture.
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    # float32 (IEEE, also on GPUs that would rather multiply in TF32), tf32 (the same as float32 on a CPU), or bfloat16
-    # autocast with float32 weights. Part of the identity: never chosen by the machine.
+    # float32 (IEEE, also on GPUs that by default multiply in TF32), tf32 (the same as float32 on a CPU), or bfloat16
+    # autocast with float32 weights. Part of a run's identity: never chosen by the machine.
     precision: Precision = "float32"
     # Decay of the exponential moving average of the weights, warmed up as min(decay, (1 + step) / (10 + step)).
     # null: no average.
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    # Epochs from one evaluation on the test split to the next; there is one after the last epoch, the headline.
+    # Epochs between evaluations on the test split; there is always one after the last epoch, which is the headline.
     evaluate_every: int = Field(default=1, ge=1)
-    # sgd, adamw (whose decay is decoupled: lr * weight_decay of a weight), or one's own: make(groups, lr=…, **options),
-    # a torch Optimizer. Schedule, weight decay by groups and clipping are the same for all.
+    # sgd, adamw (whose decay is decoupled: lr * weight_decay of a weight), or your own: make(groups, lr=…, **options)
+    # returns a torch Optimizer. Schedule, weight decay by groups and clipping are the same for all.
     optimizer: OptimizerName = rare("sgd")
-    # Options of adamw (betas, eps, amsgrad) or of one's own.
+    # Options of adamw (betas, eps, amsgrad) or of your own optimizer.
     optimizer_options: dict[str, Any] = rare({}, validate_default=True)
 
     @model_validator(mode="after")
@@ -89,7 +90,7 @@ class TrainOptions(Options):
     @field_validator("optimizer_options")
     @classmethod
     def _optimizer_takes_them(cls, options: dict[str, Any], earlier: ValidationInfo) -> dict[str, Any]:
-        if (optimizer := earlier.data.get("optimizer")) is None:  # it is wrong itself
+        if (optimizer := earlier.data.get("optimizer")) is None:  # invalid itself
             return options
         if is_name(optimizer):
             check_options(optimizer, options, MAKER)

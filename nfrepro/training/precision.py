@@ -1,4 +1,4 @@
-"""In which arithmetic a run computes: set by its options alone, never by the machine. No torch at import."""
+"""The arithmetic of a run: set by its options alone, never by the machine. No torch at import."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from nfrepro.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-# float32: IEEE arithmetic, also in convolutions, which PyTorch on its own runs in TF32 on newer NVIDIA GPUs.
+# float32: IEEE arithmetic, also in convolutions, which PyTorch by default runs in TF32 on newer NVIDIA GPUs.
 # tf32: NVIDIA GPUs multiply with mantissas of 10 bits and add in float32; on a CPU the same as float32.
 # bfloat16: autocast, with float32 weights.
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def is_emulated(precision: str, device: str) -> bool:
-    """Whether `device` ("cpu", "cuda:0", …) has no instructions for `precision`: a hundred times as slow as float32."""
+    """Whether `device` ("cpu", "cuda:0", …) emulates `precision`, which is a hundred times as slow as float32."""
     if precision != "bfloat16" or not device.startswith("cpu"):
         return False
     import torch
@@ -34,14 +34,14 @@ def check_precision(precision: str, device: str) -> None:
 
 
 def prepare_device(name: str, precision: str) -> "torch.device":
-    """The device of that name, set up to compute in `precision` and to repeat its results, whatever ran before."""
+    """The device of that name, set up to compute in `precision` and reproducibly, whatever ran before."""
     import torch
 
     device = torch.device(name)
     if device.type == "cuda":
         if device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
-        torch.cuda.set_device(device)  # kernels compiled by Triton and threads that pin memory go to the current one
+        torch.cuda.set_device(device)  # kernels compiled by Triton and threads that pin memory use the current one
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     _set_multiplication("tf32" if precision == "tf32" else "ieee")
@@ -56,7 +56,7 @@ def autocast(device: "torch.device", precision: str) -> "torch.autocast":
 
 
 def weight_dtype(context: "torch.autocast") -> "torch.dtype":
-    """The type that convolutions take their weights in, in that context."""
+    """The dtype of the weights that convolutions use in that context."""
     import torch
 
     return torch.bfloat16 if context._enabled else torch.float32
@@ -64,7 +64,7 @@ def weight_dtype(context: "torch.autocast") -> "torch.dtype":
 
 @contextmanager
 def ieee_arithmetic() -> Iterator[None]:
-    """float32 as it is meant, for a measurement within a run of another precision."""
+    """Switches to IEEE float32, for a measurement within a run of another precision."""
     before = multiplication()
     _set_multiplication("ieee")
     try:
@@ -81,7 +81,7 @@ def multiplication() -> str:
 
 
 def _set_multiplication(kind: str) -> None:
-    """Sets "ieee" or "tf32" everywhere, by torch's older switches too: reading those raises where they disagree."""
+    """Sets "ieee" or "tf32" everywhere, including torch's older switches: reading those raises if they disagree."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = kind == "tf32"

@@ -13,7 +13,7 @@ from nfrepro.training.options import TrainOptions
 
 @dataclass
 class Sums:
-    """Sums over the steps since the last evaluation, as far as somebody has looked."""
+    """Sums over the steps since the last evaluation, up to the last look at the losses."""
 
     loss: float = 0.0
     correct: int = 0
@@ -33,14 +33,14 @@ class TrainingState:
     train_seconds: float = 0.0
     data_seconds: float = 0.0  # of these, waiting for batches
     metrics: list[dict[str, Any]] = field(default_factory=list)
-    early_skipinit_gain: float | None = None  # mean |scalar| after a quarter of the steps; None before, or without
+    early_skipinit_gain: float | None = None  # mean |scalar| after a quarter of the steps; None before, or without any
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
     def to_checkpoint(self, fingerprint: str, processes: int) -> dict[str, Any]:
-        """Tensors, numbers, strings and containers of them; `fingerprint` is that of the data."""
+        """The state as tensors, numbers, strings and containers of them; `fingerprint` is that of the data."""
         return {
             "fingerprint": fingerprint,
             "processes": processes,
@@ -59,8 +59,7 @@ class TrainingState:
         }
 
     def restore(self, saved: dict[str, Any], processes: int) -> None:
-        """Makes this state, and the process's generators, what they were when `saved` was made; there may be more
-        processes now, or fewer."""
+        """Restores this state and the process's random generators from `saved`; the number of processes may differ."""
         self.model.load_state_dict(saved["model"])
         if self.ema is not None:
             self.ema.model.load_state_dict(saved["ema"])
@@ -68,7 +67,7 @@ class TrainingState:
         fused = {"fused": groups[0]["fused"]} if "fused" in groups[0] else {}
         self.optimizer.load_state_dict(saved["optimizer"])
         for group in self.optimizer.param_groups:
-            group.update(fused)  # a matter of this device, not of the one that saved
+            group.update(fused)  # depends on this device, not on the one that saved
         self.sums = Sums(**saved["sums"])
         self.step = saved["step"]
         self.train_seconds, self.data_seconds = saved["train_seconds"], saved["data_seconds"]

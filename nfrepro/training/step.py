@@ -23,15 +23,15 @@ from nfrepro.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Part:
-    """Rows that go through the network at once: micro-batch `number` of the batch, or its rows from `first` on."""
+    """Rows that go through the network at once: micro-batch `number`, or a part of it from its row `first` on."""
 
     number: int
     first: int
-    rows: slice  # of the tensors at hand
+    rows: slice  # of this process's tensors
 
 
 def check_division(model: nn.Module, options: TrainOptions, processes: int) -> None:
-    """Raise `InputError` if a run cannot be divided among `processes` processes and stay the same."""
+    """Raise `InputError` if a run cannot be divided among `processes` processes with the same result."""
     if options.batch_size % processes:
         raise InputError(f"batch_size: {options.batch_size} does not divide by {processes} processes")
     if options.grad_accum_steps % processes and has_batch_norm(model):
@@ -42,7 +42,7 @@ def check_division(model: nn.Module, options: TrainOptions, processes: int) -> N
 
 
 def cut(options: TrainOptions, rows: range) -> list[Part]:
-    """The `rows` of a batch, cut where one micro-batch ends and the next begins."""
+    """Cuts the `rows` of a batch at the boundaries between micro-batches."""
     size = options.batch_size // options.grad_accum_steps
     starts = [rows.start, *range((rows.start // size + 1) * size, rows.stop, size)]
     ends = [*starts[1:], rows.stop]
@@ -53,9 +53,9 @@ def cut(options: TrainOptions, rows: range) -> list[Part]:
 
 
 class Trainer:
-    """Makes optimiser steps on this process's rows of each batch; with the other processes on those of all.
+    """Makes optimiser steps on this process's rows of each batch; together the processes cover the whole batch.
 
-    Raises `InputError` where the run does not divide among them.
+    Raises `InputError` if the run does not divide among them.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Trainer:
         self.parts = cut(options, processes.share(options.batch_size))
         self.weights = EffectiveWeights(state.model)
         self.gradients = GradientSum(state.model.parameters(), processes)
-        # Otherwise draws go on from step to step, and their generator is part of the checkpoint.
+        # Otherwise random draws continue from step to step, and their generator is part of the checkpoint.
         self.seeds_parts = options.grad_accum_steps > 1 or processes.count > 1
         self.graphed: GraphedStep | None = None
         if cuda_graph and may_be_recorded(state.model, state.optimizer, len(self.parts), processes.count):
@@ -80,7 +80,7 @@ class Trainer:
     def step(self, x: Tensor, targets: Tensor, autocast: torch.autocast) -> Tensor:
         """One step at the optimiser's learning rate, on images [N, C, H, W] and labels [N] or targets [N, classes].
 
-        Returns this process's part of the mean loss and its number of images classified right, float64 [2], without
+        Returns this process's part of the mean loss and its number of correctly classified images, float64 [2], without
         waiting for the device. Raises `ProcessLost`.
         """
         state, options = self.state, self.options
@@ -116,7 +116,7 @@ class Trainer:
 
 
 def _backward(logits: Tensor, targets: Tensor, options: TrainOptions) -> Tensor:
-    """Adds the gradient of this part of the mean loss over the batch. Returns that part of the loss, and the count."""
+    """Adds the gradient of this part of the batch's mean loss. Returns the part's loss and its correct images."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     share = len(logits) / options.batch_size
     loss = F.cross_entropy(logits, targets, label_smoothing=options.label_smoothing) * share
@@ -127,7 +127,7 @@ def _backward(logits: Tensor, targets: Tensor, options: TrainOptions) -> Tensor:
 
 
 def _seed_dropout(device: torch.device, seed: int, step: int, part: Part) -> None:
-    """Makes what dropout and stochastic depth draw a function of the part, not of what was drawn before."""
+    """Seeds dropout and stochastic depth, so that they depend on the step and part, not on earlier draws."""
     numbers = (part.number, part.first) if part.first else (part.number,)
     generator = torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
     generator.manual_seed(stream_seed("dropout", seed, step, *numbers))

@@ -1,1 +1,1 @@
-"""`make gpu-check`: what of this project is true on the GPU of this machine, and how fast it is; docs/gpu.md has it."""
+"""`make gpu-check`: checks this project on the GPU of this machine, and measures its speed; results in docs/gpu.md."""

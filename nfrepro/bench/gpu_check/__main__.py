@@ -25,7 +25,7 @@ class Late(BaseException):
 
 
 def main() -> None:
-    """Checks one GPU. A check that fails or takes too long costs itself only."""
+    """Checks one GPU. A check that fails or takes too long does not affect the others."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--only", default="", help="names of checks, with commas between them")
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def write_page(docs: Path, facts: Path) -> None:
-    """Write gpu.md into `docs`, with the facts that it is made of next to it."""
+    """Write gpu.md into `docs`, and next to it the facts that it is made from."""
     atomic.write_text(docs / FACTS, facts.read_text(encoding="utf-8"))
     atomic.write_text(docs / "gpu.md", page(read(docs / FACTS), FACTS))
 

@@ -32,7 +32,7 @@ ALL_AT_ONCE = {**TINY, "stem": "imagenet", "dropout": 0.3, "stochastic_depth": 0
 
 
 def facts(device: str) -> Iterator[Fact]:
-    """The machine."""
+    """Facts about the machine."""
     import torchvision
 
     properties = torch.cuda.get_device_properties(device)
@@ -56,7 +56,7 @@ def facts(device: str) -> Iterator[Fact]:
 
 
 def trains(device: str) -> Iterator[Fact]:
-    """Whether small networks train, twice to the same bits, and close to what the CPU finds."""
+    """Whether small networks train, with the same bits twice, and close to the result of the CPU."""
     cases: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "NF": ({"name": "nf_resnet", **TINY}, {}),
         "BN": ({"name": "bn_resnet", **TINY}, {}),
@@ -70,7 +70,7 @@ def trains(device: str) -> Iterator[Fact]:
             options = timing.task(model, 64, images=256, precision=precision, **extra)
             where = [device, device, "cpu"] if precision == "float32" else [device, device]
             if name == "NF":
-                where.append("cuda")  # what SLURM says
+                where.append("cuda")  # the device name on SLURM
             ends = [final_values(options, on) for on in where]
             yield {
                 "network": name,
@@ -81,7 +81,7 @@ def trains(device: str) -> Iterator[Fact]:
 
 
 def standardization(device: str) -> Iterator[Fact]:
-    """Errors of every way to standardize, relative to float64, with filters on the floor among them."""
+    """Errors of every way to standardize, relative to float64; some filters are at the floor of the variance."""
     for epsilon in ("floor", "sum", "timm"):
         torch.manual_seed(0)
         small: dict[str, Any] = {**timing.SMALL, "ws_epsilon": epsilon, "alpha": 0.3}
@@ -101,7 +101,7 @@ def standardization(device: str) -> Iterator[Fact]:
 
 
 def _gradients(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """Logits and gradients of all parameters, float64 on the CPU."""
+    """Logits and gradients of all parameters, as float64 on the CPU."""
     model.zero_grad()
     labels = torch.arange(len(x), device=x.device)
     with EffectiveWeights(model).for_training(torch.float32, 1) as effective:
@@ -117,7 +117,7 @@ def _error(ours: Tensor, theirs: Tensor) -> float:
 
 
 def step_cost(device: str) -> Iterator[Fact]:
-    """Time, kernels and waits of a step on CIFAR-10's size, batch 256."""
+    """Time, kernels and waits of a step on images of CIFAR-10's size, batch 256."""
     for precision in ("bfloat16", "tf32", "float32"):
         for network, name in (("BN", "bn_resnet"), ("NF", "nf_resnet")):
             ready = timing.prepared(timing.task({"name": name, **timing.SMALL}, 256, precision=precision), device)
@@ -131,7 +131,7 @@ def step_cost(device: str) -> Iterator[Fact]:
 
 
 def resume(device: str) -> Iterator[Fact]:
-    """Whether a run that is stopped in the middle of an epoch ends with the same bits."""
+    """Whether a run that is stopped in the middle of an epoch and continued ends with the same bits."""
     setattr(callbacks, "GPU_STEPS_BETWEEN_LOOKS", 1)  # noqa: B010 - otherwise so short a run is only stopped between epochs
     networks: dict[str, dict[str, Any]] = {
         "NF, dropout, stochastic depth": {"name": "nf_resnet", **ALL_AT_ONCE},
@@ -217,7 +217,7 @@ def _free() -> None:
 
 
 def cuda_graph(device: str) -> Iterator[Fact]:
-    """The whole step as one CUDA graph: its time, and whether it ends with the bits of single launches."""
+    """The whole step as one CUDA graph: its time, and whether it gives the same bits as single launches."""
     networks: dict[str, dict[str, Any]] = {
         "NF": {"name": "nf_resnet", **timing.SMALL},
         "BN": {"name": "bn_resnet", **timing.SMALL},

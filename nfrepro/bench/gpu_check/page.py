@@ -1,4 +1,4 @@
-"""docs/gpu.md from the facts of `nfrepro.bench.gpu_check`: what was checked on one GPU, and what was measured."""
+"""Text of docs/gpu.md, from the facts of `nfrepro.bench.gpu_check`: checks and measurements on one GPU."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Checks of processes on the GPU: a broken context, runs that share it, and the CPU that feeds it."""
+"""Checks of processes on the GPU: a broken context, runs that share the GPU, and the CPU that feeds it."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from nfrepro.bench.gpu_check.timing import TINY, Fact, final_values
 
 
 def faults(device: str) -> Iterator[Fact]:
-    """Whether a run that breaks the GPU's context takes those after it along, through the local queue."""
+    """Whether a broken GPU context takes later runs of the same process along; tried in a child process."""
     code = f"from nfrepro.bench.gpu_check.process_checks import break_context; break_context({device!r})"
     child = [sys.executable, "-c", code]
     found = subprocess.run(child, capture_output=True, text=True, timeout=90, check=False)
@@ -27,7 +27,7 @@ def faults(device: str) -> Iterator[Fact]:
 
 
 def break_context(device: str) -> None:
-    """Print as JSON what becomes of runs before and after an assertion on the device, in this process."""
+    """Print as JSON how runs before and after a device-side assertion end, in this process."""
     from nfrepro.launch.run_record import Failure
 
     options = timing.task({"name": "nf_resnet", **TINY}, 64, images=128)
@@ -63,7 +63,7 @@ scales: {gpu: {}}
 
 
 def sharing(device: str) -> Iterator[Fact]:
-    """Several runs at once on one GPU, from the local queue: by single launches, by graphs, and with MPS."""
+    """Several runs at once on one GPU, from the local queue: with single launches, with graphs, and with MPS."""
     for jobs, graph, mps in ((1, "1", False), (4, "0", False), (4, "1", False), (4, "1", True)):
         with tempfile.TemporaryDirectory() as folder, _multi_process_service(mps) as started:
             if not started:
@@ -97,7 +97,7 @@ def sharing(device: str) -> Iterator[Fact]:
 
 @contextmanager
 def _multi_process_service(wanted: bool) -> Iterator[bool]:
-    """NVIDIA's MPS, by which kernels of several processes run at once; whether it could be started."""
+    """Starts NVIDIA's MPS if `wanted`, so that kernels of several processes run at once; yields False if it cannot."""
     control = shutil.which("nvidia-cuda-mps-control")
     if not wanted:
         yield True
@@ -110,7 +110,7 @@ def _multi_process_service(wanted: bool) -> Iterator[bool]:
 
 
 def streaming(device: str) -> Iterator[Fact]:
-    """Images a second that the CPU decodes, crops and sends for training on ImageNet."""
+    """Images per second that the CPU decodes, crops and sends for training on ImageNet."""
     import numpy as np
     from PIL import Image
 

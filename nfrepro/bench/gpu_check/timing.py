@@ -1,4 +1,4 @@
-"""A training step of the project on a batch that is there; its time, its kernels, its waits."""
+"""Time, kernels and waits of a training step of the project on a batch that is already loaded."""
 
 import tempfile
 import time
@@ -48,7 +48,7 @@ class Prepared:
 def task(
     model: dict[str, Any], batch: int, pixels: int = 32, classes: int = 10, images: int = 2048, **train: Any
 ) -> TrainTask:
-    """A training on made-up images."""
+    """The options of a training run on synthetic images."""
     return TrainTask.model_validate(
         {
             "seed": 0,
@@ -68,7 +68,7 @@ def task(
 
 
 def prepared(options: TrainTask, device_name: str, cuda_graph: bool = False) -> Prepared:
-    """The first state of that training, with random images."""
+    """The initial state of that training run, with random images."""
     device = prepare_device(device_name, options.train.precision)
     images = dry_run.random_images(options, options.train.batch_size).to(device)
     setup = TrainingSetup(images, options.data, options.train, options.seed)
@@ -81,7 +81,7 @@ WAYS = ("all filters at once", "as BatchNorm", "operator by operator")
 
 @contextmanager
 def standardizing(way: str) -> Iterator[None]:
-    """Weights are standardized in one of `WAYS`; the first is the one of training."""
+    """Standardizes weights in one of `WAYS` during the block; the first is that of training."""
     kept = effective_weights._is_for_kernel, convolutions._StandardizeAsBatchNorm
     try:
         if way != WAYS[0]:
@@ -95,7 +95,7 @@ def standardizing(way: str) -> Iterator[None]:
 
 
 def seconds(call: Callable[[], object], times: int, warm_up: int = 3) -> float:
-    """Mean over `times` calls."""
+    """Mean seconds per call over `times` calls."""
     for _ in range(warm_up):
         call()
     torch.cuda.synchronize()
@@ -107,7 +107,7 @@ def seconds(call: Callable[[], object], times: int, warm_up: int = 3) -> float:
 
 
 def cost_of_step(call: Callable[[], object], times: int) -> dict[str, Any]:
-    """Milliseconds of a call, of its launches on the CPU and of its kernels on the GPU; kernels; waits for the GPU."""
+    """Milliseconds of a call, its launches on the CPU and its kernels on the GPU; numbers of kernels and of waits."""
     found: dict[str, Any] = {"ms": 1e3 * seconds(call, times)}
     begun = time.perf_counter()
     for _ in range(5):
@@ -141,6 +141,6 @@ def _waits(call: Callable[[], object]) -> int:
 
 
 def final_values(options: Any, device: str, **ctx: Any) -> dict[str, Any]:
-    """The final values of a run on the device, in a folder that is removed."""
+    """The final values of a run on the device, in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         return dict(run(options, RunContext(Path(folder), device, **ctx)).final)
