@@ -9,14 +9,14 @@ import pandas as pd
 from nfrepro import atomic
 from nfrepro.errors import InputError
 
-MOST_NAMED = 3  # runs that are not drawn; of more there is the number
+MOST_NAMED = 3  # runs that are not drawn; more are only counted
 TABLE = "propagation.csv"
 
 
 def read_curves(
     table: pd.DataFrame, folder: Path, label: Callable[[pd.Series], str], file: str = TABLE
 ) -> dict[str, pd.DataFrame]:
-    """Label -> what `file` has of all its completed runs, in the order of `table`, whose runs lie in `folder`.
+    """Label -> rows of `file` of all its completed runs, in the order of `table`, whose runs are stored in `folder`.
 
     `label` names the curve of a row of runs.csv. Raises `InputError` for a run without its curves.
     """
@@ -34,20 +34,25 @@ def read_curves(
 
 
 def check_some(curves: Mapping[str, pd.DataFrame], table: pd.DataFrame, experiment: str) -> None:
-    """Raises `InputError` where no run is completed, so that there is nothing to draw."""
+    """Raises `InputError` if no run is completed, so that there is nothing to draw."""
     if not curves:
         raise InputError(f"{experiment}: no run is completed:{unfinished(table)}")
 
 
 def seeds_drawn(curves: Mapping[str, pd.DataFrame]) -> str:
-    """How many seeds the curves have: `10`, or `4 to 10` where they differ."""
+    """The number of seeds of the curves: `10`, or `4 to 10` if they differ."""
     counts = {int(rows["seed"].nunique()) for rows in curves.values()}
     return " to ".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "0"
 
 
 def unfinished(table: pd.DataFrame) -> str:
-    """A sentence on runs that are not drawn; empty where all are."""
-    missing = table.loc[table["state"] != "completed", "id"].tolist()
-    if len(missing) > MOST_NAMED:
-        return f" Not drawn, because not completed: {len(missing)} of {len(table)} runs."
-    return f" Not drawn, because not completed: {', '.join(map(str, missing))}." if missing else ""
+    """A sentence each on runs that were not run and on others that are not drawn; empty if all are drawn."""
+    not_run = table["state"] == "missing"
+    others = ~not_run & (table["state"] != "completed")
+    reasons = {"Not run": not_run, "Not drawn, because not completed": others}
+    return "".join(f" {reason}: {_named(table, which)}." for reason, which in reasons.items() if which.any())
+
+
+def _named(table: pd.DataFrame, which: "pd.Series[bool]") -> str:
+    ids = table.loc[which, "id"].tolist()
+    return ", ".join(map(str, ids)) if len(ids) <= MOST_NAMED else f"{len(ids)} of {len(table)} runs"

@@ -268,6 +268,12 @@ def test_unfinished_runs_are_named(tmp_path: Path) -> None:
     assert unfinished(table[:3]) == ""
 
 
+def test_runs_that_were_not_run_are_told_from_those_that_failed() -> None:
+    table = pd.DataFrame({"id": [f"run-{k}" for k in range(6)], "state": ["missing"] * 4 + ["failed", "completed"]})
+    assert unfinished(table) == " Not run: 4 of 6 runs. Not drawn, because not completed: run-4."
+    assert unfinished(table[2:4]) == " Not run: run-2, run-3."
+
+
 def test_the_table_of_stage_ends_by_hand() -> None:
     paper = [PaperCurve("NF", "avg_var", (6,), (7.25,))]
     rows = stage_ends({"NF": curve(seeds=2)}, paper)
