@@ -38,11 +38,11 @@ export SLURM_CONF := $(NFREPRO_SLURM)/slurm.conf
 endif
 endif
 
-help:  ## list what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
-	@echo $(call quoted,variables: EXP=$(EXP) SCALE=$(SCALE) EXECUTOR=$(EXECUTOR) CLUSTER=$(CLUSTER) DRY_RUN=1 JOBS= PROCESSES= SET="key=value …" RETRY=1 FORCE=pattern RUN=hash)
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@echo $(call quoted,variables: EXP=$(EXP) SCALE=$(SCALE) EXECUTOR=$(EXECUTOR) CLUSTER=$(CLUSTER) DRY_RUN=1 JOBS= PROCESSES= SET="key=value …" RETRY=1 FORCE=pattern RUN=hash HOURS=8)
 
-setup: $(INSTALLED)  ## make .venv and install the project into it
+setup: $(INSTALLED)  ## create .venv and install the project into it
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -60,29 +60,29 @@ $(TEST_TOOLS): $(INSTALLED)
 # Calls the script that draws the experiment $name; the default one where it has none of its own.
 draws = if [ -f analysis/"$$name".py ]; then set -- analysis/"$$name".py; else set -- -m nfrepro.plots.default "$$name"; fi; $(VENV)/bin/python "$$@"
 
-sweep: $(INSTALLED)  ## run what is not done of EXP at SCALE, then draw it (EXECUTOR=slurm: submit it, and return; debug: in one process)
+sweep: $(INSTALLED)  ## run what is left of EXP at SCALE, then draw it (EXECUTOR=slurm: only submit; debug: one process)
 	@$(NFREPRO) sweep $(call quoted,$(EXP)) $(OPTIONS) --executor $(call quoted,$(EXECUTOR)) $(call option,JOBS,--jobs) \
 	  $(call option,PROCESSES,--processes) $(if $(RETRY),--retry) $(call option,FORCE,--force) $(ON_CLUSTER)
 
-plan: $(INSTALLED)  ## what is left of EXP at SCALE, and what it costs: hours, memory, disk (EXECUTOR=slurm: as jobs)
+plan: $(INSTALLED)  ## show what is left of EXP at SCALE and its cost: hours, memory, disk (EXECUTOR=slurm: as jobs)
 	@$(NFREPRO) plan $(call quoted,$(EXP)) $(OPTIONS) $(if $(filter slurm,$(EXECUTOR)),--cluster $(call quoted,$(CLUSTER)))
 
-dry-run: $(INSTALLED)  ## a few real steps of every shape of EXP at SCALE: does it fit, how fast is it?
+dry-run: $(INSTALLED)  ## try a few real steps of each shape of run of EXP at SCALE: memory, speed, loss
 	@$(NFREPRO) dry-run $(call quoted,$(EXP)) $(OPTIONS)
 
-status: $(INSTALLED)  ## the state of every run of EXP at SCALE
+status: $(INSTALLED)  ## show the state of every run of EXP at SCALE
 	@$(NFREPRO) status $(call quoted,$(EXP)) $(OPTIONS)
 
-watch: $(INSTALLED)  ## the same again and again, until nothing of it is queued or running
+watch: $(INSTALLED)  ## keep refreshing the status until nothing of EXP at SCALE is queued or running
 	@$(NFREPRO) status $(call quoted,$(EXP)) $(OPTIONS) --watch
 
-logs: $(INSTALLED)  ## what RUN of EXP at SCALE has put out, and what comes
+logs: $(INSTALLED)  ## show the output of RUN of EXP at SCALE, and follow it until the run ends
 	@$(NFREPRO) logs $(call quoted,$(EXP)) $(if $(RUN),$(call quoted,$(RUN))) $(OPTIONS) --follow
 
-cancel: $(INSTALLED)  ## stop what is queued or running of EXP at SCALE, or RUN of it; make sweep continues it
+cancel: $(INSTALLED)  ## cancel queued and running runs of EXP at SCALE, or only RUN; make sweep continues them
 	@$(NFREPRO) cancel $(call quoted,$(EXP)) $(if $(RUN),$(call quoted,$(RUN))) $(OPTIONS)
 
-figures: $(INSTALLED)  ## redraw every figure from results/
+figures: $(INSTALLED)  ## redraw all tables and figures from results/
 	@status=0; for table in results/*/*/runs.csv; do \
 	  [ -f "$$table" ] || continue; \
 	  grep -q '^[^,]*,completed,' "$$table" || { echo "nothing to draw: $$table has no completed run"; continue; }; \
@@ -90,55 +90,55 @@ figures: $(INSTALLED)  ## redraw every figure from results/
 	  $(draws) --scale "$$(basename "$$folder")" || { status=1; echo "not drawn: $$table" >&2; }; \
 	done; exit $$status
 
-claims: $(INSTALLED)  ## verdicts on the claims from results/, each at its best scale (SCALE=…: at that one); results/claims.json has all
+claims: $(INSTALLED)  ## show verdicts from results/, each at its best scale or SCALE; write all to results/claims.json
 	@$(NFREPRO) claims $(if $(filter-out file,$(origin SCALE)),$(SCALED)) --write
 
-settle: $(INSTALLED)  ## run the seeds that open claims are due at SCALE (overnight), look, record; until none is open or HOURS are over (DRY_RUN=1: say what is due)
+settle: $(INSTALLED)  ## run the seeds that open claims need at SCALE (overnight), up to HOURS (DRY_RUN=1: only show)
 	@$(NFREPRO) settle $(if $(filter-out file,$(origin EXP)),$(call quoted,$(EXP))) $(if $(filter-out file,$(origin SCALE)),$(SCALED),--scale overnight) \
 	  --executor $(call quoted,$(EXECUTOR)) $(call option,HOURS,--hours) $(call option,JOBS,--jobs) $(if $(RETRY),--retry) \
 	  $(if $(filter slurm,$(EXECUTOR)),--cluster $(call quoted,$(CLUSTER))) $(if $(DRY_RUN),--dry-run)
 
-report: figures  ## every figure, results/claims.json, results/REPORT.md and results/report.html, again from results/
+report: figures  ## redraw all figures; write REPORT.md, report.html, claims.json in results/; update README.md, docs/
 	@$(NFREPRO) report
 	@$(VENV)/bin/python docs/verdicts.py
 	@$(VENV)/bin/python docs/experiments.py
 
-bench: $(TEST_TOOLS)  ## measure speed on this machine
+bench: $(TEST_TOOLS)  ## measure the startup and expansion speed on this machine (more: nfrepro bench --help)
 	@$(NFREPRO) bench
 
-gpu-check: $(TEST_TOOLS)  ## try the project on this machine's NVIDIA GPU, in under nine minutes; writes docs/gpu.md
+gpu-check: $(TEST_TOOLS)  ## check the project on this machine's NVIDIA GPU in under nine minutes; write docs/gpu.md
 	@$(VENV)/bin/python -m nfrepro.bench.gpu_check --out "$${TMPDIR:-/tmp}/gpu_check.jsonl" --page docs
 
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n $(shell expr $$(nproc) + 1) --maxprocesses 8 --dist worksteal
 
-test: $(TEST_TOOLS)  ## the tests that take seconds each: a few minutes in all
+test: $(TEST_TOOLS)  ## run the fast tests: seconds each, a few minutes in all
 	@$(PYTEST) -m 'not slurm and not slow'
 
-test-all: test  ## those, and then the slow rest: sweeps that are killed, compilers, large networks (test-slurm is apart)
+test-all: test  ## run the fast tests, then the slow ones: killed sweeps, compilers, large networks (not test-slurm)
 	@$(PYTEST) -m 'slow and not slurm'
 
-test-numeric: $(TEST_TOOLS)  ## the numeric tests once more, with the kernels of a processor without vector instructions
+test-numeric: $(TEST_TOOLS)  ## repeat the numeric tests with the kernels of a processor without AVX
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -m 'not slurm and not slow' tests/signal tests/models tests/training tests/tasks
 
-test-slurm: $(TEST_TOOLS)  ## the tests on a real SLURM, which they bring up and end (Debian, as root; minutes)
+test-slurm: $(TEST_TOOLS)  ## run the tests on a real SLURM, which they start and stop (Debian, as root; minutes)
 	@$(VENV)/bin/python -m pytest -m slurm tests/slurm $(call option,ONLY,-k)
 
-soak: $(TEST_TOOLS)  ## 200 runs on a real SLURM through kills, requeues, lost nodes …; writes docs/soak.md (up to 15 minutes)
+soak: $(TEST_TOOLS)  ## test 200 runs on a real SLURM: kills, requeues, lost nodes …; write docs/soak.md (up to 15 min)
 	@PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(VENV)/bin/python tests/slurm/soak.py
 
-soak-local: $(TEST_TOOLS)  ## 200 runs by the local queue, each struck one to four times; writes docs/soak_local.md (up to 30 minutes)
+soak-local: $(TEST_TOOLS)  ## test 200 local runs with 1 to 4 faults each; write docs/soak_local.md (up to 30 minutes)
 	@PYTHONPATH=tests:tests/slurm$${PYTHONPATH:+:$$PYTHONPATH} $(VENV)/bin/python tests/launch/local_soak.py
 
-lint: $(TEST_TOOLS)  ## ruff and mypy
+lint: $(TEST_TOOLS)  ## run ruff and mypy
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
-slurm-up:  ## a real SLURM with two nodes on this machine, to try EXECUTOR=slurm (Debian; installs what is missing)
+slurm-up:  ## start a real SLURM with two nodes on this machine, for EXECUTOR=slurm (Debian; installs what is missing)
 	@tests/slurm/slurm-up
 
-slurm-down:  ## end it, its jobs included
+slurm-down:  ## stop that SLURM and its jobs, and remove its files
 	@tests/slurm/slurm-down
 
-clean:  ## remove .venv and caches; results and data stay
+clean:  ## remove .venv, caches and build files; keep results and data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,4 +1,4 @@
-"""Top-1 of NF-ResNets by activation, each with its gamma and without (claim C47)."""
+"""Top-1 of NF-ResNets by activation, with and without its gamma (claim C47)."""
 
 from nfrepro.plots.comparison import Comparison, named
 from nfrepro.plots.script import compared, run_script

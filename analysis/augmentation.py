@@ -1,4 +1,4 @@
-"""Top-1 by augmentation, with and without adaptive gradient clipping, and with copies of an image (claims C33, C34)."""
+"""Top-1 by augmentation, with and without adaptive gradient clipping, and with several copies (claims C33, C34)."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The shift of layers' inputs while networks train, and accuracy: BN, BN with noise, NF, unnormalized."""
+"""Shift of layers' inputs during training, and accuracy: BN, BN with noise, NF, unnormalized."""
 
 from collections.abc import Sequence
 from pathlib import Path

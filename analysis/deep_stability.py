@@ -1,4 +1,4 @@
-"""Very deep networks without regularisation: a map of the runs that collapse, by learning rate and seed (claim C26)."""
+"""Very deep networks without regularisation: map of collapsed runs by learning rate and seed (claim C26)."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Figure 1 of the paper: signal propagation in BN-ResNets of both orders, measured, predicted and as printed."""
+"""Figure 1 of the paper: signal propagation in BN-ResNets of both orders: measured, predicted, printed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

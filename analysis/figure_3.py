@@ -1,4 +1,4 @@
-"""Figure 3 of the paper: top-1 of NF-RegNets against multiply-adds, with BN-RegNets and EfficientNets."""
+"""Figure 3 of the paper: top-1 of NF-RegNets, BN-RegNets and EfficientNets against multiply-adds."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Shattered gradients: the correlation of gradients by depth and by distance, fits, and the source's formulas.
+"""Shattered gradients: correlation of gradients by depth and by distance, with fits and the source's formulas.
 
 The source is arXiv 1702.08591. Its formulas are inferred: see claims W02, W04 and W05.
 """

@@ -1,4 +1,4 @@
-"""Top-1 with GroupNorm and Weight Standardization, BatchNorm, and no normalization, at a usual and a small batch."""
+"""Top-1 with GroupNorm and Weight Standardization, BatchNorm, and no normalization, at normal and small batch sizes."""
 
 from nfrepro.plots.comparison import Comparison
 from nfrepro.plots.factors import BATCH_SIZE, METHOD

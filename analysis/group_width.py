@@ -1,4 +1,4 @@
-"""Top-1 by the width of convolution groups, from depthwise up, with BatchNorm and without (claims C31, C32)."""
+"""Top-1 by convolution group width, from depthwise up, with and without BatchNorm (claims C31, C32)."""
 
 from nfrepro.plots.comparison import Comparison, number
 from nfrepro.plots.factors import METHOD

@@ -1,4 +1,4 @@
-"""Signal propagation of noise and of photographs, a picture for each size of the images (claim C06)."""
+"""Signal propagation of noise and photographs, a figure for each image size (claim C06)."""
 
 from collections.abc import Sequence
 from pathlib import Path

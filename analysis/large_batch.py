@@ -1,4 +1,4 @@
-"""Top-1 at large batch sizes, with and without adaptive gradient clipping, with the follow-up's figure 2 (a)."""
+"""Top-1 at large batch sizes, with and without adaptive gradient clipping, and figure 2 (a) of the follow-up paper."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Mean and variance of one layer's outputs: Monte Carlo against the closed forms of the paper (sections 4.1, 4.2)."""
+"""Mean and variance of one layer's outputs: Monte Carlo against the paper's closed forms (sections 4.1, 4.2)."""
 
 from collections.abc import Sequence
 from pathlib import Path

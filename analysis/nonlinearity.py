@@ -1,4 +1,4 @@
-"""Active, always-on and dead units while networks train, and accuracy: BN before or after ReLU, NF, unnormalized."""
+"""Active, always-on and dead units during training, and accuracy: BN before or after ReLU, NF, unnormalized."""
 
 from collections.abc import Sequence
 from pathlib import Path

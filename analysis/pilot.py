@@ -1,4 +1,4 @@
-"""Five families in the regime of scale overnight: do they train, and has SkipInit's scalar left its start?"""
+"""Five network families at scale overnight: do they train, and does SkipInit's scalar leave its initial value?"""
 
 import pandas as pd
 

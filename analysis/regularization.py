@@ -1,4 +1,4 @@
-"""Top-1 with and without stochastic depth and dropout, with BatchNorm and without; learning curves (claim C24)."""
+"""Top-1 of BN and NF with and without stochastic depth and dropout; learning curves (claim C24)."""
 
 from nfrepro.plots.comparison import Comparison
 from nfrepro.plots.factors import DEPTH, METHOD, REGULARIZATION

@@ -1,4 +1,4 @@
-"""The film of a signal propagation plot: the three statistics after every block, at steps of training, BN and NF."""
+"""Signal propagation during training: the three statistics after every block at several steps, for BN and NF."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The smoothness of the loss along its gradient in training, and its surface on a random plane (claims W11 to W15)."""
+"""Smoothness of the loss along its gradient during training, and its surface on a random plane (claims W11 to W15)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

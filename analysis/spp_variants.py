@@ -1,4 +1,4 @@
-"""Signal propagation under every switch: a picture for each group of variants, and the values at the stages' ends."""
+"""Signal propagation under every switch: a figure for each group of variants, and the values at the ends of stages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

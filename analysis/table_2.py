@@ -1,4 +1,4 @@
-"""Table 2 of the paper: top-1 at small batch sizes, with BatchNorm and without."""
+"""Table 2 of the paper: top-1 at small batch sizes, with and without BatchNorm."""
 
 from nfrepro.plots.comparison import Comparison
 from nfrepro.plots.factors import BATCH_SIZE, METHOD

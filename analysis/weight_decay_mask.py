@@ -1,4 +1,4 @@
-"""Top-1 with weight decay on weights only, or on gains, biases and SkipInit scalars as well (claim C37)."""
+"""Top-1 with weight decay on weights only, or also on gains, biases and SkipInit scalars (claim C37)."""
 
 from nfrepro.plots.comparison import Comparison, named, number
 from nfrepro.plots.script import compared, run_script

@@ -1,4 +1,4 @@
-"""Smoothness, units in use and shift of layers' inputs, each watched in the same training (claims W11 to W34)."""
+"""Smoothness, units in use and shift of layers' inputs, measured in the same training runs (claims W11 to W34)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

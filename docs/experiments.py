@@ -33,7 +33,7 @@ def total(experiments: list[Experiment], costs: Costs) -> str:
     """The cost of all stored runs, each counted once."""
     names = [experiment.name for experiment in experiments]
     spent = " and ".join(f"{costs.text(names, scale)} at scale `{scale}`" for scale in STORED)
-    where = "Costs are measured, on the processors that `run.json` names."
+    where = "Costs were measured on the processors that `run.json` names."
     return f"\n{where} All stored runs, each counted once: {spent}.\n"
 
 

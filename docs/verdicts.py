@@ -48,7 +48,7 @@ def training() -> str:
     table = (ROOT / folder / f"{TRAINED}.md").read_text(encoding="utf-8").strip()
     cost = Costs(ROOT / RESULTS).text([TRAINED], SCALE)
     figure = f"![Top-1 accuracy against the residual scale alpha]({folder}/{TRAINED}.png)"
-    return f"{figure}\n\n{table}\n\nThese runs took {cost}; what is stored with each: [{folder}]({folder}).\n"
+    return f"{figure}\n\n{table}\n\nThese runs took {cost}. All that is stored with each run: [{folder}]({folder}).\n"
 
 
 def paper_map() -> str:

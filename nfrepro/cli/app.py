@@ -19,7 +19,7 @@ from nfrepro.errors import InputError
 from nfrepro.terminal import outlive_readers, take_streams
 
 app = typer.Typer(
-    help="Checks the claims of the paper on normalizer-free ResNets (arXiv 2101.08692).",
+    help="Check the claims of the paper on normalizer-free ResNets (arXiv 2101.08692).",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -67,10 +67,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def main_options(
     print_version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="The version, and nothing else.")
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Checks the claims of the paper on normalizer-free ResNets (arXiv 2101.08692)."""
+    """Check the claims of the paper on normalizer-free ResNets (arXiv 2101.08692)."""
 
 
 def main() -> NoReturn:

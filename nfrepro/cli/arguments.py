@@ -11,31 +11,35 @@ from nfrepro.errors import InputError, did_you_mean
 from nfrepro.specs import Run, expand, load_experiment, old_name_notes
 from nfrepro.tasks.registry import SCHEMAS
 
-ExperimentName = Annotated[str, typer.Argument(metavar="EXP", help="Experiment: a name, or a path ending in .yaml.")]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the hash at its end.")]
-Scale = Annotated[str, typer.Option(help="Budget: smoke, laptop, gpu or paper, as far as the experiment has it.")]
+ExperimentName = Annotated[str, typer.Argument(metavar="EXP", help="Name of an experiment, or a path ending in .yaml.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, or the hash at the end of the id.")]
+Scale = Annotated[str, typer.Option(help="Budget: smoke, laptop, overnight, gpu or paper, if the experiment has it.")]
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key; may be given several times.")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one config key; may be repeated.")
 ]
-Experiments = Annotated[Path, typer.Option(help="Folder of the experiment files.", envvar="NFREPRO_EXPERIMENTS")]
-Results = Annotated[Path, typer.Option(help="Folder of the results.", envvar="NFREPRO_RESULTS")]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once. Default: one per GPU, else per physical core.")]
+Experiments = Annotated[Path, typer.Option(help="Folder with the experiment files.", envvar="NFREPRO_EXPERIMENTS")]
+Results = Annotated[Path, typer.Option(help="Folder with the results.", envvar="NFREPRO_RESULTS")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Runs to execute at once. Default: one per GPU, or else per physical core.")
+]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Processor threads of each run. Default: its part of the cores. Changes the last digits."),
+    typer.Option(min=1, help="CPU threads per run. Default: an equal share of the cores. Affects the last digits."),
 ]
 ProcessesOfARun = Annotated[
-    int, typer.Option("--processes", min=1, help="Processes of this machine that divide every run, each with its GPU.")
+    int, typer.Option("--processes", min=1, help="Local processes to split each run across, with one GPU each if any.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="For programs instead of people.")]
+Json = Annotated[bool, typer.Option("--json", help="Output JSON.")]
 Model = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Network, say nf_resnet50; for a file that does not know its own.")
+    str | None, typer.Option(metavar="NAME", help="Network, e.g. nf_resnet50, if the weights file does not name it.")
 ]
 ModelSets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="model.KEY=VALUE", help="One option of the network; may be given several times."),
+    typer.Option("--set", metavar="model.KEY=VALUE", help="Set one option of the network; may be repeated."),
 ]
-CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints; each epoch has one too.")]
+CheckpointSeconds = Annotated[
+    float, typer.Option(min=0, help="Seconds between checkpoints; each epoch also ends with one.")
+]
 
 EXPERIMENTS = Path("experiments")
 RESULTS = Path("results")

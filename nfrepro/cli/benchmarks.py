@@ -11,14 +11,18 @@ def bench(
     subject: Annotated[
         str,
         typer.Argument(
-            help="What to measure: specs, launch, calibration; models, models_compiled, propagation (need timm)."
+            metavar="SUBJECT",
+            help="What to measure: specs, launch, calibration; models, models_compiled, propagation (need timm).",
         ),
     ] = "specs",
     quick: Annotated[
-        bool, typer.Option("--quick", help="launch, calibration: a short trial, whose numbers mean nothing.")
+        bool, typer.Option("--quick", help="launch, calibration: run a short trial, whose numbers mean nothing.")
     ] = False,
 ) -> None:
-    """Measures speed on this machine, by medians and ratios of repetitions; or how often verdicts are wrong."""
+    """Measure speed on this machine, or how often verdicts are wrong.
+
+    Speed is reported as medians and ratios of repeated measurements.
+    """
     from nfrepro.bench import subjects as benchmarks
 
     if subject not in benchmarks.SUBJECTS:

@@ -30,18 +30,20 @@ def plan(
     scale: Scale = "laptop",
     overrides: Sets = None,
     cluster: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Plan for this profile in experiments/clusters, or a .yaml file.")
+        str | None,
+        typer.Option(metavar="NAME", help="Plan for a cluster: a profile in experiments/clusters, or a .yaml file."),
     ] = None,
     jobs: Jobs = None,
     threads: Threads = None,
     tflops: Annotated[
-        float | None, typer.Option(min=1e-6, help="10^12 operations a second of a device, where nothing is measured.")
+        float | None,
+        typer.Option(min=1e-6, help="Assumed speed of a device, in 10^12 operations per second, where not measured."),
     ] = None,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Shows what is left to run and what it will cost: hours, memory, disk. Starts and writes nothing."""
+    """Show what is left to run and its cost: hours, memory, disk. Starts and writes nothing."""
     runs = expand_runs(name, scale, overrides, experiments)
     from nfrepro.cli.cost_tables import plan_lines
     from nfrepro.cli.progress import Counter
@@ -76,14 +78,22 @@ def dry_run(
     name: ExperimentName,
     scale: Scale = "laptop",
     overrides: Sets = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:NUMBER; auto is a GPU if there is one.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:NUMBER, or auto (a GPU if there is one).")] = "auto",
     threads: Threads = None,
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps timed, after one that is not.")] = 3,
-    limit_seconds: Annotated[float, typer.Option(min=1, help="Longest time for one shape, from its start.")] = 120.0,
+    steps: Annotated[
+        int, typer.Option(min=1, max=1000, help="Steps to time after warm-up; on a GPU more, up to a second.")
+    ] = 3,
+    limit_seconds: Annotated[
+        float, typer.Option(min=1, help="Time limit for one shape in seconds, including startup.")
+    ] = 120.0,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
 ) -> None:
-    """A few real steps of every shape of run: does it fit, how fast is it, is the loss finite? Feeds plan."""
+    """Try a few real training steps of each shape of run.
+
+    Shows whether they fit in memory, how fast they are, and whether the loss is finite. plan uses the measurements.
+    Runs have the same shape if their steps cost the same.
+    """
     runs = expand_runs(name, scale, overrides, experiments)
     if runs[0].task != "train":
         raise InputError(f"{name}: its runs are of the task {runs[0].task}; a dry run is of training")

@@ -8,7 +8,7 @@ from nfrepro.tasks.registry import SCHEMAS
 
 
 def list_experiments(experiments: Experiments = EXPERIMENTS, as_json: Json = False) -> None:
-    """The experiments, their scales and the claims they test."""
+    """List the experiments, their scales and the claims they test."""
     found = [load_experiment(path.stem, experiments) for path in find_experiments(experiments)]
     if as_json:
         print_json(
@@ -36,7 +36,10 @@ def expand_experiment(
     experiments: Experiments = EXPERIMENTS,
     as_json: Json = False,
 ) -> None:
-    """The runs an experiment makes at a scale, each with its identity and full config. Starts nothing."""
+    """List the runs of an experiment at a scale. Starts nothing.
+
+    Shows the id of each run and the options that tell it apart from others; --json shows full configs instead.
+    """
     runs = expand_runs(name, scale, overrides, experiments)
     if as_json:
         print_json(

@@ -9,12 +9,15 @@ from nfrepro.errors import InputError
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the new project; need not exist.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the new project; created if missing.")],
     paper: Annotated[
-        bool, typer.Option("--paper", help="With all experiments of the paper, their claims and analysis scripts.")
+        bool, typer.Option("--paper", help="Include all experiments of the paper, their claims and analysis scripts.")
     ] = False,
 ) -> None:
-    """Makes a project: an experiment with its analysis script, the paper's recipes, cluster profiles, a Makefile."""
+    """Create a project with an example experiment.
+
+    Includes the experiment's analysis script, the paper's recipes, cluster profiles, a Makefile and a README.
+    """
     from nfrepro import atomic
     from nfrepro.project import EXAMPLE, project_files
 

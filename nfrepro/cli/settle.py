@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nfrepro.cli.arguments import EXPERIMENTS, RESULTS, CheckpointSeconds, Experiments, Jobs, Results, Threads
+from nfrepro.cli.arguments import EXPERIMENTS, RESULTS, CheckpointSeconds, Experiments, Jobs, Results
 from nfrepro.cli.execution import execute_locally, lift_cancellations, prepare
 from nfrepro.cli.on_slurm import sweep_on_slurm
 from nfrepro.cli.output import interrupt, print_lines, runs_text
@@ -26,25 +26,33 @@ if TYPE_CHECKING:
 
 def settle(
     name: Annotated[
-        str | None, typer.Argument(metavar="[EXP]", help="Only claims that are tested on it. Default: all.")
+        str | None, typer.Argument(metavar="EXP", help="Settle only claims tested on this experiment. Default: all.")
     ] = None,
-    scale: Annotated[str, typer.Option(help="Scale at which the claims are to be settled.")] = "overnight",
+    scale: Annotated[str, typer.Option(help="Scale at which to settle the claims.")] = "overnight",
     hours: Annotated[
-        float | None, typer.Option(min=0, help="Stop after this many hours; the next call goes on.")
+        float | None, typer.Option(min=0, help="local: stop after this many hours; the same command continues.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is due, its cost, what it can decide.")] = False,
-    executor: Annotated[str, typer.Option(help="Where runs execute: local or slurm.")] = "local",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what is due, what it costs and what it can decide.")
+    ] = False,
+    executor: Annotated[str, typer.Option(help="Where to execute runs: local or slurm.")] = "local",
     cluster: Annotated[
-        str, typer.Option(metavar="NAME", help="slurm: profile in experiments/clusters.")
+        str, typer.Option(metavar="NAME", help="slurm: a profile in experiments/clusters, or a .yaml file.")
     ] = "one_machine",
     jobs: Jobs = None,
-    threads: Threads = 1,
-    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads per run. Affects the last digits. Default: 1.")
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Retry failed runs.")] = False,
     checkpoint_seconds: CheckpointSeconds = 60.0,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
 ) -> None:
-    """Runs the seeds that open claims are due, looks, records the looks, and goes on until none is open."""
+    """Run the seeds that open claims still need, until none is open.
+
+    Runs the seeds for the next planned looks, judges the claims, records the looks, and repeats. With slurm: submits
+    the runs that are due, and returns.
+    """
     from nfrepro.claims.file import load_blocks
     from nfrepro.cli import look_blocks
     from nfrepro.cost import plan as planning
@@ -53,6 +61,11 @@ def settle(
 
     if executor not in ("local", "slurm"):
         raise InputError(f"--executor {executor}: there is: local, slurm")
+    if executor == "slurm" and any(given is not None for given in (hours, jobs, threads)):
+        raise InputError(
+            "--hours, --jobs and --threads are not for slurm: see timeout_min, array_parallelism and cpus_per_run"
+        )
+    threads = 1 if threads is None else threads
     settler = Settler(experiments, results, scale, name)
     order, deadline = load_blocks(experiments), None if hours is None else time.monotonic() + 3600 * hours
     blocks = look_blocks.in_blocks(settler.due(record=not dry_run), order, scale)

@@ -13,11 +13,14 @@ from nfrepro.cli.output import print_json
 
 def gain(
     functions: Annotated[
-        list[str], typer.Argument(help="relu, silu, …, package.module:callable, or 'lambda x: torch.tanh(x) * x'.")
+        list[str],
+        typer.Argument(
+            metavar="ACTIVATION", help="relu, silu, …, package.module:callable, or 'lambda x: torch.tanh(x) * x'."
+        ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Computes the constant gamma of activations by quadrature, and compares it with the published one."""
+    """Compute the gain gamma of activations by quadrature. Compares it with the published value."""
     from nfrepro.cli.gains import Gain, gain_of
     from nfrepro.models.lookup import find_activation
 
@@ -33,24 +36,30 @@ def gain(
 def spp(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL…", help="nf_resnet50, torchvision:resnet50, timm:NAME, package.module:callable."),
+        typer.Argument(metavar="MODEL", help="nf_resnet50, torchvision:resnet50, timm:NAME, package.module:callable."),
     ],
-    pixels: Annotated[int, typer.Option(min=1, max=4096, help="Side of an image.")] = 512,
-    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 4,
-    images: Annotated[str, typer.Option("--input", help="gaussian (N(0, 1) noise), or images:DIR.")] = "gaussian",
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Initialisations (and batches) measured.")] = 3,
+    pixels: Annotated[int, typer.Option(min=1, max=4096, help="Height and width of the images.")] = 512,
+    batch: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 4,
+    images: Annotated[str, typer.Option("--input", help="gaussian (N(0, 1) noise) or images:DIR.")] = "gaussian",
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Initialisations (and batches) to measure.")] = 3,
     overrides: ModelSets = None,
     blocks: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="Names of the residual blocks' modules, if not found.")
+        str | None,
+        typer.Option(metavar="REGEX", help="Names of the modules to measure as blocks. Default: found automatically."),
     ] = None,
     unit_gains: Annotated[
         bool, typer.Option("--unit-gains", help="Set gains that start near zero (SkipInit, LayerScale) to 1.")
     ] = False,
-    logarithmic: Annotated[bool, typer.Option("--log", help="Logarithmic vertical axes.")] = False,
-    out: Annotated[Path, typer.Option(help="Files to write, without ending: .csv, .png and .svg.")] = Path("spp"),
-    force: Annotated[bool, typer.Option("--force", help="Replace them if they are there.")] = False,
+    logarithmic: Annotated[bool, typer.Option("--log", help="Use logarithmic vertical axes.")] = False,
+    out: Annotated[
+        Path, typer.Option(help="Files to write, without the suffix: .csv, .png and .svg are added.")
+    ] = Path("spp"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Signal propagation plot of one network or several: the signal after every block, at initialisation."""
+    """Draw a signal propagation plot of one or more networks.
+
+    Measures the signal after every residual block, at initialisation.
+    """
     options = model_options(overrides)
     from nfrepro.cli import propagation_plot as plots
     from nfrepro.cli.progress import Counter

@@ -33,7 +33,7 @@ def collect(
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
 ) -> None:
-    """Writes runs.csv: one row a run, flattened config and final numbers."""
+    """Write runs.csv: a row per run with its config and final numbers."""
     runs = expand_runs(name, scale, overrides, experiments)
     write_table(runs, results, overrides)
 
@@ -45,7 +45,10 @@ def draw(
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
 ) -> None:
-    """Draws the table and figure of an experiment from its stored runs: by analysis/EXP.py, or else by its axes."""
+    """Draw the table and figure of an experiment from stored runs.
+
+    Collects runs.csv first. Uses analysis/EXP.py if it exists, and otherwise draws along the axes of the experiment.
+    """
     runs = expand_runs(name, scale, overrides, experiments)
     write_table(runs, results, overrides)
     raise typer.Exit(draw_sweep(runs, results, overrides, experiments))
@@ -56,13 +59,16 @@ def compare(
     scale: Scale = "laptop",
     overrides: Sets = None,
     other: Annotated[
-        Path | None, typer.Option("--with", metavar="DIR", help="Another folder of results to compare with.")
+        Path | None, typer.Option("--with", metavar="DIR", help="Another results folder to compare with.")
     ] = None,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """The final numbers and processors of an experiment's runs and arms, here and in another folder of results."""
+    """Compare an experiment's results with those in another folder.
+
+    Shows the final numbers and processors of its runs and arms; without --with, only those here.
+    """
     runs = expand_runs(name, scale, overrides, experiments)
     from nfrepro.cli.comparison_table import show_comparison
     from nfrepro.runs import comparison, old_layout
@@ -80,16 +86,19 @@ def compare(
 
 def export(
     name: ExperimentName,
-    to: Annotated[str, typer.Option("--to", help="csv, tensorboard or wandb-offline.")] = "csv",
+    to: Annotated[str, typer.Option("--to", help="Format: csv, tensorboard or wandb-offline.")] = "csv",
     scale: Scale = "laptop",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to. Default: exports/EXP/SCALE/<format>.")
+        Path | None, typer.Option(metavar="DIR", help="Output folder. Default: exports/EXP/SCALE/FORMAT.")
     ] = None,
     overrides: Sets = None,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
 ) -> None:
-    """Writes stored runs for other tools: tidy CSV, TensorBoard, offline Weights & Biases. Sends nothing."""
+    """Export stored runs to CSV, TensorBoard or Weights & Biases.
+
+    Exports finished runs as tidy CSV, TensorBoard event files or offline Weights & Biases runs. Uploads nothing.
+    """
     from nfrepro.runs.export import EXPORTS, stored_runs
 
     if to not in EXPORTS:
@@ -103,9 +112,12 @@ def export(
 def prune(
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove them.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the listed runs.")] = False,
 ) -> None:
-    """Lists stored runs that no experiment has at any scale, and with --yes removes them, but none being executed."""
+    """List stored runs that no experiment has at any scale.
+
+    With --yes, removes them, except runs that are being executed.
+    """
     from nfrepro.runs import old_layout, pruning
 
     known = [load_experiment(path.stem, experiments) for path in find_experiments(experiments)]
@@ -128,7 +140,11 @@ def prune(
 
 
 def migrate(results: Results = RESULTS) -> None:
-    """Moves runs stored as results/EXP/SCALE/RUN, the layout from before, to results/runs/RUN."""
+    """Move stored runs from the old layout to the new one.
+
+    Moves results/EXP/SCALE/RUN to results/runs/RUN. Removes redundant copies of a run; leaves and lists copies with
+    another result.
+    """
     from nfrepro.runs import old_layout
 
     found = old_layout.move(results)

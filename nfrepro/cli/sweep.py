@@ -45,32 +45,37 @@ def sweep(
     name: ExperimentName,
     scale: Scale = "laptop",
     executor: Annotated[
-        str, typer.Option(help="Where runs execute: local (worker processes here), slurm, or debug (this process).")
+        str, typer.Option(help="Where to execute runs: local (worker processes), slurm, or debug (this process).")
     ] = "local",
     cluster: Annotated[
-        str, typer.Option(metavar="NAME", help="slurm: profile in experiments/clusters, or a .yaml file.")
+        str, typer.Option(metavar="NAME", help="slurm: a profile in experiments/clusters, or a .yaml file.")
     ] = "one_machine",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="slurm: print what sbatch would be given.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="slurm: print the scripts for sbatch without submitting them.")
+    ] = False,
     jobs: Jobs = None,
     threads: Threads = None,
     processes: ProcessesOfARun = 1,
-    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Retry failed runs.")] = False,
     force: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="Redo the runs whose id matches, as 'bn_*'.")
+        str | None, typer.Option(metavar="PATTERN", help="Redo stored runs whose id matches, e.g. 'bn_*'.")
     ] = None,
     draw: Annotated[
-        bool, typer.Option("--draw/--no-draw", envvar="NFREPRO_DRAW", help="Draw its table and figure at the end.")
+        bool, typer.Option("--draw/--no-draw", envvar="NFREPRO_DRAW", help="Draw the table and figure at the end.")
     ] = True,
     tensorboard: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", envvar="NFREPRO_TENSORBOARD", help="Show metrics there in TensorBoard, live."),
+        typer.Option(metavar="DIR", envvar="NFREPRO_TENSORBOARD", help="Write live TensorBoard event files here."),
     ] = None,
     overrides: Sets = None,
     checkpoint_seconds: CheckpointSeconds = 60.0,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
 ) -> None:
-    """Executes what is not done yet, collects all into runs.csv and draws it. With slurm: submits it, and returns."""
+    """Execute the runs that are not done, then collect and draw all.
+
+    Writes runs.csv, a table and a figure. With slurm: submits the runs, and returns.
+    """
     outlive_readers()
     executor = "local" if executor == "local-queue" else executor
     if executor not in EXECUTORS:
@@ -132,7 +137,7 @@ def run_one(
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
 ) -> None:
-    """Executes one run of an experiment, with the whole machine to itself."""
+    """Execute one run of an experiment, with all cores to itself."""
     outlive_readers()
     run = select_run(expand_runs(name, scale, overrides, experiments), run_id)
     from nfrepro.launch.remaining import find_remaining

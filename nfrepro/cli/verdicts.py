@@ -12,19 +12,19 @@ from nfrepro.tasks.registry import SCHEMAS
 def claims(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="Claims to show in detail, say C01. Default: all, in short."),
+        typer.Argument(metavar="ID", help="Claims to show in detail, e.g. C01. Default: an overview of all."),
     ] = None,
     scale: Annotated[
-        str | None, typer.Option(help="The verdicts of this scale alone. Default: each claim at the best it has.")
+        str | None, typer.Option(help="Show only verdicts at this scale. Default: each claim at its best scale.")
     ] = None,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
     as_json: Json = False,
     write: Annotated[
-        bool, typer.Option("--write", help="Also writes the verdicts at all scales with results to claims.json.")
+        bool, typer.Option("--write", help="Also write the verdicts at all scales with results to claims.json.")
     ] = False,
 ) -> None:
-    """Verdicts on the paper's claims, from stored results. Runs nothing."""
+    """Show the verdicts on the claims, from stored results. Runs nothing."""
     from nfrepro.claims import lines as claim_lines
     from nfrepro.claims.claim import select_claims
     from nfrepro.claims.file import load_claims
@@ -46,7 +46,10 @@ def claims(
 
 
 def report(experiments: Experiments = EXPERIMENTS, results: Results = RESULTS) -> None:
-    """Writes claims.json, REPORT.md and report.html from stored results, at all scales that have any. Draws nothing."""
+    """Write the report on all scales that have stored results.
+
+    Writes claims.json, REPORT.md, report.html and verdicts.svg. Does not redraw the figures of experiments.
+    """
     from nfrepro.report.reading import read_report
     from nfrepro.report.writing import write_report
 

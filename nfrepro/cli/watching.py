@@ -44,12 +44,13 @@ def status(
     overrides: Sets = None,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Again and again, until nothing is queued or running.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep refreshing until nothing is queued or running.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Shows the state of every run of an experiment, from the files in its folder and from SLURM's queue."""
+    """Show the state of every run of an experiment.
+
+    Reads the folders of the runs and SLURM's queue.
+    """
     from nfrepro.cli import status_table
     from nfrepro.cli.screen import width_here
     from nfrepro.launch.watching import Watching
@@ -77,11 +78,13 @@ def logs(
     run_id: RunId,
     scale: Scale = "laptop",
     overrides: Sets = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="And what comes, until the run ends.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing new output until the run ends.")
+    ] = False,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
 ) -> None:
-    """Shows the output of a run: the logs of its jobs, its evaluations, its progress, its error."""
+    """Show a run's output: job logs, evaluations, progress, error."""
     run = select_run(expand_runs(name, scale, overrides, experiments), run_id)
     from nfrepro.cli.run_log import RunLog
     from nfrepro.cli.watch import FOLLOWED, views
@@ -102,14 +105,17 @@ def logs(
 def cancel(
     name: ExperimentName,
     run_id: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A run's id, or the hash at its end. Default: all.")
+        str | None, typer.Argument(metavar="RUN", help="Id of a run, or the hash at the end of the id. Default: all.")
     ] = None,
     scale: Scale = "laptop",
     overrides: Sets = None,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,
 ) -> None:
-    """Stops what is queued or running, here or on SLURM; the next sweep continues it."""
+    """Cancel queued and running runs, local or on SLURM.
+
+    The next sweep continues them.
+    """
     runs = expand_runs(name, scale, overrides, experiments)
     from nfrepro.launch import cancelling
 

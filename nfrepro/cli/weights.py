@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Weights: .npz of the authors' tree, .safetensors, .pt or .pth.")],
-    out: Annotated[Path, typer.Argument(help="File to write: .safetensors or .pt.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Weights: .npz (the authors' tree), .safetensors, .pt or .pth.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: .safetensors or .pt.")],
     model: Model = None,
     overrides: ModelSets = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT if it exists.")] = False,
 ) -> None:
-    """Writes weights, with the authors' names, timm's or ours, as a file that knows its network."""
+    """Convert weights to a file that describes its network.
+
+    Reads weights under the authors' names, timm's or ours, and writes them under ours.
+    """
     options = model_options(overrides)
     from nfrepro.models import weights
 
@@ -33,22 +38,22 @@ def convert(
 
 
 def evaluate(
-    weights: Annotated[Path, typer.Option(metavar="FILE", help="Weights, of any kind that convert reads.")],
+    weights: Annotated[Path, typer.Option(metavar="FILE", help="Weights, in any format that convert reads.")],
     data: Annotated[Path, typer.Option(metavar="DIR", help="Images: DIR/<class>/*.jpg, DIR/val/… or DIR/test/….")],
     model: Model = None,
     overrides: ModelSets = None,
     pixels: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="Side of an image. Default: the network's.")
+        int | None, typer.Option(min=1, max=4096, help="Height and width of the images. Default: the network's.")
     ] = None,
     crop: Annotated[
-        float, typer.Option(help="Central crop: a padding in pixels (the authors'), or a fraction up to 1 (timm's).")
+        float, typer.Option(help="Central crop: padding in pixels (the authors'), or a fraction up to 1 (timm's).")
     ] = 32,
-    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:NUMBER; auto is a GPU if there is one.")] = "auto",
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    batch: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:NUMBER, or auto (a GPU if there is one).")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32, tf32 or bfloat16.")] = "float32",
     as_json: Json = False,
 ) -> None:
-    """Top-1, top-5 and loss of stored weights on a folder of labelled images."""
+    """Evaluate weights on labelled images: top-1, top-5, loss."""
     options = model_options(overrides)
     from nfrepro.cli.progress import Counter
     from nfrepro.cli.screen import table_lines

@@ -46,8 +46,8 @@ def script_parser(description: str) -> argparse.ArgumentParser:
     """The options of every script."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--scale", default="laptop", help="scale of the runs to draw")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the results")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], help="overrides the sweep had")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder with the results")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], help="override given to the sweep")
     return parser
 
 

@@ -85,7 +85,7 @@ class Reading:
         if whys := dict.fromkeys(finding.why for finding in self.findings if finding.why):
             yield "Open because", " ".join(whys)
         if self.likely_reason or self.needs_a_reason:
-            yield "Likely reason", self.likely_reason or "Nobody has written one down yet."
+            yield "Likely reason", self.likely_reason or "Not written yet."
         if self.settled_by:
             yield "What would settle it", " ".join(self.settled_by)
 

@@ -35,7 +35,7 @@ class Effect:
         if math.isinf(self.estimate):
             return "exact, within the rule" if self.estimate > 0 else "exact, outside the rule"
         side = "within" if self.estimate >= 0 else "outside"
-        return f"{abs(self.estimate):.1f} half widths of its interval {side} the rule"
+        return f"{side} the rule by {abs(self.estimate):.1f} half-widths of its interval"
 
 
 def effect(interval: Interval, bounds: Bounds) -> Effect | None:

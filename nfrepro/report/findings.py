@@ -39,7 +39,7 @@ SENTENCES = (
     ),
     Sentence(
         "C07",
-        "without normalization, He weights make the squared mean of channels at least {number} times their variance",
+        "with He weights and no normalization, the squared channel mean is at least {number} times the variance",
         "smallest avg_sq_mean / avg_var",
     ),
     Sentence(
@@ -50,20 +50,20 @@ SENTENCES = (
     ),
     Sentence(
         "C35",
-        "trained for five epochs, networks with alpha 0.2 end {size} points of top-1 {side} those with alpha 1",
+        "after five epochs of training, networks with alpha 0.2 are {size} points of top-1 {side} those with alpha 1",
         "top1 - others'",
         {"model.alpha": 0.2},
         {"model.alpha": 1.0},
     ),
     Sentence(
         "C36",
-        "a SkipInit scalar that starts at 0 ends {size} points {side} none",
+        "networks with a SkipInit scalar that starts at 0 end {size} points {side} those without one",
         "top1 - others'",
         {"model.skipinit_gain": 0.0},
     ),
     Sentence(
         "C37",
-        "with a weight decay of 5e-3, networks whose gains, biases and scalars are spared end {size} points {side} "
+        "with a weight decay of 5e-3, networks whose gains, biases and scalars are exempt end {size} points {side} "
         "those in which everything decays",
         "top1 - others'",
         {"train.weight_decay": 0.005},

@@ -14,10 +14,10 @@ from nfrepro.terminal import printable
 # Characters that Markdown takes for markup: anywhere in a line, and only at its start.
 _MARKS = re.compile(r"([\\`*\[\]|~$]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_]))")
 _AT_THE_START = re.compile(r"^((?=[#>+=-])|\d+(?=[.)](\s|$)))")
-BESIDE = "The table of each experiment lies next to its figures."
+BESIDE = "The table of each experiment is next to its figures."
 DETAILS = (
-    "`make sweep EXP=experiment SCALE=scale` makes the runs of a claim, and `make claims SCALE=scale` its verdict. "
-    "[report.html](report.html) has the method, cost and figures of each, [claims.json](claims.json) all of its tests."
+    "`make sweep EXP=experiment SCALE=scale` runs an experiment, and `make claims SCALE=scale` gives the verdicts. For "
+    "each claim, [report.html](report.html) has the method, cost and figures, and [claims.json](claims.json) all tests."
 )
 
 
@@ -80,7 +80,7 @@ def _numbers(report: Report) -> Iterator[str]:
         yield from ("What was found, with 95 % intervals over seeds:", "")
         yield from (f"- [{claim}](#{claim.lower()}) {escaped(text)}" for claim, text in report.found)
         yield ""
-    yield from _table(["verdict", "claims", "of them exact", *(f"at {s}" for s in report.scales)], _tally(report))
+    yield from _table(["verdict", "claims", "of which exact", *(f"at {s}" for s in report.scales)], _tally(report))
 
 
 def _tally(report: Report) -> Iterator[list[str]]:

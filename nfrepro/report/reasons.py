@@ -15,11 +15,11 @@ def why_open(decision: Decision, bounds: Bounds) -> str:
         return ""
     inside = interval.low in bounds and interval.high in bounds
     if not inside and interval.high >= bounds.low and interval.low <= bounds.high:
-        return "The interval reaches over a bound of the rule."
+        return "The interval crosses a bound of the rule."
     side = "inside" if inside else "outside"
     return (
-        f"The interval lies {side} the rule, but p = {decision.p:.2g} misses the level of {decision.level:.2g} that "
-        "the number of claims and looks asks for."
+        f"The interval lies {side} the bounds of the rule, but p = {decision.p:.2g} misses the level of "
+        f"{decision.level:.2g} that the number of claims and looks requires."
     )
 
 

@@ -7,16 +7,17 @@ from nfrepro.claims.claim import KnownFrom, Verdict
 TITLE = "What the stored results say about the claims"
 VERDICTS = "verdicts.svg"  # the picture of all claims, in the folder of the results
 EXPLANATION = (
-    "Each claim is judged at the largest scale that can test it; what other scales say follows. A claim is supported "
-    "if every one of its tests is, beyond chance, and contradicted if one of them is. It is inconclusive if chance may "
-    "have made the difference, not testable where a control fails (the network with BatchNorm does not train, say), "
-    "and not run if runs are missing, fewer than two seeds are there, or nothing here can test it. Below scale paper, "
-    "networks are smaller and train on less data and for fewer steps."
+    "Each claim is judged at the largest scale that can test it; the results at other scales follow. A claim is "
+    "supported if every one of its tests is supported beyond chance, and contradicted if any one is contradicted "
+    "beyond chance. It is inconclusive if the result may be due to chance, not testable if a control fails (for "
+    "example, if the network with BatchNorm does not train), and not run if runs are missing, if there are fewer than "
+    "two seeds, or if nothing here can test it. Below scale paper, networks are smaller and are trained on less data "
+    "and for fewer steps."
 )
 ERROR_RATE = (
-    "With a probability of at least 95 %, not one verdict in this list is wrong by chance: supported and contradicted "
-    "are each held to 2.5 % over all claims, by Holm's procedure with the planned looks. Exact verdicts, of "
-    "deterministic computations, and facts are outside it, and so is what other scales say."
+    "With a probability of at least 95 %, no verdict in this list is wrong by chance: the error rates of supported and "
+    "of contradicted verdicts are each held to 2.5 % over all claims, by Holm's procedure with the planned looks. This "
+    "does not cover exact verdicts (on deterministic computations), facts, or the results at other scales."
 )
 SYMBOLS: dict[Verdict, str] = {
     "supported": "✓",

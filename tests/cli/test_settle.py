@@ -113,6 +113,8 @@ def test_a_look_whose_runs_were_redone_is_said(study: Path, results: Path, nfrep
         (("--scale", "labtop"), "--scale labtop: unknown, did you mean laptop?"),
         (("tiny", "--scale", "laptop"), "tiny: no claim is tested on it at scale laptop"),
         (("--scale", "laptop", "--executor", "cloud"), "--executor cloud: there is: local, slurm"),
+        (("--scale", "laptop", "--executor", "slurm", "--jobs", "2"), "--jobs and --threads are not for slurm"),
+        (("--scale", "laptop", "--executor", "slurm", "--hours", "1"), "--jobs and --threads are not for slurm"),
     ],
 )
 def test_calls_that_make_no_sense(study: Path, nfrepro: Call, arguments: tuple[str, ...], message: str) -> None:

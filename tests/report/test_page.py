@@ -115,9 +115,9 @@ def test_it_begins_with_the_answer_and_one_line_for_each_claim(study: Study) -> 
     said = dict(rows)
     assert sorted(said) == ["C01", "C02", "C03", "C04", "W01"]
     # (1 - 0.51) / 0.02484 of C01, (2.01 - 1) / 0.02484 of C02 and 0.3333 / 1.898 of C03.
-    assert said["C01"] == "supported: 19.7 half widths of its interval within the rule"
-    assert said["C02"] == "contradicted: 40.7 half widths of its interval outside the rule"
-    assert said["C03"] == "inconclusive: 0.2 half widths of its interval within the rule"
+    assert said["C01"] == "supported: within the rule by 19.7 half-widths of its interval"
+    assert said["C02"] == "contradicted: outside the rule by 40.7 half-widths of its interval"
+    assert said["C03"] == "inconclusive: within the rule by 0.2 half-widths of its interval"
     assert said["C04"] == said["W01"] == "not run"
 
 

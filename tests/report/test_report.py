@@ -63,7 +63,7 @@ def test_verdicts_of_every_kind_are_counted_by_scale(study: Study) -> None:
 def test_an_explanation_stands_beside_its_own_verdict_only(study: Study) -> None:
     assert "alpha is too large" in markdown(study.read())
     assert study.read().unexplained() == ["C03 (laptop)"]
-    assert "Likely reason: Nobody has written one down yet." in markdown(study.read())
+    assert "Likely reason: Not written yet." in markdown(study.read())
     study.claims(CLAIMS.replace("verdict: contradicted", "verdict: inconclusive"))
     report = study.read()
     assert report.unexplained() == ["C02 (laptop)", "C03 (laptop)"]

@@ -28,9 +28,9 @@ def main() -> None:
     """Checks one GPU. A check that fails or takes too long does not affect the others."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda:0")
-    parser.add_argument("--only", default="", help="names of checks, with commas between them")
+    parser.add_argument("--only", default="", help="comma-separated names of checks")
     parser.add_argument("--out", type=Path, default=Path("gpu_check.jsonl"))
-    parser.add_argument("--page", type=Path, help="a folder: write gpu.md there, and the facts next to it")
+    parser.add_argument("--page", type=Path, help="folder to write gpu.md and its facts to")
     parser.add_argument("--seconds", type=float, default=SECONDS)
     arguments = parser.parse_args()
     import torch
