@@ -1,12 +1,20 @@
 """Sweeps on SLURM: the runs that are left are submitted, without waiting for them."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nfrepro.cli.execution import ask_for_redo, lift_cancellations, prepare, stored_lines_of
 from nfrepro.cli.output import count_by_state
+from nfrepro.errors import InputError
 from nfrepro.specs import Run
+
+
+def refuse_on_slurm(given: Mapping[str, bool], keys: str) -> None:
+    """Raise `InputError` if any option was given that a cluster profile replaces by `keys`."""
+    if any(given.values()):
+        *most, last = given
+        raise InputError(f"{', '.join(most)} and {last} are not for slurm: see {keys}")
 
 
 def sweep_on_slurm(

@@ -11,7 +11,7 @@ import typer
 
 from nfrepro.cli.arguments import EXPERIMENTS, RESULTS, CheckpointSeconds, Experiments, Jobs, Results
 from nfrepro.cli.execution import execute_locally, lift_cancellations, prepare
-from nfrepro.cli.on_slurm import sweep_on_slurm
+from nfrepro.cli.on_slurm import refuse_on_slurm, sweep_on_slurm
 from nfrepro.cli.output import interrupt, print_lines, runs_text
 from nfrepro.cli.tables import collect_table
 from nfrepro.errors import InputError
@@ -61,10 +61,9 @@ def settle(
 
     if executor not in ("local", "slurm"):
         raise InputError(f"--executor {executor}: there is: local, slurm")
-    if executor == "slurm" and any(given is not None for given in (hours, jobs, threads)):
-        raise InputError(
-            "--hours, --jobs and --threads are not for slurm: see timeout_min, array_parallelism and cpus_per_run"
-        )
+    if executor == "slurm":
+        given = {"--hours": hours is not None, "--jobs": jobs is not None, "--threads": threads is not None}
+        refuse_on_slurm(given, "timeout_min, array_parallelism and cpus_per_run")
     threads = 1 if threads is None else threads
     settler = Settler(experiments, results, scale, name)
     order, deadline = load_blocks(experiments), None if hours is None else time.monotonic() + 3600 * hours

@@ -32,7 +32,7 @@ from nfrepro.cli.execution import (
     stored_lines_of,
     tidy_runs,
 )
-from nfrepro.cli.on_slurm import sweep_on_slurm
+from nfrepro.cli.on_slurm import refuse_on_slurm, sweep_on_slurm
 from nfrepro.cli.output import print_lines
 from nfrepro.cli.tables import tables_to_collect, write_table
 from nfrepro.errors import InputError, did_you_mean
@@ -115,11 +115,9 @@ def sweep(
 
 def _check_division(executor: str, jobs: int | None, threads: int | None, processes: int) -> None:
     """Raise `InputError` if the executor cannot divide the machine in this way."""
-    if executor == "slurm" and (jobs is not None or threads is not None or processes > 1):
-        raise InputError(
-            "--jobs, --threads and --processes are not for slurm: "
-            "see array_parallelism, cpus_per_run and processes_per_run"
-        )
+    if executor == "slurm":
+        given = {"--jobs": jobs is not None, "--threads": threads is not None, "--processes": processes > 1}
+        refuse_on_slurm(given, "array_parallelism, cpus_per_run and processes_per_run")
     if executor == "debug" and processes > 1:
         raise InputError("--processes is not for debug, which executes runs in this very process")
     if executor == "debug" and jobs is not None:
