@@ -48,6 +48,7 @@ def plan(
     from nfrepro.cli.cost_tables import plan_lines
     from nfrepro.cli.progress import Counter
     from nfrepro.cost import plan as planning
+    from nfrepro.cost.machine import Machine
     from nfrepro.cost.shapes import find_shapes
     from nfrepro.launch.cluster import load_cluster
     from nfrepro.launch.devices import device_name, divide_machine
@@ -56,11 +57,11 @@ def plan(
     profile = None if cluster is None else load_cluster(cluster, experiments)
     if profile is None:
         resources = divide_machine(len(runs), jobs, threads)
-        machine = planning.Machine.here(resources, device_name(resources.devices[0]))
+        machine = Machine.here(resources, device_name(resources.devices[0]))
     elif jobs is not None or threads is not None:
         raise InputError("--jobs and --threads are not for a cluster: see array_parallelism and cpus_per_run")
     else:
-        machine = planning.Machine.of(profile)
+        machine = Machine.of(profile)
     left = find_remaining(runs, results, False)
     if profile is None:
         check_precision(left.execute)

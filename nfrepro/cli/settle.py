@@ -56,6 +56,7 @@ def settle(
     from nfrepro.claims.file import load_blocks
     from nfrepro.cli import look_blocks
     from nfrepro.cost import plan as planning
+    from nfrepro.cost.machine import Machine
     from nfrepro.launch.devices import device_name, divide_machine
     from nfrepro.launch.remaining import find_remaining
 
@@ -71,7 +72,7 @@ def settle(
     if dry_run:
         runs = list({run.id: run for block in blocks for run in block.at_most}.values())
         resources = divide_machine(len(runs) or 1, jobs, threads)
-        costs = planning.run_hours(runs, results, planning.Machine.here(resources, device_name(resources.devices[0])))
+        costs = planning.run_hours(runs, results, Machine.here(resources, device_name(resources.devices[0])))
         for block in blocks:
             print_lines((*look_blocks.block_lines(block, results, costs), ""))
         print(look_blocks.total_line(blocks, results, costs))

@@ -21,6 +21,10 @@ ASSUMED_TFLOPS = {
     ("cuda", "tf32"): 40.0,
     ("cuda", "bfloat16"): 50.0,
 }
+# Assumed least time of a layer in a step, in seconds: its kernels have to be launched forward, backward and in the
+# update, however small they are. Two images took 0.7 ms a layer in an NF-ResNet on a CPU and 0.5 in a BN-ResNet; small
+# networks took 0.9 and 0.5 on an H100 (docs/gpu.md).
+ASSUMED_LAYER_SECONDS = 0.0006
 
 # Sizes of run.json, and of a line of metrics.jsonl.
 RECORD_BYTES, METRICS_BYTES = 6_000, 400
@@ -61,9 +65,24 @@ def assumed_tflops(device: DeviceType, precision: str, threads: int) -> float:
     return ASSUMED_TFLOPS[device, precision] * (threads if device == "cpu" else 1)
 
 
-def estimated_images_per_second(work: Work, tflops: float) -> float:
-    """Training images per second at `tflops` TFLOP/s, 10^12 operations per second."""
-    return tflops * 1e12 / (OPERATIONS * TRAINING_OVER_FORWARD * work.multiply_adds)
+def estimated_images_per_second(work: Work, rows: int, tflops: float) -> float:
+    """Training images per second at `tflops` TFLOP/s, if `rows` images go through the network at once."""
+    return 1 / max(_operation_seconds(work, tflops), _launch_seconds(work, rows))
+
+
+def limited_by_launches(work: Work, rows: int, tflops: float) -> bool:
+    """Whether `rows` images are so few operations that it takes longer to launch them."""
+    return _launch_seconds(work, rows) > _operation_seconds(work, tflops)
+
+
+def _operation_seconds(work: Work, tflops: float) -> float:
+    """Seconds of an image's operations in a step."""
+    return OPERATIONS * TRAINING_OVER_FORWARD * work.multiply_adds / (tflops * 1e12)
+
+
+def _launch_seconds(work: Work, rows: int) -> float:
+    """An image's share of the seconds that a step takes at least."""
+    return ASSUMED_LAYER_SECONDS * work.layers / rows
 
 
 def run_hours(schedule: Schedule, work: Work, images_per_second: float) -> float:

@@ -3,19 +3,18 @@
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
 from nfrepro.cost import estimates, measurements
+from nfrepro.cost.machine import Machine
 from nfrepro.cost.shapes import Shape, find_shapes
+from nfrepro.cost.stored import StoredRate, StoredTime, stored_rate, stored_time
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sizes import ImageSizes, image_sizes
 from nfrepro.launch.cluster import Cluster
-from nfrepro.launch.devices import Resources
 from nfrepro.launch.remaining import Remaining
 from nfrepro.launch.submission import divide
-from nfrepro.runs import store
 from nfrepro.runs.stored_results import trained_by_others
 from nfrepro.specs import Run
 from nfrepro.tasks.options import TrainTask
@@ -28,38 +27,6 @@ SHORT_STEP_SECONDS = 0.03
 MOST_RUNS_ON_A_GPU = 4
 # GPU memory that CUDA itself takes in every process, and the share of all memory that runs may fill.
 CONTEXT_BYTES, FILLED_SHARE = 600_000_000, 0.9
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where the runs would execute."""
-
-    type: estimates.DeviceType
-    name: str | None  # of the processor or GPU; None: any
-    threads: int  # of each run
-    at_once: int  # runs
-    processes: int = 1  # of each run, which share its batches; one GPU each, if there are GPUs
-
-    @property
-    def devices_per_run(self) -> int:
-        """GPUs or processor cores of a run."""
-        return self.processes if self.type == "cuda" else self.threads
-
-    @staticmethod
-    def here(resources: Resources, name: str) -> "Machine":
-        """This machine; `name` is that of its GPU or processor."""
-        return Machine(_type(resources.devices[0]), name, resources.threads, resources.workers)
-
-    @staticmethod
-    def of(cluster: Cluster) -> "Machine":
-        """The machine of a cluster profile, which does not name its GPUs or processors."""
-        processes = max(1, cluster.gpus_per_run)
-        at_once = cluster.array_parallelism * cluster.runs_per_gpu
-        return Machine(_type(cluster.runs_on), None, cluster.cpus_per_run, at_once, processes)
-
-
-def _type(device: str) -> estimates.DeviceType:
-    return "cuda" if device.startswith("cuda") else "cpu"
 
 
 @dataclass(frozen=True)
@@ -98,14 +65,6 @@ class Jobs:
 
 
 @dataclass(frozen=True)
-class StoredCost:
-    """The time of runs of a task other than `train`, taken from stored runs."""
-
-    runs: int
-    seconds_per_run: float
-
-
-@dataclass(frozen=True)
 class CostPlan:
     """Everything that `plan` reports."""
 
@@ -119,7 +78,7 @@ class CostPlan:
     left: int
     machine: Machine
     shapes: tuple[ShapeCost, ...]
-    stored: StoredCost | None
+    stored: StoredTime | None
     hours_left: float | None  # one after the other; None: unknown
     device_hours_left: float | None  # of GPUs, or of processor cores
     checkpoint_bytes_at_once: int
@@ -147,7 +106,7 @@ def plan_cost(
     for shape in find_shapes(runs) if runs[0].task == "train" else []:
         shapes.append(_shape_cost(shape, plan, results, machine, tflops, hours))
         advance(1)
-    stored = _stored_cost(plan.done, results) if not shapes else None
+    stored = stored_time(plan.done, results) if not shapes else None
     if stored is not None:
         hours = {run.id: stored.seconds_per_run / 3600 for run in plan.execute}
     known = all(run.id in hours for run in plan.execute)
@@ -186,7 +145,7 @@ def run_hours(runs: Sequence[Run], results: Path, machine: Machine) -> dict[str,
         if of[0].task == "train":
             for shape in find_shapes(of):
                 _shape_cost(shape, Remaining((), (), ()), results, machine, None, hours)
-        elif (stored := _stored_cost(of, results)) is not None:
+        elif (stored := stored_time(of, results)) is not None:
             hours |= {run.id: stored.seconds_per_run / 3600 for run in of}
     return hours
 
@@ -199,11 +158,10 @@ def _shape_cost(
     config = shape.runs[0].config
     train, ema = config["train"], config["train"]["ema_decay"] is not None
     work = measured.work if measured and measured.work else count_work(TrainTask.model_validate(config))
-    rate, rate_from = _rate(measured, work, train["precision"], machine, tflops)
-    peak, peak_from = (
-        estimates.peak_bytes(work, estimates.rows_at_once(config, machine.processes), train["precision"], ema),
-        "estimate",
-    )
+    stored = stored_rate(shape.runs, results, machine)
+    rate, rate_from = _rate(shape, measured, stored, work, machine, tflops)
+    rows = estimates.rows_at_once(config, machine.processes)
+    peak, peak_from = estimates.peak_bytes(work, rows, train["precision"], ema), "estimate"
     if measured and measured.peak_bytes is not None:
         peak, peak_from = measured.peak_bytes, measured.how
     schedules = [_schedule(run) for run in shape.runs]
@@ -245,18 +203,30 @@ def runs_on_a_gpu(measured: measurements.Measurement | None, step_seconds: float
 
 
 def _rate(
-    measured: measurements.Measurement | None, work: Work, precision: str, machine: Machine, tflops: float | None
+    shape: Shape,
+    measured: measurements.Measurement | None,
+    stored: StoredRate | None,
+    work: Work,
+    machine: Machine,
+    tflops: float | None,
 ) -> tuple[float, str]:
-    """Images per second, and the origin of that number."""
+    """Images per second, and the origin of that number: a dry run, then stored runs, then assumptions."""
     times = "" if machine.processes == 1 else f", times {machine.processes}"
     if measured and measured.rate is not None:
         device = "" if machine.name else f" on {measured.device.name}"
         but = f", but {measured.text}" if measured.text else ""
         return machine.processes * measured.rate, f"{measured.how}{device}{times}{but}"
-    assumed = tflops or estimates.assumed_tflops(machine.type, precision, machine.threads)
+    if stored is not None:
+        return stored.images_per_second, f"{stored.runs} stored run{'' if stored.runs == 1 else 's'}"
+    config = shape.runs[0].config
+    rows = estimates.rows_at_once(config, machine.processes)
+    assumed = tflops or estimates.assumed_tflops(machine.type, config["train"]["precision"], machine.threads)
+    rate = machine.processes * estimates.estimated_images_per_second(work, rows, assumed)
+    what = f"{assumed:g} TFLOP/s"
+    if estimates.limited_by_launches(work, rows, assumed):
+        what = f"{1000 * estimates.ASSUMED_LAYER_SECONDS:g} ms a layer"
     why = f" (dry run: {measured.status})" if measured else ""
-    rate = machine.processes * estimates.estimated_images_per_second(work, assumed)
-    return rate, f"not measured{why}: assumes {assumed:g} TFLOP/s{times}"
+    return rate, f"not measured{why}: assumes {what}{times}"
 
 
 def _schedule(run: Run) -> estimates.Schedule:
@@ -283,17 +253,6 @@ def _checkpoints_at_once(shapes: Sequence[ShapeCost], machine: Machine) -> int:
     """Bytes of the checkpoints of the runs that execute at once, if these are the largest."""
     sizes = sorted((shape.checkpoint_bytes for shape in shapes for _ in range(shape.left)), reverse=True)
     return CHECKPOINTS * sum(sizes[: machine.at_once])
-
-
-def _stored_cost(done: Sequence[Run], results: Path) -> StoredCost | None:
-    """The time of the stored runs that were executed in one go; None if there are none."""
-    seconds = []
-    for run in done:
-        record = store.read_record(store.run_folder(results, run)) or {}
-        if record.get("executions") == 1:
-            begun, ended = (datetime.fromisoformat(record[key]) for key in ("started", "finished"))
-            seconds.append((ended - begun).total_seconds())
-    return StoredCost(len(seconds), statistics.mean(seconds)) if seconds else None
 
 
 def _jobs(left: Sequence[Run], results: Path, cluster: Cluster | None, hours: dict[str, float]) -> Jobs | None:

@@ -24,6 +24,7 @@ class NetworkCost:
     """The cost of one network in training, on square images of one size."""
 
     parameters: int
+    layers: int  # convolutions and linear layers: weights of two or more dimensions
     multiply_adds: int  # of one image's forward pass, in convolutions and matrix products; the same in evaluation
     activation_bytes: int  # of one image, kept from forward for backward, in float32
     kept_weight_bytes: int  # kept for any batch size: standardized weights, statistics of BatchNorm
@@ -117,6 +118,7 @@ def _count_on(device: str, options: Options, classes: int, channels: int, pixels
         model(x)
     return NetworkCost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
+        layers=sum(parameter.dim() > 1 for parameter in model.parameters()),
         multiply_adds=counter.get_total_flops() // (2 * BATCH),
         activation_bytes=kept.bytes(of_images=True) // BATCH,
         kept_weight_bytes=kept.bytes(of_images=False),

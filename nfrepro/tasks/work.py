@@ -18,6 +18,7 @@ class Work:
     activation_bytes: int  # of a training image, kept for backward
     kept_weight_bytes: int  # kept for backward whatever the batch size
     image_bytes: int  # of a training image itself
+    layers: int = 0  # convolutions and linear layers; 0: not counted, in dry runs of earlier revisions
 
 
 def count_work(task: TrainTask) -> Work:
@@ -36,4 +37,5 @@ def count_work(task: TrainTask) -> Work:
         activation_bytes=cost.activation_bytes,
         kept_weight_bytes=cost.kept_weight_bytes,
         image_bytes=FLOAT32_BYTES * sizes.channels * sizes.pixels**2,
+        layers=cost.layers,
     )

@@ -23,7 +23,7 @@ def profile(tmp_path: Path) -> str:
 
 
 def test_the_plan_of_a_cluster_is_this_text(nfrepro: Call, results: Path, profile: str) -> None:
-    called = nfrepro("plan", *SMOKE, "--cluster", profile, "--tflops", "0.001")
+    called = nfrepro("plan", *SMOKE, "--cluster", profile, "--tflops", "0.0001")
     assert (called.returncode, called.stderr) == (0, "")
     assert called.stdout == PLAN.read_text()
     assert not results.exists()
@@ -42,7 +42,7 @@ def test_a_plan_fits_a_terminal_and_points_to_gpus_where_there_is_work_for_them(
 
 
 def test_the_plan_as_json(nfrepro: Call, profile: str) -> None:
-    plan = json.loads(nfrepro("plan", *SMOKE, "--cluster", profile, "--tflops", "0.001", "--json").stdout)
+    plan = json.loads(nfrepro("plan", *SMOKE, "--cluster", profile, "--tflops", "0.0001", "--json").stdout)
     assert {key: plan[key] for key in ("experiment", "scale", "task", "runs", "done", "failed", "left")} == {
         "experiment": "tiny",
         "scale": "smoke",
@@ -56,7 +56,7 @@ def test_the_plan_as_json(nfrepro: Call, profile: str) -> None:
     assert (shape["runs"], shape["left"], shape["steps"]) == (4, 4, [12, 12])
     # Two epochs of 96 images, six operations a multiply-add; two evaluations of 32 images, two operations.
     operations = shape["multiply_adds"] * (2 * 96 * 6 + 2 * 32 * 2)
-    assert shape["hours_per_run"] * 3600 == pytest.approx(operations / 1e9)
+    assert shape["hours_per_run"] * 3600 == pytest.approx(operations / 1e8)
     assert plan["device_hours_left"] == pytest.approx(4 * 2 * shape["hours_per_run"])
     assert plan["jobs"] == {
         "jobs": 2,
@@ -77,7 +77,7 @@ def test_a_plan_goes_by_the_dry_run_and_by_what_is_done(nfrepro: Call, results: 
     (path,) = (results / ".dry-run" / "tiny" / "smoke").iterdir()
     measured = json.loads(path.read_text())
     assert sorted(entry.name for entry in results.iterdir()) == [".dry-run"]
-    assert nfrepro("sweep", *SMOKE, "--set", "seed=0", "--jobs", "1").returncode == 0
+    assert nfrepro("sweep", *SMOKE, "--set", "seed=0", "--jobs", "1", "--threads", "1").returncode == 0
 
     plan = json.loads(nfrepro("plan", *SMOKE, "--threads", "1", "--json").stdout)
     assert (plan["runs"], plan["done"], plan["left"]) == (4, 2, 2)
@@ -89,6 +89,18 @@ def test_a_plan_goes_by_the_dry_run_and_by_what_is_done(nfrepro: Call, results: 
     # Measured with one thread: nothing is known of two.
     plan = json.loads(nfrepro("plan", *SMOKE, "--threads", "2", "--json").stdout)
     assert plan["shapes"][0]["rate_from"].startswith("not measured: assumes")
+
+
+def test_without_a_dry_run_a_plan_goes_by_stored_runs(nfrepro: Call, results: Path) -> None:
+    assert nfrepro("sweep", *SMOKE, "--set", "seed=0", "--jobs", "1", "--threads", "1").returncode == 0
+    records = [json.loads(path.read_text()) for path in results.glob("runs/*/run.json")]
+    seconds = sum(record["final"]["train_seconds"] for record in records)
+    (shape,) = json.loads(nfrepro("plan", *SMOKE, "--threads", "1", "--json").stdout)["shapes"]
+    assert shape["rate_from"] == "2 stored runs"
+    assert shape["images_per_second"] == pytest.approx(2 * 12 * 16 / seconds)
+    # Runs with one thread tell nothing of two.
+    (shape,) = json.loads(nfrepro("plan", *SMOKE, "--threads", "2", "--json").stdout)["shapes"]
+    assert shape["rate_from"] == "not measured: assumes 0.6 ms a layer"
 
 
 def test_other_tasks_cost_what_they_did(nfrepro: Call, experiments: Path) -> None:

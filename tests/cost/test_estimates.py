@@ -18,6 +18,7 @@ WORK = Work(
     activation_bytes=10_000_000,
     kept_weight_bytes=500_000,
     image_bytes=600_000,
+    layers=50,
 )
 CONFIG: dict[str, Any] = {
     "train": {"epochs": 90, "batch_size": 1024, "grad_accum_steps": 4, "evaluate_every": 4, "ema_decay": None}
@@ -82,11 +83,19 @@ def test_steps_of_imagenet() -> None:
 
 def test_hours_by_hand() -> None:
     # 6 operations a multiply-add: 12 G an image, so 1 TFLOP/s is 83.3 images/s.
-    rate = estimates.estimated_images_per_second(WORK, 1.0)
+    rate = estimates.estimated_images_per_second(WORK, 1024, 1.0)
+    assert not estimates.limited_by_launches(WORK, 1024, 1.0)
     assert rate == pytest.approx(1000 / 12)
     # An evaluated image costs 1.5 times a third of a trained one.
     schedule = estimates.Schedule(steps=10, images=300_000, evaluated_images=100_000)
     assert estimates.run_hours(schedule, WORK, rate) == pytest.approx(350_000 * 12 / 1000 / 3600)
+
+
+def test_launching_a_layer_takes_time_however_few_its_images() -> None:
+    # 50 layers of 0.6 ms; the operations of two images take 24 ms at 1 TFLOP/s, those of four 48 ms.
+    assert estimates.estimated_images_per_second(WORK, 2, 1.0) == pytest.approx(2 / 0.030)
+    assert estimates.estimated_images_per_second(WORK, 4, 1.0) == pytest.approx(4 / 0.048)
+    assert [estimates.limited_by_launches(WORK, rows, 1.0) for rows in (2, 4)] == [True, False]
 
 
 def test_memory_and_disk_by_hand() -> None:

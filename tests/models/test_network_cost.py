@@ -13,6 +13,7 @@ def test_parameters_and_multiply_adds_are_torchvisions() -> None:
     found = cost.count_cost(parse_options("bn_resnet50", {"order": "v1"}), 1000, 3, 224)
     assert found.parameters == sum(p.numel() for p in torchvision.models.resnet50().parameters())
     assert found.multiply_adds == 4_089_184_256  # torchvision's table: 4.09 G
+    assert found.layers == 50 + 4  # a shortcut's convolution in each stage
 
 
 @pytest.mark.parametrize(
