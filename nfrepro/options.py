@@ -29,7 +29,7 @@ class Options(BaseModel):
             old = extra.get(_OLD_NAME)
             if old in current:
                 if name in current:
-                    raise ValueError(f"{old} is the old name of {name}: give one of them")
+                    raise ValueError(f"{old} is the old name of {name}: give only one of them")
                 current[name] = current.pop(old)
             if name in current and isinstance(current[name], str):
                 current[name] = extra.get(_OLD_VALUES, {}).get(current[name], current[name])

@@ -57,7 +57,7 @@ def test_init_replaces_nothing(tmp_path: Path, nfrepro: Call) -> None:
     (tmp_path / "Makefile").write_text("mine")
     called = nfrepro("init", str(tmp_path))
     assert called.returncode == 2
-    assert f"{tmp_path / 'Makefile'}: is there already" in called.stderr
+    assert f"{tmp_path / 'Makefile'}: already exists" in called.stderr
     assert (tmp_path / "Makefile").read_text() == "mine"
     assert not (tmp_path / "analysis").exists()
 

@@ -136,5 +136,5 @@ def training_seconds(results: Path, run: Run) -> float:
     """The time that `run` spent in its training loop: batches, augmentation, steps."""
     record = store.read_record(store.run_folder(results, run))
     if record is None or record["status"] != "completed":
-        raise RuntimeError(f"{run.id} did not complete: {record and record['error']}")
+        raise RuntimeError(f"{run.id} did not finish: {record and record['error']}")
     return float(record["final"]["train_seconds"])

@@ -127,14 +127,14 @@ def read_looks(results: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); git has the file as it was") from None
+        raise InputError(f"{path}: cannot be read ({error}): restore the file from git") from None
     found = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             record = json.loads(line)
             found.append({key: record[key] for key in ("claim", "scale", "n")} | record)
         except (ValueError, KeyError, TypeError):
-            raise InputError(f"{path}:{number}: no record of a look; git has the file as it was") from None
+            raise InputError(f"{path}:{number}: not a record of a look: restore the file from git") from None
     return found
 
 

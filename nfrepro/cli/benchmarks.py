@@ -28,6 +28,6 @@ def bench(
     if subject not in benchmarks.SUBJECTS:
         raise InputError(f"bench {subject}: unknown; there is: {', '.join(benchmarks.SUBJECTS)}")
     if quick and subject not in benchmarks.QUICK:
-        raise InputError(f"bench {subject}: has no --quick, which is for {', '.join(benchmarks.QUICK)}")
+        raise InputError(f"bench {subject}: has no --quick; those that have it are {', '.join(benchmarks.QUICK)}")
     for line in (benchmarks.QUICK if quick else benchmarks.SUBJECTS)[subject]():
         print(line, flush=True)

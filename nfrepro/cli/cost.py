@@ -97,7 +97,7 @@ def dry_run(
     """
     runs = expand_runs(name, scale, overrides, experiments)
     if runs[0].task != "train":
-        raise InputError(f"{name}: its runs are of the task {runs[0].task}; a dry run is of training")
+        raise InputError(f"{name}: its runs are of the task {runs[0].task}; a dry run needs training runs")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise InputError(f"--device {device}: there is: cpu, cuda, cuda:NUMBER, auto")
     from nfrepro.cli.cost_tables import count, trial_header, trial_row

@@ -23,7 +23,7 @@ def init(
 
     files = project_files(paper)
     if there := [name for name in files if (folder / name).exists()]:
-        raise InputError(f"{folder / there[0]}: is there already; init replaces nothing: name another folder")
+        raise InputError(f"{folder / there[0]}: already exists, and init replaces nothing: name another folder")
     for name, source in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         atomic.write_text(folder / name, source.read_text())

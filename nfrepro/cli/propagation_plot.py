@@ -51,7 +51,7 @@ def parse_input(text: str, pixels: int, batch: int) -> Source:
         return Source(None, pixels, batch)
     if kind == "images" and folder:
         if not Path(folder).is_dir():
-            raise InputError(f"--input {text}: {folder} is no folder")
+            raise InputError(f"--input {text}: {folder} is not a folder")
         return Source(Path(folder), pixels, batch)
     raise InputError(f"--input {text}: expected gaussian or images:DIR")
 
@@ -61,11 +61,11 @@ def check_output(out: Path, force: bool) -> None:
     if not out.name:
         raise InputError(f"--out {out}: a folder, not the front of a file's name: {out / 'spp'}, for example")
     if not out.parent.is_dir():
-        raise InputError(f"--out {out}: {out.parent} is no folder")
+        raise InputError(f"--out {out}: {out.parent} is not a folder")
     for suffix in (".csv", ".png", ".svg"):
         path = out.with_name(out.name + suffix)
         if path.exists() and not force:
-            raise InputError(f"{path} is there: give --force to replace it, or another --out")
+            raise InputError(f"{path} already exists: replace it with --force, or name another --out")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def measure(
     """
     names = [network.name for network in networks]
     if len(set(names)) < len(names):
-        raise InputError(f"each network once, please: {', '.join(names)}")
+        raise InputError(f"name each network once: {', '.join(names)}")
     keep_freed_memory()
     tables, remarks = [], []
     for network in networks:

@@ -56,7 +56,7 @@ def status(
     from nfrepro.launch.watching import Watching
 
     if watch and as_json:
-        raise InputError("--watch is for people, --json for programs: take one of them")
+        raise InputError("--watch is for people, --json for programs: give one of them")
     watching = Watching(expand_runs(name, scale, overrides, experiments), results)
     if watch:
         from nfrepro.cli import watch as screen

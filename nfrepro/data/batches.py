@@ -49,10 +49,10 @@ def train_batches(
         raise InputError(f"first step {first_step:,} is not one of the {steps:,} steps of an epoch")
     multiple = batch_multiple(options)
     if batch_size % multiple:
-        raise InputError(f"batch size {batch_size:,} does not divide by {multiple:,}, as mixing and copies demand")
+        raise InputError(f"batch size {batch_size:,} is not a multiple of {multiple:,}, as mixing and copies require")
     rows = range(batch_size) if rows is None else rows
     if not (0 <= rows.start < rows.stop <= batch_size and rows.step == 1):
-        raise InputError(f"{rows} are no consecutive rows of a batch of {batch_size:,}")
+        raise InputError(f"{rows} are not consecutive rows of a batch of {batch_size:,}")
     batches = Batches(options, batch_size, range(first_step, steps), rows)
     return _train_batches(dataset, batches, draw_epoch(len(dataset.train), options, seed, epoch), workers)
 

@@ -125,7 +125,7 @@ def _list_complete_tree(folder: Path) -> ImageTree:
         for paths in split.values():
             if len(paths) != per_class:
                 raise InputError(
-                    f"{paths[0].parent}: {len(paths):,} images where CIFAR-10 has {per_class:,}: "
+                    f"{paths[0].parent}: {len(paths):,} images, but CIFAR-10 has {per_class:,}: "
                     "unpack it again, or use name image_folder"
                 )
     return tree

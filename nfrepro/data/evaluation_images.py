@@ -107,7 +107,7 @@ def list_test_images(folder: Path) -> TestImages:
         raise InputError(f"{folder}: no such folder: images go into {folder}/<class>/")
     splits = [name for name in SPLITS if (folder / name).is_dir()]
     if len(splits) > 1:
-        raise InputError(f"{folder}: both {' and '.join(splits)} are there: say which, as {folder / splits[0]}")
+        raise InputError(f"{folder}: both {' and '.join(splits)} exist: name one, for example {folder / splits[0]}")
     if splits:
         refuse_link_out(folder / splits[0], folder)
     listed = list_split(folder / splits[0] if splits else folder, folder)

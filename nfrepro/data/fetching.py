@@ -89,7 +89,7 @@ def _download_package(package: str, temporary: Path) -> Path:
         _apt_get([*private, "download", package], temporary)
     archives = sorted(temporary.glob("*.deb"))
     if not archives:
-        raise RuntimeError(f"apt-get download {package} left no .deb file")
+        raise RuntimeError(f"apt-get download {package} produced no .deb file")
     return archives[0]
 
 

@@ -50,7 +50,7 @@ def _require_fits(tree: ImageTree, options: ImageFolderOptions) -> None:
         raise InputError(
             f"image folder {options.folder}: {train + test:,} images of {options.pixels}×{options.pixels} pixels are "
             f"{needed / 2**30:.1f} GiB decoded, the limit is {MAX_DECODED_BYTES / 2**30:.0f} GiB: "
-            "use fewer pixels or fewer images, or name: imagenet, which holds none in memory"
+            "use fewer pixels or fewer images, or name: imagenet, which keeps none in memory"
         )
 
 

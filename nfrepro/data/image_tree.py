@@ -122,7 +122,7 @@ def require_two_classes(split: Path, classes: Collection[str]) -> None:
     """Raises InputError for a folder with a single class: there is nothing to classify."""
     if len(classes) < 2:
         name = next(iter(classes))
-        raise InputError(f"{split}: one class folder ({name}): images go into {split}/<class>/, of two classes or more")
+        raise InputError(f"{split}: only one class folder ({name}): images go into {split}/<class>/, two or more")
 
 
 def _in_order(names: Sequence[str]) -> list[str]:
@@ -145,7 +145,7 @@ def _images(folder: Path, tree: Path, left_out: list[str]) -> Iterator[Path]:
             found = True
             yield folder / entry.name
     if not found:
-        raise InputError(f"{folder}: no images ({', '.join(ENDINGS)}): put some there or delete the folder")
+        raise InputError(f"{folder}: no images ({', '.join(ENDINGS)}): add some or delete the folder")
 
 
 def _below(entry: os.DirEntry[str], tree: Path) -> str:
@@ -168,7 +168,7 @@ def _entries(folder: Path, tree: Path) -> list[os.DirEntry[str]]:
 def refuse_link_out(path: Path, tree: Path) -> None:
     """Raises InputError if `path`, with links followed, is not inside `tree`."""
     if not path.resolve().is_relative_to(tree.resolve()):
-        raise InputError(f"{path}: a link that leads out of {tree}: replace it by what it leads to")
+        raise InputError(f"{path}: a link out of {tree}: replace it with its target")
 
 
 def _same_classes(

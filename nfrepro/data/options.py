@@ -159,7 +159,7 @@ class SyntheticOptions(AugmentationOptions):
     def _channels_allow_the_augmentation(self) -> "SyntheticOptions":
         if self.randaugment_layers and self.channels not in (1, 3):
             raise ValueError(
-                f"randaugment_layers: RandAugment is for grey and RGB images, not for {self.channels} channels: "
+                f"randaugment_layers: RandAugment takes grey and RGB images, not {self.channels} channels: "
                 "use 1 or 3 channels, or 0 layers"
             )
         return self

@@ -47,7 +47,7 @@ def _columns(name: str, dataset: Any) -> tuple[Any, Any]:
         images, labels = zip(*pairs, strict=True)
         return np.stack([_image(image) for image in images]), np.array([int(label) for label in labels])
     except (TypeError, ValueError) as error:
-        raise InputError(f"data {name}: {_described(dataset)} is no Dataset of (image, label): {error}") from None
+        raise InputError(f"data {name}: {_described(dataset)} is not a Dataset of (image, label): {error}") from None
 
 
 def _image(image: Any) -> NDArray[Any]:
@@ -69,7 +69,7 @@ def _split(name: str, which: str, images: Any, labels: Any) -> Split:
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or len(labels) != len(images):
         raise InputError(f"{where} labels are {labels.dtype} {list(labels.shape)}: give {len(images)} whole numbers")
     if not len(labels):
-        raise InputError(f"{where} images are none")
+        raise InputError(f"{where} images: there are none")
     if labels.min() < 0 or labels.max() >= LARGEST_CLASS:
         raise InputError(f"{where} labels go from {labels.min()} to {labels.max()}: number the classes from 0")
     return Split(np.ascontiguousarray(images), labels.astype(np.int64))

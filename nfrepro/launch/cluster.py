@@ -80,16 +80,17 @@ class Cluster(Options):
             raise ValueError(f"processes_per_run: {processes}, but one process a GPU is {max(1, self.gpus_per_run)}")
         if processes % nodes or self.gpus_per_run % nodes:
             raise ValueError(
-                f"nodes_per_run: {processes} processes and {self.gpus_per_run} GPUs do not divide by {nodes} nodes"
+                f"nodes_per_run: {processes} processes and {self.gpus_per_run} GPUs do not divide evenly "
+                f"among {nodes} nodes"
             )
         if self.cpus_per_run % processes:
-            raise ValueError(f"cpus_per_run: {self.cpus_per_run} does not divide by {processes} processes")
+            raise ValueError(f"cpus_per_run: {self.cpus_per_run} is not a multiple of the {processes} processes")
         return self
 
     @model_validator(mode="after")
     def _packs(self) -> "Cluster":
         if self.runs_per_gpu > 1 and (self.processes_per_run > 1 or self.gpus_per_run > 1):
-            raise ValueError(f"runs_per_gpu: {self.runs_per_gpu} runs share a GPU, so that none can have several")
+            raise ValueError(f"runs_per_gpu: {self.runs_per_gpu} runs share a GPU, so none of them can use several")
         if self.runs_per_job < self.runs_per_gpu:
             raise ValueError(f"runs_per_job: {self.runs_per_job} is less than runs_per_gpu, {self.runs_per_gpu}")
         return self
@@ -136,5 +137,5 @@ def _named(name: str, folder: Path) -> Path:
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in names:
         known = f"in {display_path(folder)} there is: {', '.join(names)}" if names else f"{folder} has none"
-        raise InputError(f"--cluster {name}: no such profile{did_you_mean(name, names)}; {known}; or give a .yaml file")
+        raise InputError(f"--cluster {name}: no such profile{did_you_mean(name, names)}; {known}; or name a .yaml file")
     return folder / f"{name}.yaml"

@@ -47,7 +47,9 @@ def submitting(results: Path, run: Run) -> Iterator[None]:
         with hold_lock(folder):
             yield
     except RunLocked:
-        raise InputError(f"somebody else is submitting {run.experiment} at scale {run.scale} just now") from None
+        raise InputError(
+            f"another process is submitting {run.experiment} at scale {run.scale}: try again when it is done"
+        ) from None
 
 
 def check_slurm() -> None:

@@ -93,7 +93,7 @@ def keep(submission: Submission) -> None:
     try:
         submission.folder.mkdir(parents=True)
     except FileExistsError:
-        raise InputError(f"{submission.folder}: another submission was faster: call again") from None
+        raise InputError(f"{submission.folder}: another submission was made at the same time: try again") from None
     submission.jobs.mkdir()
     package = Path(nfrepro.__file__).parent
     shutil.copytree(package, submission.code / package.name, ignore=shutil.ignore_patterns("__pycache__"))

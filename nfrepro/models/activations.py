@@ -109,10 +109,12 @@ def _own_activation(name: str, found: Callable[..., object]) -> Activation:
     except Exception as error:  # user code may raise anything
         raise InputError(f"activation {name}: {type(error).__name__}: {error}") from None
     if not all(isinstance(part, Tensor) for part in (whole, *parts)) or whole.shape != _SAMPLE.shape:
-        raise InputError(f"activation {name}: has to take one tensor and to return one of the same shape")
+        raise InputError(f"activation {name}: must take one tensor and return one of the same shape")
     pairs = [(whole[:1, :1], parts[0]), (whole[1:, 2:, 1:, 1:], parts[1])]
     if not all(torch.allclose(one, other, rtol=1e-4, atol=1e-6, equal_nan=True) for one, other in pairs):
-        raise InputError(f"activation {name}: is not elementwise, or draws: gamma is that of a function of one number")
+        raise InputError(
+            f"activation {name}: is random or not elementwise: gamma is defined for functions of one number"
+        )
     return Activation(function)
 
 
@@ -125,7 +127,7 @@ def _function_of(name: str, found: Callable[..., object]) -> Callable[[Tensor], 
     except TypeError as error:
         raise InputError(f"activation {name}: cannot be made without arguments: {error}") from None
     if any(True for _ in module.parameters()):
-        raise InputError(f"activation {name}: has parameters, which no layer could learn: make it a function")
+        raise InputError(f"activation {name}: has parameters, which would not be trained: make it a function")
     return module.eval().forward
 
 

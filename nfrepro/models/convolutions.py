@@ -64,7 +64,7 @@ class Conv2d(nn.Conv2d):
         groups: int = 1,
     ) -> None:
         if in_channels % groups or out_channels % groups:
-            raise InputError(f"{in_channels} and {out_channels} channels do not divide into {groups} groups")
+            raise InputError(f"{in_channels} and {out_channels} channels cannot be divided into {groups} groups")
         self.pads_by_size = padding == "same" and stride > 1 and kernel_size > 1
         self.initial_scale = 1.0  # fan-in times the variance of the initial weights
         symmetric = 0 if self.pads_by_size else kernel_size // 2

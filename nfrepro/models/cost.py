@@ -104,7 +104,7 @@ def _count(options: Options, classes: int, channels: int, pixels: int) -> Networ
         except Exception as error:
             lines = str(error).splitlines() or [""]
             raise InputError(
-                f"{options.name}: its cost is not known: "
+                f"{options.name}: its cost cannot be counted: "
                 f"with images [{BATCH}, {channels}, {pixels}, {pixels}] it raises {type(error).__name__}: {lines[0]}"
             ) from None
 

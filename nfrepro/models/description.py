@@ -29,9 +29,9 @@ def describe(options: Options, *, in_channels: int = 3, pixels: int | None = Non
     """
     for reason in _REASONS:
         if not reason.predictable and reason.applies(options):
-            raise InputError(f"no prediction of signal propagation: {reason.text}")
+            raise InputError(f"signal propagation cannot be predicted: {reason.text}")
     if getattr(options, "name", None) not in FAMILIES:
-        raise InputError(f"no prediction of signal propagation for {type(options).__name__}")
+        raise InputError(f"signal propagation cannot be predicted for {type(options).__name__}")
     if in_channels < 1 or (pixels is not None and pixels < 1):
         raise InputError(f"in_channels and pixels must be at least 1, not {in_channels} and {pixels}")
     with torch.device("meta"):

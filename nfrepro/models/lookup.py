@@ -41,7 +41,7 @@ def find_activation(text: str) -> NamedActivation:
         return NamedActivation(text, load_attribute(text), None)
     hint = did_you_mean(text, ACTIVATIONS)
     raise InputError(
-        f"unknown activation {text!r}{hint or ';'} give a name of {', '.join(ACTIVATIONS)}, "
+        f"unknown activation {text!r}{hint or ';'} use one of {', '.join(ACTIVATIONS)}, "
         "or package.module:callable, or 'lambda x: …'"
     )
 
@@ -52,9 +52,9 @@ def _evaluate_lambda(text: str) -> Callable[[Tensor], Tensor]:
     try:
         found = eval(text, {"__builtins__": {}, **names})  # the user typed it
     except Exception as error:
-        raise InputError(f"{text!r} is no Python function: {error}") from None
+        raise InputError(f"{text!r} is not a Python function: {error}") from None
     if not callable(found):
-        raise InputError(f"{text!r} is no Python function")
+        raise InputError(f"{text!r} is not a Python function")
     return found  # type: ignore[no-any-return]
 
 
@@ -92,7 +92,7 @@ def find_network(text: str, settings: Mapping[str, Any], in_channels: int = 3) -
 
 def _refuse(text: str, settings: Mapping[str, Any]) -> None:
     if settings:
-        raise InputError(f"{text}: model options can be set for networks of nfrepro only")
+        raise InputError(f"{text}: model options can be set only for networks of nfrepro")
 
 
 def _search_here() -> None:

@@ -75,7 +75,7 @@ class Network(nn.Module):
         if x.ndim != 4 or x.shape[1] != channels:
             raise InputError(f"images must be [N, {channels}, H, W], got {list(x.shape)}")
         if min(x.shape[2:]) < stride / 2:
-            raise InputError(f"images of {list(x.shape[2:])} pixels are too small for strides of {stride}")
+            raise InputError(f"images of {list(x.shape[2:])} pixels are too small for total strides of {stride}")
         return self.stem_output(x)
 
     def stem_output(self, x: Tensor) -> Tensor:

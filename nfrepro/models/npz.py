@@ -65,7 +65,7 @@ def _stored_array(path: Path, archive: zipfile.ZipFile, key: str) -> StoredArray
         declared = math.prod(shape) * dtype.itemsize
         held = member.file_size - file.tell()
     if dtype.hasobject:
-        raise InputError(f"{path}: {key}: an array of objects, which is a pickle, is not read")
+        raise InputError(f"{path}: {key}: an array of objects is a pickle, which is not read")
     if declared != held:
         raise InputError(f"{path}: {key}: its header declares {declared:,} bytes, the archive holds {held:,}")
     return StoredArray(path, key, shape, dtype)
@@ -76,7 +76,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
-        raise ValueError(f"arrays in format {version[0]}.{version[1]} are not read")
+        raise ValueError(f"format {version[0]}.{version[1]} of arrays is not supported")
     shape, _, dtype = readers[version](file)
     return shape, dtype
 

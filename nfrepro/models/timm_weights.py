@@ -93,7 +93,7 @@ def load_timm(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     kind, and for a network without a counterpart in timm.
     """
     if type(model) not in _PARTS:
-        raise InputError(f"load_timm: timm has nothing like {type(model).__name__}; known: {_known()}")
+        raise InputError(f"load_timm: timm has no counterpart of {type(model).__name__}; known: {_known()}")
     parts = _PARTS[type(model)]
     copies, problems, unread = [], [], dict(state_dict)
     for name, ours in model.state_dict().items():

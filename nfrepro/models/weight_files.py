@@ -36,7 +36,7 @@ def require_regular_file(path: Path) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise InputError(f"{path}: is not a regular file")
     if found.st_size > MAX_BYTES:
-        raise InputError(f"{path}: {found.st_size:,} bytes, more than any weights: the limit is {MAX_BYTES:,}")
+        raise InputError(f"{path}: {found.st_size:,} bytes, too large for weights: the limit is {MAX_BYTES:,}")
 
 
 def require_bounded_archive(path: Path) -> None:
@@ -45,4 +45,4 @@ def require_bounded_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > MAX_BYTES:
-            raise InputError(f"{path}: {size:,} bytes unpacked, more than any weights: the limit is {MAX_BYTES:,}")
+            raise InputError(f"{path}: {size:,} bytes unpacked, too large for weights: the limit is {MAX_BYTES:,}")

@@ -89,7 +89,7 @@ def read_weights(path: Path) -> Weights:
     """Reads .npz, .safetensors, .pt or .pth. Raises InputError for a file that is none of these, or is damaged."""
     reader = _READERS.get(path.suffix)
     if reader is None:
-        raise InputError(f"{path}: unknown kind {path.suffix!r}: weights are read from {', '.join(_READERS)}")
+        raise InputError(f"{path}: unknown type {path.suffix!r}: weights are read from {', '.join(_READERS)}")
     require_regular_file(path)
     with _one_line_errors(path):
         return reader(path, _sha256(path))
@@ -98,7 +98,7 @@ def read_weights(path: Path) -> Weights:
 def read_state_dict(path: Path) -> tuple[dict[str, Tensor], str]:
     """The tensors, under any names, of a .safetensors, .pt or .pth file, and its SHA-256. Raises as `read_weights`."""
     if path.suffix not in (".safetensors", ".pt", ".pth"):
-        raise InputError(f"{path}: unknown kind {path.suffix!r}: a state dict is read from .safetensors, .pt or .pth")
+        raise InputError(f"{path}: unknown type {path.suffix!r}: a state dict is read from .safetensors, .pt or .pth")
     require_regular_file(path)
     with _one_line_errors(path):
         if path.suffix == ".safetensors":
@@ -106,7 +106,7 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], str]:
         require_bounded_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict) or not all(_is_plain_entry(*entry) for entry in content.items()):
-        raise InputError(f"{path}: not a state dict of names and plain tensors: save that alone")
+        raise InputError(f"{path}: not a state dict of names and plain tensors: save only that")
     return content, _sha256(path)
 
 
@@ -121,12 +121,12 @@ def build_network(
     known = weights.description
     if known is None:
         if name is None:
-            raise InputError(f"{weights.path}: does not say which network it is for: give --model NAME")
+            raise InputError(f"{weights.path}: does not name its network: give --model NAME")
         chosen = dict(options or {})
         if weights.naming == "timm":  # timm's dm_nfnet_f0 is our nfnet_f0
             chosen, name = {**timm_switches(name), **chosen}, name.removeprefix("dm_")
     elif name is not None or options:
-        raise InputError(f"{weights.path}: knows its network ({known.model}) and options: leave --model and --set away")
+        raise InputError(f"{weights.path}: names its network ({known.model}) and options: leave out --model and --set")
     else:
         name, chosen = known.model, known.options
     sizes = {"num_classes": weights.num_classes, "in_channels": weights.in_channels}
@@ -172,13 +172,13 @@ def write_weights(path: Path, model: nn.Module, description: Description, replac
 def check_output(path: Path, replace: bool = False) -> None:
     """Raise InputError if `write_weights` would, before the work is done."""
     if path.suffix not in _WRITERS:
-        raise InputError(f"{path}: unknown kind {path.suffix!r}: weights are written to {' or '.join(_WRITERS)}")
+        raise InputError(f"{path}: unknown type {path.suffix!r}: weights are written to {' or '.join(_WRITERS)}")
     if not path.parent.is_dir():
-        raise InputError(f"{path}: no folder {path.parent}: make it first")
+        raise InputError(f"{path}: folder {path.parent} does not exist: create it first")
     if path.is_dir():
-        raise InputError(f"{path}: is a folder: name a file")
+        raise InputError(f"{path}: is a folder: give the name of a file")
     if path.exists() and not replace:
-        raise InputError(f"{path}: is there already: choose another name, or replace it with --force")
+        raise InputError(f"{path}: already exists: choose another name, or replace it with --force")
 
 
 def load_own(model: nn.Module, tensors: Mapping[str, Tensor], network: str = "the network") -> None:
@@ -244,7 +244,7 @@ def _read_npz(path: Path, sha256: str) -> Weights:
         params, state = stored_trees(path)
     except InputError as error:
         if is_pickled(path):
-            raise InputError(f"{path}: a pickle, which could execute anything, is not read: {RESAVE}") from None
+            raise InputError(f"{path}: a pickle could execute code, so it is not read: {RESAVE}") from None
         raise error
     below_root = {tuple(part for part in module.split("/") if part != "~")[1:]: module for module in params}
     classes = _size(params, below_root, _HAIKU_CLASSIFIERS, ndim=2, axis=1)
@@ -280,8 +280,8 @@ def _read_pt(path: Path, sha256: str) -> Weights:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
-            f"{path}: holds something other than tensors, or is damaged, and is not read: "
-            "save the state dict alone: torch.save(model.state_dict(), ...)"
+            f"{path}: holds something other than tensors, or is damaged: "
+            "save only the state dict: torch.save(model.state_dict(), ...)"
         ) from None
     if isinstance(content, dict) and set(content) == {DESCRIPTION, "state_dict"}:
         return _named(path, sha256, content["state_dict"], content[DESCRIPTION])
@@ -291,7 +291,7 @@ def _read_pt(path: Path, sha256: str) -> Weights:
 def _named(path: Path, sha256: str, tensors: Any, description: Any) -> Weights:
     """The state dict `tensors`, in the naming scheme that the name of its classifier shows."""
     if not isinstance(tensors, dict) or not all(_is_plain_entry(*entry) for entry in tensors.items()):
-        raise InputError(f"{path}: not a state dict of names and plain tensors: save that alone")
+        raise InputError(f"{path}: not a state dict of names and plain tensors: save only that")
     found = [naming for naming, name in _CLASSIFIERS.items() if name in tensors]
     if len(found) != 1:
         there = ", ".join(list(tensors)[:3]) or "nothing"
@@ -299,7 +299,7 @@ def _named(path: Path, sha256: str, tensors: Any, description: Any) -> Weights:
         raise InputError(f"{path}: {'no' if not found else 'more than one of'} {wanted} among its tensors ({there}, …)")
     classifier = tensors[_CLASSIFIERS[found[0]]]
     if classifier.ndim < 2:
-        raise InputError(f"{path}: {_CLASSIFIERS[found[0]]}: shape {list(classifier.shape)} is no classifier's")
+        raise InputError(f"{path}: {_CLASSIFIERS[found[0]]}: shape {list(classifier.shape)} is not a classifier's")
     channels = [tensors[name].shape[1] for name in _FIRST_CONVOLUTIONS if name in tensors and tensors[name].ndim == 4]
     known = None if description is None else _checked(description, path)
     classes, images = classifier.shape[0], channels[0] if channels else 3
@@ -322,7 +322,7 @@ def _checked(description: Any, path: Path) -> Description:
     """The description in a file, with the type of each field checked."""
     version = description.get("format_version") if isinstance(description, dict) else None
     if type(version) is int and version > FORMAT_VERSION:
-        raise InputError(f"{path}: format {version} of a newer nfrepro, this one reads {FORMAT_VERSION}: update")
+        raise InputError(f"{path}: format {version} of a newer nfrepro; this one reads {FORMAT_VERSION}: update")
     if not isinstance(description, dict) or set(description) != set(_FIELDS):
         raise InputError(f"{path}: its description is not complete: convert its source again")
     for field, kind in _FIELDS.items():
@@ -355,9 +355,7 @@ def _to_pt(tensors: dict[str, Tensor], description: Description) -> bytes:
 def _require_finite(model: nn.Module, path: Path) -> None:
     for name, tensor in model.state_dict().items():
         if bad := int((~tensor.isfinite()).sum()):
-            raise InputError(
-                f"{path}: {name}: {bad:,} of {tensor.numel():,} numbers are not finite: a damaged training"
-            )
+            raise InputError(f"{path}: {name}: {bad:,} of {tensor.numel():,} numbers are not finite: training failed")
 
 
 def _sha256(path: Path) -> str:

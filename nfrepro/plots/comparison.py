@@ -112,15 +112,13 @@ def read_arms(comparison: Comparison, table: pd.DataFrame, where: str) -> list[A
 def check_comparable(comparison: Comparison, table: pd.DataFrame, where: str) -> None:
     """Raises `InputError` if runs differ in an option that no factor of `comparison` names."""
     if table.empty:
-        raise InputError(f"{where}: it has no runs")
+        raise InputError(f"{where}: it contains no runs")
     needed = [*NEEDED, *(name for factor in comparison.factors for name in factor.columns)]
     if (table["state"] == "completed").any():
         needed.append("top1")
     for column in needed:
         if column not in table:
-            raise InputError(
-                f"{where}: column {column} is missing: sweep the experiment again, which collects it again"
-            )
+            raise InputError(f"{where}: column {column} is missing: run `nfrepro collect` again")
     for name in map(str, table):
         if name in comparison.chosen or not name.startswith(("data.", "model.", "train.")):
             continue
@@ -130,8 +128,8 @@ def check_comparable(comparison: Comparison, table: pd.DataFrame, where: str) ->
             found = sorted("blank" if pd.isna(value) else str(value) for value in runs[name].unique())
             if len(found) > 1:
                 raise InputError(
-                    f"{where}: runs that differ in {name} ({', '.join(found)}) cannot share a comparison: "
-                    "it is none of what is compared"
+                    f"{where}: runs that differ in {name} ({', '.join(found)}) cannot be compared: "
+                    f"{name} is not a factor of the comparison"
                 )
 
 
@@ -152,7 +150,7 @@ def _arm(comparison: Comparison, key: tuple[Level, ...], runs: pd.DataFrame, whe
     seeds = runs["seed"].tolist()
     if len(set(seeds)) < len(seeds):
         arm = ", ".join(factor.text(level) for factor, level in zip(comparison.factors, key, strict=True))
-        raise InputError(f"{where}: seed {max(seeds, key=seeds.count)} stands twice in arm {arm}")
+        raise InputError(f"{where}: seed {max(seeds, key=seeds.count)} appears twice in arm {arm}")
     completed = runs[runs["state"] == "completed"]
     for name, value in zip(completed["id"], completed.get("top1", ()), strict=True):
         if not math.isfinite(value):

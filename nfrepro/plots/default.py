@@ -127,7 +127,7 @@ def _list_and_draw(analysis: Analysis, factors: Sequence[Factor], numbers: Mappi
     done = {str(arm): runs[runs["state"] == "completed"] for arm, runs in table.groupby("arm", sort=False)}
     heading, first = arms.name if arms else "runs", headline(numbers)
     if first is None:
-        raise InputError(f"{analysis.experiment}: its runs end with no number, so nothing can be drawn")
+        raise InputError(f"{analysis.experiment}: its runs report no numbers, so there is nothing to draw")
     rows = [
         {heading: arm, "number": name, "mean": mean_interval(values).text(4), "n": str(len(values))}
         for arm, runs in done.items()

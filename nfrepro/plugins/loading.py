@@ -43,7 +43,7 @@ def load_attribute(text: str) -> Callable[..., Any]:
         raise InputError(f"{text}: cannot be imported: {type(error).__name__}: {error}") from None
     expected, actual = source_path(find_module(module)), getattr(imported, "__file__", None)
     if expected is not None and actual is not None and expected.resolve() != Path(actual).resolve():
-        raise InputError(f"{text}: {module} is imported from {actual} already, not from {expected}: rename yours")
+        raise InputError(f"{text}: {module} is already imported from {actual}, not from {expected}: rename yours")
     if not callable(found):
         raise InputError(f"{text}: is not callable")
     return found  # type: ignore[no-any-return]

@@ -131,7 +131,7 @@ def _definition(text: str) -> ast.stmt | None:
     spec = find_module(module)
     if spec is None:
         searched = f" in {', '.join(_folders)}, nor among installed packages" if _folders else ""
-        raise InputError(f"{text}: no module {module}{searched}: write it there, or correct the name")
+        raise InputError(f"{text}: no module {module}{searched}: add it there, or correct the name")
     path = source_path(spec)
     if path is None or path.suffix != ".py":
         return None
@@ -151,13 +151,13 @@ def check_arguments(text: str, found: Parameters, options: Mapping[str, Any], ca
     given = {*call.named, *call.if_taken}
     for option in options:
         if option in given:
-            raise InputError(f"{text}: option {option} is given by the run itself: leave it out")
+            raise InputError(f"{text}: option {option} is set by the run itself: leave it out")
     rest = found.after(len(call.positional))
     if rest is None:
         raise InputError(f"{text}: does not take {_listed(call.positional)} by position")
     for argument in call.named:
         if not rest.accepts(argument):
-            raise InputError(f"{text}: takes no argument {argument}, which every run gives it: add it")
+            raise InputError(f"{text}: does not take the argument {argument}, which every run passes to it: add it")
     choices = [name for name in rest.names if name not in given]
     for option in options:
         if not rest.accepts(option):

@@ -51,7 +51,7 @@ def check_source(names: Iterable[str], expected: str | None) -> None:
     if found != expected:
         raise InputError(
             f"the code of {', '.join(names)} has changed since this run was planned ({expected}, now {found}): "
-            "start the sweep again, as other runs"
+            "start the sweep again; they become other runs"
         )
 
 
@@ -134,7 +134,7 @@ def _version(module: str) -> str:
             return f"{distribution}=={version(distribution)}"
         except PackageNotFoundError:
             continue
-    raise InputError(f"{module}: belongs to no installed package whose version is known: put its file into the project")
+    raise InputError(f"{module}: belongs to no installed package of known version: move its file into the project")
 
 
 @cache

@@ -75,7 +75,7 @@ def _figure(path: Path, experiment: Experiment, scale: str, results: Path) -> Fi
         raise InputError(f"{path}: cannot be read: {error}: draw it again with `make figures`") from None
     signature, chunk, width, height = _HEAD.unpack(content[: _HEAD.size].ljust(_HEAD.size))
     if (signature, chunk) != (_SIGNATURE, b"IHDR"):
-        raise InputError(f"{path}: no PNG picture: draw it again with `make figures`")
+        raise InputError(f"{path}: not a PNG image: draw it again with `make figures`")
     part = path.stem.removeprefix(experiment.name).strip("_").replace("_", " ")
     caption = f"{experiment.title}, scale {scale}{f': {part}' if part else ''}"
     return Figure(path.stem, below, caption, content, width, height)

@@ -49,7 +49,7 @@ def stored_runs(runs: Sequence[Run], results: Path) -> list[StoredRun]:
         if stored.state in store.DONE and stored.record is not None:
             found.append(StoredRun(stored.record, tuple(read_metrics(folder))))
     if not found:
-        raise InputError(f"{runs[0].experiment} at scale {runs[0].scale}: no run is done yet, nothing to export")
+        raise InputError(f"{runs[0].experiment} at scale {runs[0].scale}: no run is done yet: nothing to export")
     return found
 
 

@@ -74,14 +74,14 @@ def _check_numbers(path: Path, record: dict[str, Any]) -> None:
         raise InputError(f"{path}: provenance: expected a mapping: {_REMEDY}")
     for name, value in final.items():
         if name in RESERVED or "." in name:
-            raise InputError(f"{path}: final.{name}: the name is that of another column of runs.csv: {_REMEDY}")
+            raise InputError(f"{path}: final.{name}: runs.csv has another column of this name: {_REMEDY}")
         if not isinstance(value, str | bool | int | float | None):
             raise InputError(f"{path}: final.{name}: expected a number, text or null: {_REMEDY}")
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{path}: final.{name}: {value} is not finite: {_REMEDY}")
         is_percent = any(part in name for part in _PERCENT)
         if is_percent and isinstance(value, int | float) and not 0.0 <= value <= 100.0:
-            raise InputError(f"{path}: final.{name}: {value:g} is no percentage: {_REMEDY}")
+            raise InputError(f"{path}: final.{name}: {value:g} is not a percentage: {_REMEDY}")
 
 
 def _check_metrics(folder: Path, record: dict[str, Any]) -> None:

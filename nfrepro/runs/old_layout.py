@@ -32,7 +32,7 @@ def refuse(results: Path, run: Run) -> None:
     folder = store.scale_folder(results, run.experiment, run.scale)
     if count := sum(1 for _ in folder.glob(f"*/{store.RECORD}")):
         runs = "a run, which belongs" if count == 1 else f"{count} runs, which belong"
-        raise InputError(f"{folder} has {runs} in {store.runs_folder(results)}: call nfrepro migrate")
+        raise InputError(f"{folder} has {runs} in {store.runs_folder(results)}: run `nfrepro migrate`")
 
 
 def move(results: Path) -> Moved:

@@ -95,7 +95,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 def refuse_link(folder: Path) -> None:
     """Raises `InputError` if the folder of a run is a link: its target may be another run's, or no result."""
     if folder.is_symlink():
-        raise InputError(f"{folder}: a link to {folder.readlink()}: replace it by what it leads to, or remove it")
+        raise InputError(f"{folder}: a link to {folder.readlink()}: replace it with its target, or remove it")
 
 
 def _what_is_wrong(record: dict[str, Any], name: str) -> str | None:

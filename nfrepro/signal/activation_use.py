@@ -49,7 +49,7 @@ def activation_use(
     import pandas as pd
 
     if len(x) < 2:
-        raise InputError(f"x must be two images or more, to be told apart; got {len(x)}")
+        raise InputError(f"x must be two images or more, got {len(x)}")
     chosen = None if layers is None else matching_modules(model, layers, "layers")
     recorder = _Recorder(model, chosen)
     with evaluation(model, batch_statistics), recorder.attached():

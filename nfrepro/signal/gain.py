@@ -134,8 +134,8 @@ def _check_repeatable(activation: Activation) -> None:
     if len(other := (once != again).nonzero()):
         at = int(other[0])
         raise InputError(
-            f"{_no_gain(activation)} it is random, or remembers: at {z[at].item():g} it is {once[at].item()} once and "
-            f"{again[at].item()} the next time"
+            f"{_no_gain(activation)} it is random, or has a state: at {z[at].item():g} it gives {once[at].item()} "
+            f"the first time and {again[at].item()} the second"
         )
 
 
@@ -149,7 +149,7 @@ def _check_elementwise(activation: Activation, resolution: float) -> None:
     if not torch.allclose(together, alone, rtol=max(1e-9, 16 * resolution), atol=max(1e-12, resolution)):
         at = int((together - alone).abs().argmax())
         raise InputError(
-            f"{_no_gain(activation)} it is not elementwise: at {z[at].item():g} it is {together[at].item():g} "
+            f"{_no_gain(activation)} it is not elementwise: at {z[at].item():g} it gives {together[at].item():g} "
             f"among other numbers and {alone[at].item():g} among fewer or in another order"
         )
 
@@ -163,7 +163,7 @@ def _output(activation: Activation, z: Tensor) -> Tensor:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{_no_gain(activation)} it fails on {list(z.shape)} numbers: {reason}") from error
     if not isinstance(out, Tensor) or out.is_complex():
-        raise InputError(f"{_no_gain(activation)} it gives no tensor of real numbers")
+        raise InputError(f"{_no_gain(activation)} it does not return a tensor of real numbers")
     if out.shape != z.shape:
         raise InputError(f"{_no_gain(activation)} {list(z.shape)} numbers become {list(out.shape)}")
     return out
@@ -223,7 +223,7 @@ def _first_intervals(
             if not reason:
                 raise
             if reason == _TOO_LONG:
-                raise InputError(f"{error}, where its tails count") from None
+                raise InputError(f"{error}, because of its tails") from None
             break
         scale = float(whole.abs().sum())
         if not scale < math.inf:

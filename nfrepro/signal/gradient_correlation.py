@@ -60,7 +60,7 @@ class GradientCorrelation:
 def sum_of_outputs(outputs: Any) -> Tensor:
     """The sum of a network's outputs [N, ...] for each input; random last weights make it a projection."""
     if not isinstance(outputs, Tensor):
-        raise InputError(f"the model gives a {type(outputs).__name__}, no tensor: choose a number of it with output=")
+        raise InputError(f"the model returns a {type(outputs).__name__}, not a tensor: choose a number with output=")
     return outputs.flatten(1).sum(1) if outputs.ndim > 1 else outputs
 
 
@@ -86,7 +86,7 @@ def correlation_of(gradients: Tensor) -> GradientCorrelation:
         raise InputError("gradients at some inputs are not finite: the signal or its gradient explodes")
     covariance = rows @ rows.T / rows.shape[1]
     if not covariance.diagonal().any():
-        raise InputError("the gradient is 0 at every input: does the classifier begin at 0?")
+        raise InputError("the gradient is 0 at every input: is the classifier initialized to 0?")
     return GradientCorrelation(covariance)
 
 
@@ -117,10 +117,10 @@ def input_gradients(
     if count < LEAST_INPUTS:
         raise InputError(f"gradients are compared at {LEAST_INPUTS} inputs or more, got {list(inputs.shape)}")
     if not inputs.is_floating_point():
-        raise InputError(f"inputs have no gradient: {inputs.dtype} is no floating type")
+        raise InputError(f"inputs have no gradient: {inputs.dtype} is not a floating-point type")
     layers = [module for module in model.modules() if batch_statistics and isinstance(module, _BatchNorm)]
     if batch is not None and batch.shape[1:] != inputs.shape[1:]:
-        raise InputError(f"batch {list(batch.shape)} and inputs {list(inputs.shape)} must be of one shape")
+        raise InputError(f"batch {list(batch.shape)} and inputs {list(inputs.shape)} must have the same shape")
     others = batch if batch is not None and layers else inputs[:0]
     whole = count + len(others)
     with (
@@ -173,9 +173,9 @@ def circle(first: Tensor, second: Tensor, count: int) -> Tensor:
     periodic Gaussian process with covariance cos(angle). Raises `ValueError` for inputs that do not span a plane.
     """
     if count < LEAST_INPUTS:
-        raise InputError(f"a circle of {count} inputs: it needs {LEAST_INPUTS} or more")
+        raise InputError(f"a circle has {count} inputs: it needs {LEAST_INPUTS} or more")
     if first.shape != second.shape:
-        raise InputError(f"a circle needs two inputs of one shape, got {list(first.shape)} and {list(second.shape)}")
+        raise InputError(f"a circle needs inputs of the same shape, got {list(first.shape)} and {list(second.shape)}")
     start, towards = first.double(), second.double()
     radius = torch.linalg.vector_norm(start)
     across = towards - start * (start * towards).sum() / radius**2

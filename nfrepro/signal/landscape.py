@@ -79,7 +79,7 @@ def random_directions(
     generator = torch.Generator().manual_seed(stream_seed("landscape", seed))
     start = weights(model, dtype, trained_only=False)
     if not moves_vectors and all(value.ndim < 2 for value in start.values()):
-        raise InputError(f"{type(model).__name__} has no filters, only vectors: set moves_vectors")
+        raise InputError(f"{type(model).__name__} has only vectors and no filters: set moves_vectors")
     first, second = (
         {name: _direction(value, generator, moves_vectors) for name, value in start.items()} for _ in range(2)
     )

@@ -16,9 +16,9 @@ def matching_modules(model: nn.Module, pattern: str, option: str) -> set[nn.Modu
     try:
         chosen = {module for name, module in names.items() if re.fullmatch(pattern, name)}
     except re.error as error:
-        raise InputError(f"{option}={pattern!r} is no regular expression: {error}") from None
+        raise InputError(f"{option}={pattern!r} is not a regular expression: {error}") from None
     if not chosen:
         hint = did_you_mean(pattern.replace("\\", ""), names)
         hint = hint or f"; its modules are {first_three([name for name in names if name])}"
-        raise InputError(f"{option}={pattern!r} matches the whole name of no module of {type(model).__name__}{hint}")
+        raise InputError(f"{option}={pattern!r} matches no module's whole name in {type(model).__name__}{hint}")
     return chosen

@@ -325,7 +325,7 @@ def _check(description: NetworkDescription) -> None:
             if not beta > 0.0:
                 raise InputError(f"block {number} has beta {beta:g}: it must be positive")
         if description.post_activation and block.shortcut is None and block.branch[-1].scale * block.skip_gain != 0.0:
-            raise InputError(f"block {number}: a branch that adds to an activated signal leaves it without a theory")
+            raise InputError(f"block {number}: a branch that adds to an activated signal is not covered by the theory")
     convolutions = [c for block in description.blocks for c in (*block.branch, *filter(None, [block.shortcut]))]
     if any(not c.scale >= 0.0 for c in (*description.stem.convolutions, *convolutions)):
         raise InputError("the scale of a convolution must not be negative")

@@ -93,7 +93,7 @@ def smoothness(
         gradient_norm, weight_norm = norm(gradient.values()), norm(start.values())
         _check_start(value, gradient_norm)
         if relative and weight_norm == 0.0:
-            raise InputError("all weights are 0: their norm has no share to move by")
+            raise InputError("all weights are 0: there is no norm to scale a step by")
         scale = weight_norm / gradient_norm if relative else 1.0
         losses, changes = [], []
         for length in step_lengths:
@@ -113,9 +113,9 @@ def _check_lengths(lengths: Sequence[float]) -> None:
 
 def _check_start(loss: float, gradient_norm: float) -> None:
     if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-        raise InputError(f"where the model is, the loss is {loss:g} and the norm of its gradient {gradient_norm:g}")
+        raise InputError(f"at the current weights the loss is {loss:g} and the norm of its gradient {gradient_norm:g}")
     if gradient_norm == 0.0:
-        raise InputError("where the model is, the gradient is 0: there is no direction to move in")
+        raise InputError("at the current weights the gradient is 0: there is no direction to move in")
 
 
 def _or_infinite(value: float) -> float:

@@ -23,8 +23,8 @@ def require_all_seen(model: nn.Module, additions: ResidualAdditions) -> None:
         )
     if additions.unjoined:
         raise InputError(
-            f"{additions.unjoined} residual additions of {name} are of parts of the batch that are never joined: their "
-            "statistics would be those of some images; name the modules to measure with blocks="
+            f"{additions.unjoined} residual additions of {name} add parts of the batch that are never joined: their "
+            "statistics would cover only some images; name the modules to measure with blocks="
         )
     kinds = [kind for number, kind in additions.unmeasured.items() if number not in additions.of_attention]
     if kinds:

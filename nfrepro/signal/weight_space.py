@@ -41,7 +41,7 @@ class LossOfWeights:
         with torch.enable_grad():
             value = self(leaves)
         if not value.requires_grad:
-            raise InputError("the loss does not depend on the parameters: nothing in it may be detached from them")
+            raise InputError("the loss does not depend on the parameters: is it detached from them?")
         found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
         return value.item(), dict(zip(leaves, found, strict=True))
 

@@ -51,7 +51,7 @@ def load_experiment(name_or_path: str, folder: Path) -> Experiment:
     The path's own folder is then the root for `extends`. Raises `InputError`, in one line, for any fault in the files.
     """
     if not name_or_path.isprintable():
-        raise InputError(f"experiment {name_or_path!a} is neither a name nor a path")
+        raise InputError(f"experiment {name_or_path!a} is neither the name nor the path of an experiment")
     path = Path(name_or_path) if name_or_path.endswith(".yaml") else _named(name_or_path, folder)
     _check_name(path.stem)
     if not path.exists():
@@ -93,7 +93,7 @@ def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise InputError(f"experiment name {written(name)} may hold only letters, digits and _")
     if name == _TAKEN:
-        raise InputError(f"experiment name {name} is taken: results/{name}/ has the runs of all experiments; rename it")
+        raise InputError(f"experiment name {name} is reserved: results/{name}/ holds all runs; choose another name")
 
 
 def _extended(path: Path, root: Path, chain: tuple[Path, ...], done: set[str]) -> list[Document]:

@@ -40,13 +40,13 @@ def fit_decay(x: Sequence[float], y: Sequence[float], law: Law, least: float = 0
     kept = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if a < hidden]
     if (different := len({a for a, _ in kept})) < LEAST_POINTS:
         until = f"{different} of {len(x)} come before one that is not above {least:g}"
-        raise InputError(f"a decay is fitted to {LEAST_POINTS} depths or more, and {until}")
+        raise InputError(f"a decay needs {LEAST_POINTS} depths or more, and {until}")
     at, logarithm = np.array([a for a, _ in kept]), np.log([b for _, b in kept])
     if law == "power" and at.min() <= 0:
         raise InputError(f"no power law through x = {at.min():g}: it needs x above 0")
     total = float(np.square(logarithm - logarithm.mean()).sum())
     if total == 0:
-        raise InputError("no decay: all numbers are the same")
+        raise InputError("no decay: all values are equal")
     slope, intercept = np.polyfit(at if law == "exponential" else np.log(at), logarithm, 1)
     line = slope * (at if law == "exponential" else np.log(at)) + intercept
     r_squared = 1.0 - float(np.square(logarithm - line).sum()) / total

@@ -118,4 +118,4 @@ def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, floa
 
 def _check_counts(hits: int, n: int) -> None:
     if not 0 <= hits <= n or n < 1:
-        raise ValueError(f"{hits} hits of {n} are no proportion")
+        raise ValueError(f"{hits} hits of {n} are not a proportion")

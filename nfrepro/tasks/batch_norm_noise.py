@@ -31,9 +31,7 @@ class BatchNormNoise:
         self.step = 0  # the optimiser step whose noise is drawn
         layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         if not layers:
-            raise InputError(
-                f"noise: there is no BatchNorm layer in {type(model).__name__} for it to follow: set it to 0"
-            )
+            raise InputError(f"noise: there is no BatchNorm layer in {type(model).__name__} to add it to: set it to 0")
         for number, layer in enumerate(layers):
             layer.register_forward_hook(partial(self._disturbed, number))
 

@@ -44,8 +44,8 @@ class TrainedNetworkTask(TaskOptions):
         multiple = batch_multiple(self.data)
         if self.train.batch_size % multiple:
             raise ValueError(
-                f"train.batch_size: {self.train.batch_size} does not divide by {multiple}, as data.mixing "
-                f"{self.data.mixing} with data.copies {self.data.copies} demands"
+                f"train.batch_size: {self.train.batch_size} is not a multiple of {multiple}, as data.mixing "
+                f"{self.data.mixing} with data.copies {self.data.copies} requires"
             )
         return self
 
@@ -226,7 +226,7 @@ class LandscapeGrid(Options):
     @classmethod
     def _is_odd(cls, side: int) -> int:
         if side % 2 == 0:
-            raise ValueError(f"{side} is even: the weights would not be on the grid")
+            raise ValueError(f"{side} is even, so the grid would not contain the weights themselves: make it odd")
         return side
 
 
@@ -295,7 +295,7 @@ class GradientCorrelationTask(TaskOptions):
     def _images_fit_the_network(self) -> "GradientCorrelationTask":
         taken = getattr(self.model, "pixels", self.pixels)
         if taken != self.pixels:
-            raise ValueError(f"pixels: {self.pixels}, but the network takes images of model.pixels: {taken}")
+            raise ValueError(f"pixels: {self.pixels}, but the network expects model.pixels: {taken}")
         return self
 
     def label(self) -> str:

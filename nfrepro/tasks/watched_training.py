@@ -71,7 +71,7 @@ def check_processes(task: TrainTask, count: int) -> None:
         model = build(task.model, num_classes=2, in_channels=3)
     check_division(model, task.train, count)
     if task.noise:
-        raise InputError("noise is drawn for whole batches: execute the run in one process")
+        raise InputError("noise is drawn for whole batches: run it in one process")
 
 
 def _watches(task: TrainTask, dataset: Dataset, model: nn.Module, ctx: RunContext) -> Iterator[Watch]:

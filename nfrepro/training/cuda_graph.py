@@ -59,7 +59,7 @@ class GraphedStep:
             raise
         except RuntimeError as error:
             self.graph = None
-            warnings.warn(f"steps are not made by a CUDA graph: {error}", stacklevel=2)
+            warnings.warn(f"training runs without a CUDA graph: {error}", stacklevel=2)
 
     def _record(self, update: Update, x: Tensor, targets: Tensor) -> None:
         """Records a step without making it. The learning rate becomes a tensor, which each step fills."""

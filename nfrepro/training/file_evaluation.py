@@ -82,11 +82,11 @@ def prepare(weights: Path, data: Path, name: str | None, options: Mapping[str, A
     model, description = build_network(content, name, options)
     if description.num_classes != len(images.classes):
         raise InputError(
-            f"{data}: {len(images.classes):,} class folders ({images.classes[0]}, …), but {weights} tells "
-            f"{description.num_classes:,} classes apart: the folders must be the classes it was trained on"
+            f"{data}: {len(images.classes):,} class folders ({images.classes[0]}, …), but {weights} "
+            f"distinguishes {description.num_classes:,} classes: the folders must be the classes it was trained on"
         )
     if description.in_channels != 3:
-        raise InputError(f"{weights}: for images of {description.in_channels} channels, but files are read as RGB")
+        raise InputError(f"{weights}: expects images of {description.in_channels} channels, but files are read as RGB")
     pixels = protocol.pixels or test_pixels(description.model, description.options)
     return Subject(model, description, content.sha256, images, pixels, protocol)
 
@@ -110,7 +110,7 @@ def evaluate_subject(subject: Subject, advance: Callable[[int], None] = lambda c
     try:
         result = evaluate(model, _batches(subject, advance), autocast(device, protocol.precision))
     except torch.OutOfMemoryError:
-        raise InputError(f"--batch {protocol.batch_size}: too many images for the memory of {device}: fewer") from None
+        raise InputError(f"--batch {protocol.batch_size}: too many for the memory of {device}: reduce it") from None
     if not result.loss < float("inf"):
         raise InputError(
             f"{subject.description.model}: its outputs are not finite: are its options those of its weights?"

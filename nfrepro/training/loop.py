@@ -122,7 +122,7 @@ def _start_or_continue(model: nn.Module, setup: TrainingSetup, ctx: RunContext) 
         found = setup.dataset.fingerprint
         if saved["fingerprint"] != found:
             raise InputError(
-                f"{ctx.folder}: its checkpoint was made with other data (fingerprint {saved['fingerprint']}, "
+                f"{ctx.folder}: its checkpoint was made with different data (fingerprint {saved['fingerprint']}, "
                 f"now {found}): restore the data, or start the run again with --force"
             )
         state.restore(saved, processes.count)

@@ -105,7 +105,9 @@ class TrainOptions(Options):
     @model_validator(mode="after")
     def _momentum_is_of_sgd(self) -> "TrainOptions":
         if self.optimizer != "sgd" and self.momentum != MOMENTUM:
-            raise InputError(f"momentum: is of sgd, not of {self.optimizer}: leave it out, or use optimizer_options")
+            raise InputError(
+                f"momentum: an option of sgd, not of {self.optimizer}: leave it out, or use optimizer_options"
+            )
         return self
 
     def __hash__(self) -> int:

@@ -33,10 +33,10 @@ class Part:
 def check_division(model: nn.Module, options: TrainOptions, processes: int) -> None:
     """Raise `InputError` if a run cannot be divided among `processes` processes with the same result."""
     if options.batch_size % processes:
-        raise InputError(f"batch_size: {options.batch_size} does not divide by {processes} processes")
+        raise InputError(f"batch_size: {options.batch_size} is not a multiple of the {processes} processes")
     if options.grad_accum_steps % processes and has_batch_norm(model):
         raise InputError(
-            "BatchNorm normalizes each accumulated part by itself: set train.grad_accum_steps to a multiple of "
+            "BatchNorm normalizes each accumulated part separately: set train.grad_accum_steps to a multiple of "
             f"{processes}"
         )
 

@@ -31,7 +31,7 @@ def test_the_clock_has_the_time_in_the_training_loop_and_what_stands_around_it(t
     assert all(0 < training < clock.seconds(run) for run, training in zip(runs, inside, strict=True))
     assert clock.ended[runs[0].id] <= clock.began[runs[1].id]
     never_begun = runs_of(tmp_path, 2 * BATCH, seeds=range(1))[0]
-    with pytest.raises(RuntimeError, match="did not complete"):
+    with pytest.raises(RuntimeError, match="did not finish"):
         training_seconds(tmp_path / "results", never_begun)
 
 
@@ -51,4 +51,4 @@ def test_a_trial_measures_everything(nfrepro: Call) -> None:
 def test_only_some_have_a_trial(nfrepro: Call) -> None:
     called = nfrepro("bench", "specs", "--quick")
     assert called.returncode == 2
-    assert called.stderr.strip() == "nfrepro: bench specs: has no --quick, which is for launch, calibration"
+    assert called.stderr.strip() == "nfrepro: bench specs: has no --quick; those that have it are launch, calibration"

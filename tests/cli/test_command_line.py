@@ -64,7 +64,7 @@ def test_list(nfrepro: Call) -> None:
         (["run", "tiny", "abc", "--scale", "smoke"], "no run abc among these 4 runs"),
         (["sweeep", "tiny"], "sweep"),
         (["sweep"], "EXP"),
-        (["sweep", "runs.yaml"], "experiment name runs is taken: results/runs/ has the runs of all experiments"),
+        (["sweep", "runs.yaml"], "experiment name runs is reserved: results/runs/ holds all runs"),
         (["bench", "speed"], "bench speed: unknown; there is: specs, models"),
     ],
 )

@@ -117,7 +117,7 @@ def test_other_tasks_cost_what_they_did(nfrepro: Call, experiments: Path) -> Non
     assert plan["hours_left"] == pytest.approx(plan["stored"]["seconds_per_run"] / 3600)
     called = nfrepro("dry-run", *scale)
     assert called.returncode == 2
-    assert "a dry run is of training" in called.stderr
+    assert "a dry run needs training runs" in called.stderr
 
 
 @pytest.mark.slow

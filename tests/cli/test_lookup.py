@@ -75,7 +75,7 @@ def test_a_far_name_lists_what_there_is() -> None:
 
 @pytest.mark.parametrize("text", ["lambda x: x[", "lambda", "lambda x: (", "lambda x: 1 +\n", "lambda x: x, 3"])
 def test_a_wrong_lambda_is_one_line(text: str) -> None:
-    assert "is no Python function" in refused(text)
+    assert "is not a Python function" in refused(text)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_wrong_settings_name_the_nearest() -> None:
 
 @pytest.mark.parametrize("text", ["torchvision:resnet18", "timm:resnet18", "torchvision.models:resnet18"])
 def test_settings_are_for_our_networks_only(text: str) -> None:
-    assert network_refused(text, width=0.5) == f"{text}: model options can be set for networks of nfrepro only"
+    assert network_refused(text, width=0.5) == f"{text}: model options can be set only for networks of nfrepro"
 
 
 def test_a_network_by_classes_and_options(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

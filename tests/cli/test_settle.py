@@ -129,4 +129,4 @@ def test_a_damaged_record_of_looks_is_refused_by_line(study: Path, results: Path
     (results / "looks.jsonl").write_text('{"claim": "C01"}\n')
     called = nfrepro("settle", "--scale", "laptop", "--hours", "0")
     assert called.returncode == 2
-    assert "looks.jsonl:1: no record of a look" in called.stderr
+    assert "looks.jsonl:1: not a record of a look" in called.stderr

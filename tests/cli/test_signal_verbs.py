@@ -200,16 +200,16 @@ def cli_seed() -> int:
     [
         (["nf_resnt50"], "did you mean nf_resnet?"),
         (["torchvision:resnet81"], "did you mean resnet18?"),
-        (["nf_resnet26", "torchvision:resnet18", "--set", "model.width=0.5"], "for networks of nfrepro only"),
+        (["nf_resnet26", "torchvision:resnet18", "--set", "model.width=0.5"], "only for networks of nfrepro"),
         (["nf_resnet26", "--set", "model.alhpa=1"], "did you mean alpha?"),
         (["nf_resnet26", "--set", "width=1"], "expected model.OPTION=VALUE"),
         (["nf_resnet26", "--input", "noise"], "expected gaussian or images:DIR"),
         (["nf_resnet26", "--input", "images:"], "expected gaussian or images:DIR"),
-        (["nf_resnet26", "--input", "images:nowhere"], "nowhere is no folder"),
+        (["nf_resnet26", "--input", "images:nowhere"], "nowhere is not a folder"),
         (["nf_resnet26", "--input", "images:."], "0 image files below it, 2 wanted"),
-        (["nf_resnet26", "--out", "nowhere/x"], "nowhere is no folder"),
-        (["nf_resnet26", "--blocks", "("], "no regular expression"),
-        (["nf_resnet26", "--blocks", "nothing"], "matches the whole name of no module"),
+        (["nf_resnet26", "--out", "nowhere/x"], "nowhere is not a folder"),
+        (["nf_resnet26", "--blocks", "("], "not a regular expression"),
+        (["nf_resnet26", "--blocks", "nothing"], "matches no module's whole name"),
         (["torchvision:alexnet", "--pixels", "64"], "name the modules to measure with --blocks"),
         (["nf_resnet26", "--pixels", "4"], "too small"),
         (["nf_resnet26", "--pixels", "0"], "--pixels"),
@@ -228,7 +228,7 @@ def test_a_file_in_the_way_stops_spp_before_it_measures(here: Here, tmp_path: Pa
     (tmp_path / "spp.svg").write_text("mine")
     code, _, err = here("spp", "nf_resnet600")  # would take minutes
     assert code == 2
-    assert err == "nfrepro: spp.svg is there: give --force to replace it, or another --out\n"
+    assert err == "nfrepro: spp.svg already exists: replace it with --force, or name another --out\n"
     assert (tmp_path / "spp.svg").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["spp.svg"]
 

@@ -130,7 +130,7 @@ def test_the_authors_tree_is_converted(tmp_path: Path) -> None:
     before = out.read_bytes()
     called = nfrepro("convert", REFERENCE, out, "--model", "nf_resnet50", "--set", "model.width=0.25")
     assert (called.returncode, out.read_bytes()) == (2, before)
-    assert "is there already: choose another name, or replace it with --force" in called.stderr
+    assert "already exists: choose another name, or replace it with --force" in called.stderr
     called = nfrepro("convert", REFERENCE, out, "--model", "nf_resnet50", "--set", "model.width=0.25", "--force")
     assert called.returncode == 0
 
@@ -148,7 +148,7 @@ EVALUATE = ("evaluate", "--weights", "{folder}/own.pt", *TINY, "--data")
         ((*CONVERT, "--model", "nf_resnet26", "--set", "width=1"), "--set width=1: expected model.OPTION=VALUE"),
         ((*CONVERT, "--model", "nf_resnet26", "--set", "model.alhpa=1"), "'alhpa', did you mean alpha?"),
         ((*CONVERT, "--model", "nf_resnet26"), "does not fit the network: stages.0.0.conv0.weight: shape"),
-        (("convert", "{folder}/own.pt", "{out}.npz", *TINY), "unknown kind '.npz'"),
+        (("convert", "{folder}/own.pt", "{out}.npz", *TINY), "unknown type '.npz'"),
         ((*EVALUATE, "{folder}/nowhere"), "nowhere: no such folder"),
         ((*EVALUATE, "{folder}"), "images: no images"),
         ((*EVALUATE, "{folder}/images", "--crop", "0"), "--crop 0: neither a fraction"),
@@ -160,7 +160,7 @@ EVALUATE = ("evaluate", "--weights", "{folder}/own.pt", *TINY, "--data")
             "--precision bfloat: unknown, did you mean bfloat16?",
         ),
         ((*EVALUATE, "{folder}/images", "--pixels", "0"), "--pixels"),
-        ((*EVALUATE, "{folder}/images", "--pixels", "4"), "too small for strides of 32"),
+        ((*EVALUATE, "{folder}/images", "--pixels", "4"), "too small for total strides of 32"),
     ],
 )
 def test_a_bad_call_is_one_line_and_exit_2(
@@ -190,7 +190,7 @@ def test_images_that_will_not_do_are_refused(folder: Path, tmp_path: Path) -> No
     called = nfrepro("evaluate", "--weights", folder / "own.pt", *TINY, "--data", tmp_path, "--pixels", PIXELS)
     assert (called.returncode, called.stdout) == (2, "")
     assert "6 class folders (n01, …), but" in called.stderr
-    assert "tells 7 classes apart" in called.stderr
+    assert "distinguishes 7 classes" in called.stderr
     (tmp_path / CLASSES[-1]).mkdir()
     (tmp_path / CLASSES[-1] / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
     called = nfrepro("evaluate", "--weights", folder / "own.pt", *TINY, "--data", tmp_path, "--pixels", PIXELS)

@@ -120,7 +120,7 @@ def test_reads_the_folders(tree):
 def test_a_tree_unpacked_in_part_is_refused(tree):
     (tree / "train" / "frog" / "0001.jpg").unlink()
     for action in (locate, load):
-        with pytest.raises(InputError, match="train/frog: 1 images where CIFAR-10 has 2"):
+        with pytest.raises(InputError, match="train/frog: 1 images, but CIFAR-10 has 2"):
             action(OPTIONS)
 
 

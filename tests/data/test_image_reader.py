@@ -206,9 +206,9 @@ def test_classes_named_by_labels_are_in_the_order_of_numbers(tmp_path: Path) -> 
 
 def test_one_class_is_too_few(tmp_path: Path) -> None:
     tree(tmp_path, ("a",))
-    with pytest.raises(InputError, match=r"train: one class folder .a.: .* of two classes or more"):
+    with pytest.raises(InputError, match=r"train: only one class folder .a.: .* two or more"):
         list_tree(tmp_path)
-    with pytest.raises(InputError, match="test: one class folder"):
+    with pytest.raises(InputError, match="test: only one class folder"):
         list_test_images(tmp_path / "test")
 
 

@@ -88,7 +88,7 @@ def test_the_projects_profiles_are_valid(path: Path) -> None:
         ("timeout_min: 2\n", ": seconds_to_save: 120 is more than half of the limit of 2 min"),
         (
             "timeout_min: 60\ngpus_per_run: 8\ncpus_per_run: 12\n",
-            ": cpus_per_run: 12 does not divide by 8 processes",
+            ": cpus_per_run: 12 is not a multiple of the 8 processes",
         ),
         (
             "timeout_min: 60\ngpus_per_run: 4\nprocesses_per_run: 2\ncpus_per_run: 4\n",
@@ -96,11 +96,11 @@ def test_the_projects_profiles_are_valid(path: Path) -> None:
         ),
         (
             "timeout_min: 60\nprocesses_per_run: 3\ncpus_per_run: 3\nnodes_per_run: 2\n",
-            ": nodes_per_run: 3 processes and 0 GPUs do not divide by 2 nodes",
+            ": nodes_per_run: 3 processes and 0 GPUs do not divide evenly among 2 nodes",
         ),
         (
             "timeout_min: 60\ngpus_per_run: 2\ncpus_per_run: 2\nruns_per_gpu: 2\n",
-            ": runs_per_gpu: 2 runs share a GPU, so that none can have several",
+            ": runs_per_gpu: 2 runs share a GPU, so none of them can use several",
         ),
         (
             "timeout_min: 60\nruns_per_gpu: 4\nruns_per_job: 2\n",

@@ -120,7 +120,7 @@ def test_runs_that_do_not_divide_are_refused_before_anything_starts(
 ) -> None:
     refused = nfrepro("sweep", "tiny", "--scale", "smoke", "--processes", "3")
     assert refused.returncode == 2
-    assert "batch_size: 16 does not divide by 3 processes" in refused.stderr
+    assert "batch_size: 16 is not a multiple of the 3 processes" in refused.stderr
     text = TINY.replace("name: nf_resnet", "name: bn_resnet").replace("  model.alpha: [0.2, 1.0]\n", "")
     (experiments / "tiny.yaml").write_text(text)
     normalised = nfrepro("sweep", "tiny", "--scale", "smoke", "--processes", "2")

@@ -311,7 +311,7 @@ def test_reasons_name_their_switch(family: str, given: dict[str, Any], switches:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(InputError, match="at least 1"):
         describe(options("nf_resnet"), pixels=0)
-    with pytest.raises(InputError, match="no prediction"):
+    with pytest.raises(InputError, match="cannot be predicted"):
         describe(Options())
 
 

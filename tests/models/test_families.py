@@ -376,5 +376,5 @@ def test_deeplab_takes_an_nf_resnet_as_its_backbone() -> None:
 
 
 def test_images_too_small_for_the_strides_are_refused_with_the_numbers() -> None:
-    with pytest.raises(ValueError, match=r"images of \[8, 64\] pixels are too small for strides of 32"):
+    with pytest.raises(ValueError, match=r"images of \[8, 64\] pixels are too small for total strides of 32"):
         create("nf_resnet50", width=0.125)(torch.randn(1, 3, 8, 64))

@@ -207,7 +207,7 @@ def test_bad_input_is_refused_with_the_numbers() -> None:
         nfnet(width=0.5)
     with pytest.raises(ValueError, match=r"images must be \[N, 3, H, W\], got \[1, 1, 32, 32\]"):
         nfnet(**SMALL)(torch.randn(1, 1, 32, 32))
-    with pytest.raises(ValueError, match=r"images of \[8, 8\] pixels are too small for strides of 32"):
+    with pytest.raises(ValueError, match=r"images of \[8, 8\] pixels are too small for total strides of 32"):
         nfnet(**SMALL)(torch.randn(1, 3, 8, 8))
     for stranger in ({"variant": "f9"}, {"group_width": 0}, {"alhpa": 0.1}, {"width": "1"}, {"dropout": 1.0}):
         with pytest.raises(ValueError, match=next(iter(stranger))):

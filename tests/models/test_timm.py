@@ -112,7 +112,9 @@ def test_names_and_networks_that_timm_has_nothing_like_are_refused() -> None:
         ValueError, match=r"no switches for timm's 'nf_regnet_b9', did you mean nf_regnet_b\d\? known: nf_"
     ):
         timm_switches("nf_regnet_b9")
-    with pytest.raises(ValueError, match=r"load_timm: timm has nothing like PreactivationResNet; known: nf_resnet26, "):
+    with pytest.raises(
+        ValueError, match=r"load_timm: timm has no counterpart of PreactivationResNet; known: nf_resnet26, "
+    ):
         load_timm(create("bn_resnet26"), {})
     assert timm_switches("nf_resnet50") == TIMM_SWITCHES
     timm_switches("nf_resnet50").clear()

@@ -120,8 +120,8 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
 
 def test_a_described_file_takes_no_other_description(tmp_path: Path) -> None:
     write_weights(tmp_path / "a.pt", tiny(), DESCRIPTION)
-    assert "knows its network (nf_resnet)" in refusal(tmp_path / "a.pt", "nf_resnet", {})
-    assert "leave --model and --set away" in refusal(tmp_path / "a.pt", None, {"alpha": 0.5})
+    assert "names its network (nf_resnet)" in refusal(tmp_path / "a.pt", "nf_resnet", {})
+    assert "leave out --model and --set" in refusal(tmp_path / "a.pt", None, {"alpha": 0.5})
 
 
 def test_an_undescribed_file_needs_a_name(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ BAD_TENSORS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (drop, "does not fit the network: stages.0.0.conv1.gain: missing"),
     (add, "stages.0.0.conv9.gain: the network has no place for it"),
     (reshape, "stages.0.0.conv1.weight: shape [2, 2] does not fit [4, 4, 3, 3]"),
-    (flatten, "linear.weight: shape [4] is no classifier's"),
+    (flatten, "linear.weight: shape [4] is not a classifier's"),
     (quantize, "linear.bias: int8 does not fit float32"),
     (spoil, "linear.bias: 2 of 4 numbers are not finite"),
     (anonymise, "no linear.weight or head.fc.weight among its tensors"),
@@ -304,7 +304,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     for name in ("a.pt", "old.pt"):
         assert "holds something other than tensors" in refusal(tmp_path / name)
     for name in ("a.npz", "b.npz"):
-        assert "a pickle, which could execute anything, is not read: re-save it as in docs/weights.md" in refusal(
+        assert "a pickle could execute code, so it is not read: re-save it as in docs/weights.md" in refusal(
             tmp_path / name
         )
     assert not (tmp_path / "sprung").exists()
@@ -330,7 +330,7 @@ def test_a_file_that_is_not_whole_is_refused(kind: str, ending: str, tmp_path: P
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.ckpt").write_bytes(b"")
-    assert "unknown kind '.ckpt'" in refusal(tmp_path / "a.ckpt")
+    assert "unknown type '.ckpt'" in refusal(tmp_path / "a.ckpt")
 
 
 @pytest.mark.parametrize("content", [torch.ones(3), [1, 2], {"state_dict": {"a": torch.ones(1)}}, {"a": 1}, {}])
@@ -365,15 +365,15 @@ def test_a_bad_description_is_refused(change: dict[str, Any], message: str, tmp_
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     for path, message in [
-        (tmp_path / "a.npz", "unknown kind '.npz'"),
-        (tmp_path / "none" / "a.pt", "no folder"),
-        (tmp_path, "unknown kind"),
+        (tmp_path / "a.npz", "unknown type '.npz'"),
+        (tmp_path / "none" / "a.pt", "does not exist: create it first"),
+        (tmp_path, "unknown type"),
     ]:
         with pytest.raises(InputError, match=re.escape(message)):
             write_weights(path, tiny(), DESCRIPTION)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "a.pt").write_text("precious")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         write_weights(tmp_path / "a.pt", tiny(), DESCRIPTION)
     assert (tmp_path / "a.pt").read_text() == "precious"
     write_weights(tmp_path / "a.pt", tiny(), DESCRIPTION, replace=True)

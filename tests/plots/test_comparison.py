@@ -104,14 +104,14 @@ def test_other_nonsense_is_refused() -> None:
     with pytest.raises(InputError, match="run nf_resnet-4-0 is completed, but top1 is blank"):
         read_arms(BATCH, blank, "runs.csv")
     twice = training_table().assign(seed=1)
-    with pytest.raises(InputError, match="seed 1 stands twice in arm 4, BN"):
+    with pytest.raises(InputError, match="seed 1 appears twice in arm 4, BN"):
         read_arms(BATCH, twice, "runs.csv")
     no_batch = training_table()
     no_batch["train.batch_size"] = no_batch["train.batch_size"].astype(float)
     no_batch.loc[0, "train.batch_size"] = np.nan
     with pytest.raises(InputError, match=r"run nf_resnet-4-0 has no number in train.batch_size"):
         read_arms(BATCH, no_batch, "runs.csv")
-    with pytest.raises(InputError, match="it has no runs"):
+    with pytest.raises(InputError, match="it contains no runs"):
         read_arms(BATCH, training_table().head(0), "runs.csv")
 
 

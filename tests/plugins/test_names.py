@@ -42,7 +42,7 @@ def test_a_name_that_cannot_be_right_is_refused_without_running_its_file(project
     [
         ({"depth": 1, "widht": 2}, "unexpected option widht, did you mean width?"),
         ({"width": 2}, "option depth is missing"),
-        ({"depth": 1, "num_classes": 3}, "num_classes is given by the run"),
+        ({"depth": 1, "num_classes": 3}, "num_classes is set by the run"),
         ({"depth": float("nan")}, "finite numbers"),
     ],
 )

@@ -89,8 +89,8 @@ def test_changed_code_gives_changed_images(project: Write) -> None:
         ("(images, labels[:3], images, labels)", "train labels are int64"),
         ("(images, labels - 1, images, labels)", "number the classes from 0"),
         ("(images, labels, images[:, :1], labels)", "differ in shape"),
-        ("(images[:0], labels[:0], images, labels)", "train images are none"),
-        ("(images, labels)", "is no Dataset of"),
+        ("(images[:0], labels[:0], images, labels)", "train images: there are none"),
+        ("(images, labels)", "is not a Dataset of"),
     ],
 )
 def test_what_is_no_data_set_is_one_line(project: Write, returned: str, says: str) -> None:

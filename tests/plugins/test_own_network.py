@@ -132,5 +132,7 @@ def test_a_network_that_looks_at_its_numbers_is_counted_too(project: Write) -> N
     )
     options = OwnNetworkOptions(name="own_looks:Net")
     assert count_cost(options, 5, 3, 4).multiply_adds == 48 * 5
-    with pytest.raises(InputError, match=r"own_looks:Net: its cost is not known: with images \[3, 3, 8, 8\] it raises"):
+    with pytest.raises(
+        InputError, match=r"own_looks:Net: its cost cannot be counted: with images \[3, 3, 8, 8\] it raises"
+    ):
         count_cost(options, 5, 3, 8)

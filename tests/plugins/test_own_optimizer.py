@@ -52,7 +52,7 @@ def test_an_optimizer_of_ones_own_gets_groups_rate_and_options(project: Write) -
             {"optimizer": "adamw", "optimizer_options": {"beta": 1}},
             r"unexpected option beta of adamw, did you mean betas\?",
         ),
-        ({"optimizer": "adamw", "momentum": 0.5}, "momentum: is of sgd"),
+        ({"optimizer": "adamw", "momentum": 0.5}, "momentum: an option of sgd"),
         ({"optimizer": "adam"}, "'sgd'"),
         ({"optimizer_options": {"eps": 1}}, "unexpected option eps of sgd"),
         ({"optimizer": "torch.optim:Adamm"}, "has no Adamm, did you mean Adam"),

@@ -178,7 +178,7 @@ def test_runs_of_two_precisions_are_refused_and_the_old_report_stays(study: Stud
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"<svg></svg>", b"\x89PNG\r\n\x1a\n"])
 def test_a_file_that_is_no_picture_is_refused(study: Study, content: bytes) -> None:
     study.figure(content)
-    with pytest.raises(InputError, match=r"study\.png: no PNG picture: draw it again"):
+    with pytest.raises(InputError, match=r"study\.png: not a PNG image: draw it again"):
         study.read()
 
 

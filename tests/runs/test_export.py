@@ -86,7 +86,7 @@ def test_wandb_gets_offline_runs(swept: Call, tmp_path: Path) -> None:
 def test_what_cannot_be_exported_is_refused(nfrepro: Call, tmp_path: Path) -> None:
     nothing = nfrepro("export", *HERE, "--to", "csv", "--out", str(tmp_path / "out"))
     assert nothing.returncode == 2
-    assert "tiny at scale smoke: no run is done yet, nothing to export" in nothing.stderr
+    assert "tiny at scale smoke: no run is done yet: nothing to export" in nothing.stderr
     unknown = nfrepro("export", *HERE, "--to", "tensorbord")
     assert unknown.returncode == 2
     assert "--to tensorbord: unknown, did you mean tensorboard?" in unknown.stderr

@@ -93,7 +93,7 @@ def test_runs_of_the_old_layout_are_not_overlooked(results: Path, runs: list[Run
     called = nfrepro(verb, "tiny", "--scale", "smoke")
     assert called.returncode == 2
     assert called.stderr == (
-        f"nfrepro: {results}/tiny/smoke has a run, which belongs in {results}/runs: call nfrepro migrate\n"
+        f"nfrepro: {results}/tiny/smoke has a run, which belongs in {results}/runs: run `nfrepro migrate`\n"
     )
     shutil.rmtree(results / "tiny")
     assert nfrepro("plan", "tiny", "--scale", "smoke").returncode == 0

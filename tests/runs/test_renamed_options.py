@@ -78,7 +78,7 @@ def test_an_old_name_narrows_an_axis_under_its_new_name(tmp_path: Path) -> None:
 def test_both_names_at_once_are_refused(tmp_path: Path) -> None:
     config = json.loads(next(path for path in RECORDS if '"lr"' in path.read_text()).read_text())["config"]
     config["train"]["lr_per_256"] = 0.1
-    with pytest.raises(ValidationError, match="lr is the old name of lr_per_256: give one of them"):
+    with pytest.raises(ValidationError, match="lr is the old name of lr_per_256: give only one of them"):
         SCHEMAS["train"].model_validate(config)
     path = written(tmp_path, NEW)
     path.write_text(path.read_text().replace("lr_per_256: 0.4", "lr_per_256: 0.4, lr: 0.1"))

@@ -121,7 +121,7 @@ def test_a_run_folder_that_is_a_link_is_refused_and_not_followed(results: Path, 
     folder.parent.mkdir(parents=True)
     folder.symlink_to(outside)
     for act in (store.read, store.read_record, store.remove):
-        with pytest.raises(InputError, match=f"{run.id}: a link to {outside}: replace it by what it leads to"):
+        with pytest.raises(InputError, match=f"{run.id}: a link to {outside}: replace it with its target"):
             act(folder)
     ended = execute(run, Placement(results, "cpu", 1, 60.0), lambda progress: None, print, lambda: False)
     assert ended.ending == "failed"

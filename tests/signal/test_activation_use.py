@@ -157,7 +157,7 @@ def exploding() -> nn.Module:
             lambda: Calls(F.relu),
             2,
             "cnv",
-            "layers='cnv' matches the whole name of no module of Calls, did you mean conv",
+            "layers='cnv' matches no module's whole name in Calls, did you mean conv",
         ),
         (exploding, 2, None, r"the numbers before relu 1 \(in the model itself\) are not finite"),
     ],

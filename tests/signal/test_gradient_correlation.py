@@ -329,8 +329,8 @@ def test_scaled_ws_halves_the_correlation_of_orthogonal_inputs_in_every_layer() 
     [
         (nn.Linear(4, 2), torch.zeros(1, 4), None, r"at 2 inputs or more, got \[1, 4\]"),
         (nn.Linear(4, 2), torch.tensor(1.0), None, r"at 2 inputs or more, got \[\]"),
-        (nn.Embedding(4, 2), torch.zeros(3, dtype=torch.int64), None, "torch.int64 is no floating type"),
-        (nn.LSTM(4, 2), torch.zeros(3, 4), None, "the model gives a tuple, no tensor: choose a number of it"),
+        (nn.Embedding(4, 2), torch.zeros(3, dtype=torch.int64), None, "torch.int64 is not a floating-point type"),
+        (nn.LSTM(4, 2), torch.zeros(3, 4), None, "the model returns a tuple, not a tensor: choose a number with"),
         (nn.Linear(4, 2), torch.zeros(3, 4), torch.mean, r"one number an input, \[3\], got \[\]"),
         (nn.Linear(4, 2), torch.zeros(3, 4), lambda y: y, r"one number an input, \[3\], got \[3, 2\]"),
         (nn.Linear(4, 2), torch.zeros(3, 4), len, "one number an input, .3., got a int"),
@@ -355,8 +355,8 @@ def test_bad_input_is_refused_in_one_line(
         (noise(4), noise(4), 8, "different directions"),
         (noise(4), torch.zeros(4), 8, "different directions"),
         (torch.zeros(4), noise(4), 8, "different directions"),
-        (noise(4), noise(5), 8, r"one shape, got \[4\] and \[5\]"),
-        (noise(4), noise(4, seed=1), 1, "a circle of 1 inputs"),
+        (noise(4), noise(5), 8, r"the same shape, got \[4\] and \[5\]"),
+        (noise(4), noise(4, seed=1), 1, "a circle has 1 inputs"),
     ],
 )
 def test_inputs_that_span_no_circle_are_refused(first: Tensor, second: Tensor, count: int, message: str) -> None:
@@ -365,7 +365,7 @@ def test_inputs_that_span_no_circle_are_refused(first: Tensor, second: Tensor, c
 
 
 def test_a_batch_of_other_images_than_the_inputs_is_refused() -> None:
-    with pytest.raises(InputError, match=r"batch \[5, 3\] and inputs \[5, 4\] must be of one shape"):
+    with pytest.raises(InputError, match=r"batch \[5, 3\] and inputs \[5, 4\] must have the same shape"):
         gradient_correlation(with_batch_norm(), noise(5, 4), batch=noise(5, 3))
 
 

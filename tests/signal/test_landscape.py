@@ -259,5 +259,5 @@ def test_a_loss_that_is_no_scalar_and_models_that_cannot_move() -> None:
         landscape(network("sequential"), lambda x, y: F.cross_entropy(x, y, reduction="none"), images())
     with pytest.raises(InputError, match="Flatten has no parameters"):
         landscape(nn.Flatten(), F.cross_entropy, images())
-    with pytest.raises(InputError, match="BatchNorm2d has no filters, only vectors: set moves_vectors"):
+    with pytest.raises(InputError, match="BatchNorm2d has only vectors and no filters: set moves_vectors"):
         landscape(nn.BatchNorm2d(1), F.cross_entropy, images())

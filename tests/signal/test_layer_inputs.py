@@ -174,8 +174,8 @@ def exploding() -> nn.Module:
     [
         (lambda: nn.ReLU(), None, "no convolution or linear layer was called in ReLU"),
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), "1", "no convolution .* that layers='1' matches"),
-        (lambda: nn.Sequential(nn.Conv2d(3, 4, 1)), "conv", "layers='conv' matches the whole name of no module"),
-        (lambda: nn.Sequential(nn.Conv2d(3, 4, 1)), "(", r"layers='\(' is no regular expression"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 1)), "conv", "layers='conv' matches no module's whole name"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 1)), "(", r"layers='\(' is not a regular expression"),
         (exploding, None, r"inputs of layer 2 \(1\) are not finite"),
     ],
 )

@@ -512,7 +512,7 @@ def test_bad_descriptions_are_refused() -> None:
         "no convolution": replace(good, blocks=(replace(block, branch=()),)),
         "stem": replace(good, stem=Stem(())),
         "scale": replace(good, blocks=(replace(block, branch=(Convolution(-1.0),)),)),
-        "without a theory": replace(good, post_activation=True, blocks=(replace(block, shortcut=None),)),
+        "not covered by the theory": replace(good, post_activation=True, blocks=(replace(block, shortcut=None),)),
         "elementwise": replace(good, activation=lambda x: x - x.mean()),
         "different size": replace(good, pixels=8, blocks=(replace(block, shortcut=replace(HE, window=Window(1, 2))),)),
     }

@@ -125,7 +125,7 @@ def test_sums_of_parts_that_are_never_joined_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.chunk(2)[0] + self.f(x).chunk(2)[0]
 
-    with pytest.raises(InputError, match="1 residual additions of Sequential are of parts of the batch"):
+    with pytest.raises(InputError, match="1 residual additions of Sequential add parts of the batch"):
         propagation(nn.Sequential(nn.Conv2d(3, 8, 1), Half()), images())
 
 

@@ -28,7 +28,7 @@ PROFILES = {
 }
 # Small enough that most runs have a checkpoint to continue from.
 CHECKPOINT_SECONDS = 0.5
-REFUSED = "somebody else is submitting"
+REFUSED = "another process is submitting"
 
 
 @dataclass(frozen=True)

@@ -266,7 +266,7 @@ def test_an_experiment_says_what_its_file_says(write):
         ("../x", "experiment name '../x' may hold only letters, digits and _"),
         ("", "experiment name '' may hold only letters, digits and _"),
         ("experiments/a b.yaml", "experiment name 'a b' may hold only letters, digits and _"),
-        ("a\0b/x.yaml", "experiment 'a\\x00b/x.yaml' is neither a name nor a path"),
+        ("a\0b/x.yaml", "experiment 'a\\x00b/x.yaml' is neither the name nor the path of an experiment"),
         ("claims", "experiments: no experiment claims, there are alpha_ablation, x"),
     ],
 )

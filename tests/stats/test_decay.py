@@ -67,7 +67,7 @@ def test_what_noise_hides_is_left_out() -> None:
         ),
         ([1, 1, 1, 1, 2], [0.5, 0.4, 0.3, 0.2, 0.1], "power", 0.0, "4 depths or more, and 2 of 5"),
         ([0, 1, 2, 3], [0.5, 0.4, 0.3, 0.2], "power", 0.0, "no power law through x = 0"),
-        (DEPTHS, [0.5] * 5, "power", 0.0, "all numbers are the same"),
+        (DEPTHS, [0.5] * 5, "power", 0.0, "all values are equal"),
         (DEPTHS, [0.5, 0.4, 0.3, float("nan"), float("nan")], "power", 0.0, "and 3 of 5"),
     ],
 )
@@ -103,6 +103,6 @@ def test_the_quantity_is_the_rate_or_how_much_better_the_law_fits() -> None:
 def test_too_few_depths_are_no_value() -> None:
     with pytest.raises(
         NoValue,
-        match=r"y of seed 5: a decay is fitted to 4 depths or more, and 3 of 5 come before one that is not above 0\.2",
+        match=r"y of seed 5: a decay needs 4 depths or more, and 3 of 5 come before one that is not above 0\.2",
     ):
         quantity(law="power", least=0.2).value(runs([0.9, 0.5, 0.3, 0.2, 0.1]))

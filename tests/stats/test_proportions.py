@@ -25,7 +25,7 @@ def test_its_ends_are_the_shares_that_the_score_test_just_accepts(hits: int, n: 
 
 @pytest.mark.parametrize(("hits", "n"), [(-1, 10), (11, 10), (0, 0)])
 def test_impossible_counts_are_refused(hits: int, n: int) -> None:
-    with pytest.raises(ValueError, match="no proportion"):
+    with pytest.raises(ValueError, match="not a proportion"):
         wilson_interval(hits, n)
 
 
@@ -44,5 +44,5 @@ def test_beyond_the_exact_interval_the_counts_are_too_unlikely(hits: int, n: int
 
 @pytest.mark.parametrize(("hits", "n"), [(-1, 5), (6, 5), (0, 0)])
 def test_impossible_counts_of_runs_are_refused(hits: int, n: int) -> None:
-    with pytest.raises(ValueError, match="no proportion"):
+    with pytest.raises(ValueError, match="not a proportion"):
         exact_interval(hits, n)

@@ -141,7 +141,7 @@ def test_it_reports_and_stops_between_initialisations(tmp_path: Path) -> None:
         ({"inputs": 0}, "greater than or equal to 4"),
         ({"inputs": 18}, "multiple of 4"),
         ({"draws": 0}, "greater than or equal to 1"),
-        ({"pixels": 8}, "pixels: 8, but the network takes images of model.pixels: 4"),
+        ({"pixels": 8}, "pixels: 8, but the network expects model.pixels: 4"),
     ],
 )
 def test_bad_options_are_refused(changes: dict[str, Any], message: str) -> None:

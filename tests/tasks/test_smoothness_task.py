@@ -262,7 +262,7 @@ def test_more_images_than_there_are_is_one_line(tmp_path: Path) -> None:
         ({"smoothness": {**SCHEDULE, "step_lengths": [1.0, 1.0]}}, r"\[1.0, 1.0\] must increase"),
         ({"smoothness": {**SCHEDULE, "relative_lengths": [0.1, 0.01]}}, "must increase"),
         ({"smoothness": {**SCHEDULE, "step_lengths": [0.0, 1.0]}}, "greater than 0"),
-        ({"landscape": {"side": 4}}, "4 is even: the weights would not be on the grid"),
+        ({"landscape": {"side": 4}}, "4 is even, so the grid would not contain the weights themselves: make it odd"),
         ({"probe": {"steps": [1]}}, "None"),
     ],
 )

@@ -158,9 +158,9 @@ def test_alone_it_is_all_of_it() -> None:
 
 def test_what_does_not_divide_is_refused() -> None:
     normalised, free = (create(name, blocks=[1, 1], width=0.0625) for name in ("bn_resnet", "nf_resnet"))
-    with pytest.raises(InputError, match="batch_size: 100 does not divide by 8 processes"):
+    with pytest.raises(InputError, match="batch_size: 100 is not a multiple of the 8 processes"):
         check_division(free, TrainOptions(batch_size=100), 8)
-    with pytest.raises(InputError, match=r"by itself: set train\.grad_accum_steps to a multiple of 8"):
+    with pytest.raises(InputError, match=r"separately: set train\.grad_accum_steps to a multiple of 8"):
         check_division(normalised, TrainOptions(grad_accum_steps=4), 8)
     check_division(free, TrainOptions(grad_accum_steps=4), 8)
     check_division(normalised, TrainOptions(grad_accum_steps=16), 8)

@@ -158,7 +158,7 @@ def test_other_data_than_the_checkpoints_are_refused(tmp_path: Path) -> None:
     looks = iter(range(1, 100))
     with pytest.raises(Interrupted):
         execute(task(), tmp_path / "run", should_stop=lambda: next(looks) >= 5)
-    with pytest.raises(ValueError, match="its checkpoint was made with other data"):
+    with pytest.raises(ValueError, match="its checkpoint was made with different data"):
         execute(task(data={"data_seed": 1}), tmp_path / "run")
 
 
