@@ -1,7 +1,7 @@
 """Very deep networks without regularisation: map of collapsed runs by learning rate and seed (claim C26)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import NullLocator
 
+from nfrepro.claims.evidence import chance_level
+from nfrepro.claims.measured_run import NoValue
 from nfrepro.claims.quantities import CHANCE_LEVELS
 from nfrepro.plots.comparison import Comparison, Factor, read_arms, setting
 from nfrepro.plots.paper_values import COLLAPSES
@@ -23,7 +25,6 @@ from nfrepro.stats.intervals import Interval, mean_interval
 from nfrepro.stats.proportions import exact_interval
 
 EXPERIMENT = "deep_stability"
-CLASSES = {"fashion_mnist": 10.0, "cifar10": 10.0}  # other data sets have it in data.classes
 NEAR = 1.1  # times the top-1 of guessing: the range of chance with 1,000 images in 10 classes
 COLORS = colormaps["cividis"]
 NOTHING = mean_interval([])  # NaN, which breaks the line
@@ -97,6 +98,9 @@ def draw(analysis: Analysis, rates: Comparison, paper: Mapping[float, tuple[int,
     )
     if paper:
         note += '\n\nColumn "paper (ImageNet, 288 layers)": section 5, batch size 1024; second hand.'
+        rates_here = by_rate(outcomes)
+        others = [f"{rate:g}: {hits} of {n}" for rate, (hits, n) in paper.items() if not _has(rates_here, rate)]
+        note += f" At rates that are not here: {'; '.join(others)}." if others else ""
     table = write_markdown(analysis.output, rates.title, stability_rows(outcomes, paper), note)
     print(table.read_text())
     figure = draw_stability(outcomes, paper, rates.title, f"{about}. {COLLAPSED}")
@@ -110,7 +114,7 @@ def stability_rows(outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int,
         share = collapses(own)
         others = [outcome.top1 for outcome in own if outcome.ended and not outcome.collapsed]
         counts = count_runs(outcome.state for outcome in own)
-        known = next((f"{hits} of {n}" for at, (hits, n) in paper.items() if math.isclose(at, rate)), "")
+        known = next((f"{hits} of {n}" for at, (hits, n) in paper.items() if _has([rate], at)), "")
         rows.append(
             {
                 "peak learning rate": f"{rate:g}",
@@ -124,6 +128,10 @@ def stability_rows(outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int,
             | ({"paper (ImageNet, 288 layers)": known} if paper else {})
         )
     return rows
+
+
+def _has(rates: Iterable[float], rate: float) -> bool:
+    return any(math.isclose(rate, at) for at in rates)
 
 
 def by_rate(outcomes: Sequence[Outcome]) -> dict[float, list[Outcome]]:
@@ -153,8 +161,10 @@ def draw_stability(
 
 def _outcome(row: pd.Series) -> Outcome:
     state, top1 = str(row["state"]), float(row.get("top1", math.nan))
-    guessing = 100 / CLASSES.get(row["data.name"], row.get("data.classes", math.nan))
-    # If the number of classes is unknown, nothing counts as guessing.
+    try:
+        guessing = chance_level(row)
+    except NoValue:
+        guessing = math.nan  # with an unknown number of classes nothing counts as guessing
     at_chance, is_low = (state == "completed" and bool(top1 <= times * guessing) for times in (NEAR, CHANCE_LEVELS))
     diverged_at = float(row.get("diverged_at_step", math.nan))
     return Outcome(peak_rate(row), int(row["seed"]), state, top1, at_chance, is_low, diverged_at)

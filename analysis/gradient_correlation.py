@@ -90,7 +90,7 @@ FORMULAS: dict[str, Callable[[Numbers], Numbers]] = {
 
 METHOD = (
     "95 % Student t interval over runs; each seed is fitted by itself, by least squares of the logarithm, without "
-    f"depths from the first correlation of at most {NOISE:g} on. Empty: fewer than four depths are left, and no fit."
+    f"depths from the first correlation of at most {NOISE:g} on. If fewer than four are left, the seed has no fit."
 )
 
 
@@ -157,14 +157,14 @@ def row(kind: Kind) -> dict[str, str]:
     """The row of the table for one kind of network."""
     done, largest = kind.done, int(kind.runs["model.depth"].max())
     deepest = done[done["model.depth"] == largest]
-    exponential, power = fits(done, "exponential"), fits(done, "power")
+    exponential, power, seeds = fits(done, "exponential"), fits(done, "power"), done["seed"].nunique()
     diverged = int((kind.runs["state"] == "diverged").sum())
     return {
         "network": kind.label,
-        "factor a layer": interval(fit.rate for fit in exponential),
-        "R² of the exponential": interval(fit.r_squared for fit in exponential),
-        "-exponent": interval(fit.rate for fit in power),
-        "R² of the power": interval(fit.r_squared for fit in power),
+        "factor a layer": of_fits((fit.rate for fit in exponential), seeds),
+        "R² of the exponential": of_fits((fit.r_squared for fit in exponential), seeds),
+        "-exponent": of_fits((fit.rate for fit in power), seeds),
+        "R² of the power": of_fits((fit.r_squared for fit in power), seeds),
         "largest depth": str(largest),
         "correlation there": interval(deepest["gradient_correlation"]),
         "autocorrelation of neighbours there": interval(deepest["neighbour_autocorrelation"]),
@@ -179,6 +179,12 @@ def fits(done: pd.DataFrame, law: Law) -> list[Decay]:
         with suppress(InputError):
             found.append(fit_decay(runs["model.depth"].tolist(), runs["gradient_correlation"].tolist(), law, NOISE))
     return found
+
+
+def of_fits(values: Iterable[float], seeds: int) -> str:
+    """The interval over the seeds with a fit, and their number if it is not all `seeds`."""
+    found = list(values)
+    return interval(found) + (f" ({len(found)} of {seeds} seeds)" if 0 < len(found) < seeds else "")
 
 
 def interval(values: Iterable[float]) -> str:

@@ -13,12 +13,12 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from nfrepro.errors import InputError
+from nfrepro.plots.comparison_table import over_runs
 from nfrepro.plots.run_counts import count_runs
 from nfrepro.plots.script import Analysis, run_script, write_markdown
 from nfrepro.plots.smoothness_figure import draw_smoothness
 from nfrepro.plots.style import NOTE_SIZE, entitle, fill_note, new_figure, save_figure
 from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
-from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "smoothness"
 COLOURS = "viridis"
@@ -58,12 +58,13 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     curves = read_curves(table, folder, network, "smoothness.csv")
     title = f"Smoothness of the loss along its gradient: {about}"
     figure = draw_smoothness(curves, title, method(table, curves, first))
-    surfaces = read_curves(table[table["seed"] == seed_of_all(done)], folder, network, "landscape.csv")
+    of_seed = table[table["seed"] == seed_of_all(done)]
+    surfaces = read_curves(of_seed, folder, network, "landscape.csv")
     return [
         written,
         *save_figure(figure, analysis.output),
         *save_figure(
-            draw_landscapes(surfaces, f"The loss around trained weights: {about}", plane(first, seed_of_all(done))),
+            draw_landscapes(surfaces, f"The loss around trained weights: {about}", plane(first, of_seed)),
             analysis.output.with_name(f"{analysis.output.name}_landscape"),
         ),
     ]
@@ -81,20 +82,13 @@ def rows(table: pd.DataFrame) -> list[dict[str, str]]:
     for label, runs in table.groupby([network(row) for _, row in table.iterrows()], sort=False):
         done, counts = runs[runs["state"] == "completed"], count_runs(runs["state"])
         found.append(
-            {"network": str(label), "test top-1 (%)": interval(done, "top1", 1)}
-            | {heading: interval(done, column, 2) for column, heading in LOGARITHMS.items()}
-            | {"rise on the plane": interval(done, "landscape_rise", 2)}
+            {"network": str(label), "test top-1 (%)": over_runs(done, "top1", 1)}
+            | {heading: over_runs(done, column, 2) for column, heading in LOGARITHMS.items()}
+            | {"rise on the plane": over_runs(done, "landscape_rise", 2)}
             | {"n": str(counts.completed), "diverged": str(counts.diverged)}
             | counts.without_result()
         )
     return found
-
-
-def interval(done: pd.DataFrame, column: str, digits: int) -> str:
-    """The interval over the runs that have this number, and a count of the others."""
-    values = done[column].dropna().tolist()
-    missing = len(done) - len(values)
-    return mean_interval(values).text(digits) + (f" ({missing} not finite)" if missing else "")
 
 
 def seed_of_all(done: pd.DataFrame) -> int:
@@ -112,10 +106,12 @@ def method(table: pd.DataFrame, curves: Mapping[str, pd.DataFrame], first: pd.Se
     )
 
 
-def plane(first: pd.Series, seed: int) -> str:
+def plane(first: pd.Series, of_seed: pd.DataFrame) -> str:
+    """The note on the surfaces; `of_seed` has the runs of their seed."""
     return (
-        f"Seed {seed}, {first['landscape.images']} training images, BatchNorm with the statistics of the batch; random "
-        "directions, 1 moves each filter by its own norm. Colours and contours are the same in all pictures."
+        f"Seed {of_seed['seed'].iloc[0]}, {first['landscape.images']} training images, BatchNorm with the statistics "
+        "of the batch; random directions, 1 moves each filter by its own norm. Colours and contours are the same in "
+        f"all pictures.{unfinished(of_seed)}"
     )
 
 

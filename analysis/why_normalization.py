@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nfrepro.plots.comparison import Comparison, Factor
+from nfrepro.plots.comparison_table import over_runs
 from nfrepro.plots.learning_curves import ROWS
 from nfrepro.plots.script import Analysis, run_script
 from nfrepro.plots.seed_lines import draw_over_seeds, surround
@@ -14,7 +15,6 @@ from nfrepro.plots.smoothness_figure import draw_smoothness
 from nfrepro.plots.style import new_figure, save_figure
 from nfrepro.plots.watched_training import WatchedTraining, read_watched
 from nfrepro.runs.propagation_curves import read_curves, seeds_drawn, unfinished
-from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "why_normalization"
 ORDERS = {"bn_relu_conv": "BN before ReLU", "relu_bn_conv": "BN after ReLU"}
@@ -73,10 +73,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 def numbers(completed: pd.DataFrame) -> dict[str, str]:
     """Additional columns of the table."""
-    return {
-        heading: mean_interval(completed[column].dropna().tolist()).text(2) if len(completed) else ""
-        for column, heading in NUMBERS.items()
-    }
+    return {heading: over_runs(completed, column, 2) if len(completed) else "" for column, heading in NUMBERS.items()}
 
 
 def smoothness_note(curves: Mapping[str, pd.DataFrame], table: pd.DataFrame) -> str:

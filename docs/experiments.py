@@ -29,10 +29,10 @@ def row(experiment: Experiment, costs: Costs) -> list[str]:
     return [link, experiment.title, ", ".join(experiment.claims), *runs, *measured]
 
 
-def total(experiments: list[Experiment], costs: Costs) -> str:
+def total(costs: Costs) -> str:
     """The cost of all stored runs, each counted once."""
-    names = [experiment.name for experiment in experiments]
-    spent = " and ".join(f"{costs.text(names, scale)} at scale `{scale}`" for scale in STORED)
+    stored = costs.stored()
+    spent = " and ".join(f"{stored[scale]} at scale `{scale}`" for scale in STORED)
     where = "Costs were measured on the processors that `run.json` names."
     return f"\n{where} All stored runs, each counted once: {spent}.\n"
 
@@ -42,7 +42,7 @@ def page() -> str:
     before, rest = PAGE.read_text().split(BEGIN)
     experiments = [load_experiment(path.stem, ROOT / "experiments") for path in find_experiments(ROOT / "experiments")]
     costs = Costs(ROOT / "results")
-    return before + BEGIN + table(experiments, costs) + total(experiments, costs) + END + rest.split(END)[1]
+    return before + BEGIN + table(experiments, costs) + total(costs) + END + rest.split(END)[1]
 
 
 if __name__ == "__main__":

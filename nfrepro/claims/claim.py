@@ -23,7 +23,7 @@ claims:
     known_from: others               # how we know it: see KnownFrom
     paper: null                      # the paper's number, as text
     finding: Top-1 of NF minus that of BN, in points   # shown in the report with the number of the decisive test; given
-                                                       # for each test if tests ask for different quantities
+                                                       # for each test if several apply at one scale
     was: {verdict: contradicted, scale: laptop, why: …}   # by the previous rule, and why it was changed
     holds_if: all                    # every test has to hold (the default); any: one of them
     looks: {overnight: [4, 6, 8, 12]}                  # replaces that of the file
@@ -53,6 +53,7 @@ claims:
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -165,11 +166,6 @@ class ClaimTestForm(Options):
         return self.diverged or ("chance" if fails else "left_out")
 
     @property
-    def asked(self) -> tuple[str, str | None]:
-        """The name of the quantity, and the column of runs.csv that it is about, if there is just one."""
-        return self.quantity.name, getattr(self.quantity, "column", None)
-
-    @property
     def margin(self) -> float | None:
         """The distance from 0 of the rule's nearest bound other than 0, in a comparison; None if it has no margin."""
         if not isinstance(self.quantity, NumberDifference | Contrast):
@@ -243,6 +239,10 @@ class ClaimTest:
     def applies_at(self, scale: str) -> bool:
         return self.scales is None or scale in self.scales
 
+    def shares_a_scale(self, other: "ClaimTest") -> bool:
+        """Whether both tests apply at some scale."""
+        return self.scales is None or other.scales is None or bool({*self.scales} & {*other.scales})
+
 
 @dataclass(frozen=True)
 class Control:
@@ -267,10 +267,10 @@ class Claim:
     controls: Mapping[str, Control] = field(default_factory=dict)  # those that its tests require
 
     def __post_init__(self) -> None:
-        if self.form.finding is not None and len({test.form.asked for test in self.tests}) > 1:
-            raise InputError(
-                f"{self.id}: finding: its tests ask for different quantities: say at each test what its number is"
-            )
+        if self.form.finding is not None and any(
+            one.shares_a_scale(other) for one, other in combinations(self.tests, 2)
+        ):
+            raise InputError(f"{self.id}: finding: several tests at one scale: give each test its own finding")
 
     def tests_at(self, scale: str) -> tuple[ClaimTest, ...]:
         """The tests that apply at a scale."""

@@ -138,7 +138,7 @@ def gather_all(claims: Sequence[Claim], results: Path, scale: str) -> list[Claim
         )
 
     def look(claim: Claim, seeds: int | None) -> Look:
-        parts = [(part, table(test)) for test in claim.tests_at(scale) for part in split(test, table(test))]
+        parts = [(part, table(test)) for test in claim.tests_at(scale) for part in split(test, table(test).rows)]
         return Look(seeds, tuple((part, gather(part, of, seeds)) for part, of in parts))
 
     def evidence(claim: Claim) -> ClaimEvidence:

@@ -234,15 +234,23 @@ def collapses(quantity: OfCollapse, table: ResultTable, rows: pd.DataFrame) -> V
     def collapsed(row: "pd.Series[Any]") -> bool:
         if row["state"] == "diverged":
             return True
-        return table.measured(row).number("top1") <= quantity.chance_levels * _chance_level(row)
+        return table.measured(row).number("top1") <= quantity.chance_levels * chance_level(row)
 
     return {seed: float(collapsed(row)) for seed, row in _one_a_seed(rows)}
+
+
+def chance_level(row: "pd.Series[Any]") -> float:
+    """Top-1 of guessing, in percent. Raises `NoValue` if the config does not give the number of classes."""
+    classes = CLASSES.get(row["data.name"], row.get("data.classes"))
+    if classes is None or pd.isna(classes):
+        raise NoValue(f"run {row['id']}: how many classes {row['data.name']} has is not in its config")
+    return 100.0 / float(classes)
 
 
 def with_chance_level(rows: pd.DataFrame) -> pd.DataFrame:
     """The runs, with diverged ones replaced by completed ones with the top-1 of guessing."""
     diverged = rows["state"] == "diverged"
-    levels = pd.Series({index: _chance_level(row) for index, row in rows[diverged].iterrows()}, dtype=float)
+    levels = pd.Series({index: chance_level(row) for index, row in rows[diverged].iterrows()}, dtype=float)
     return rows.assign(top1=rows["top1"].astype(float).mask(diverged, levels), state="completed")
 
 
@@ -264,14 +272,6 @@ def refuse_several(test: ClaimTest, rows: pd.DataFrame, name: str) -> None:
     named = f"say which {' and '.join(differing[:3]) or 'one'} is meant"
     hint = f"{named}, or across" if name == "where" else named
     raise problem(test.selections[name].origin, f"{name}: {len(same)} runs of seed {seed}: {hint}")
-
-
-def _chance_level(row: "pd.Series[Any]") -> float:
-    """Top-1 of guessing, in percent. Raises `NoValue` if the config does not give the number of classes."""
-    classes = CLASSES.get(row["data.name"], row.get("data.classes"))
-    if classes is None or pd.isna(classes):
-        raise NoValue(f"run {row['id']}: how many classes {row['data.name']} has is not in its config")
-    return 100.0 / float(classes)
 
 
 def _one_a_seed(rows: pd.DataFrame) -> Iterator[tuple[int, "pd.Series[Any]"]]:

@@ -1,7 +1,7 @@
 """The verdicts on claims, from stored results, with all that a report shows of each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +202,7 @@ def _verdict(found: ClaimEvidence, ruling: Ruling) -> ClaimVerdict:
     shown = found.looks[min(max(ruling.look, 0), len(found.looks) - 1)]
     tests = len(shown.evidence)
     applying = [
-        Answer(test, found.scale, evidence, decide_test(evidence.sample, ruling, tests, claim.form.holds_if))
+        Answer(test, found.scale, evidence, _decision(found, evidence, ruling, tests))
         for test, evidence in shown.evidence
     ]
     others = [_of_other_scales(test, found.scale) for test in claim.tests if not test.applies_at(found.scale)]
@@ -210,6 +210,14 @@ def _verdict(found: ClaimEvidence, ruling: Ruling) -> ClaimVerdict:
     verdict = _verdict_word(found, ruling, [answer.decision for answer in applying])
     ending: Ending = ruling.ending if verdict == "inconclusive" else ""
     return ClaimVerdict(claim, found.scale, verdict, answers, found, ruling, ending)
+
+
+def _decision(found: ClaimEvidence, evidence: Evidence, ruling: Ruling, tests: int) -> Decision:
+    """The decision on one of a claim's `tests` tests: none if a control failed or was not run."""
+    decision = decide_test(evidence.sample, ruling, tests, found.claim.form.holds_if)
+    if decision.interval is None or not (found.failed or found.unknown):
+        return decision
+    return replace(decision, verdict="not testable" if found.failed else "not run")
 
 
 def _verdict_word(found: ClaimEvidence, ruling: Ruling, decisions: Sequence[Decision]) -> Verdict:

@@ -21,7 +21,7 @@ from nfrepro.claims.claim_evidence import ClaimEvidence, Look
 from nfrepro.claims.evidence import first_seeds
 from nfrepro.claims.file import Schemas
 from nfrepro.claims.judge import ClaimVerdict
-from nfrepro.claims.runs import select
+from nfrepro.claims.runs import select, split
 from nfrepro.errors import InputError
 from nfrepro.runs.provenance import git_revision
 from nfrepro.runs.table import flatten
@@ -42,7 +42,7 @@ class DueLook:
     n: int | None  # seeds per arm; None: all
     runs: tuple[Run, ...]
     at_most: tuple[Run, ...]  # all runs that its last look needs
-    level: float  # one-sided, of that look, given the verdicts so far: it rises as other claims are decided
+    level: float  # one-sided, of that look, in the stricter list, given the verdicts so far: it rises with others
     last_level: float  # of the last look
 
     @property
@@ -72,9 +72,11 @@ class Expansions:
         runs = self.runs(name)
         if name not in self._tables:
             self._tables[name] = pd.DataFrame([flatten(run.config) for run in runs], dtype=object)
+        table = self._tables[name]
         chosen = [
-            first_seeds(select(self._tables[name], of.where, test.baseline), seeds).index
-            for of in (test.selections.values() if runs else ())
+            first_seeds(select(table, of.where, part.baseline), seeds).index
+            for part in (split(test, table) if runs else ())
+            for of in part.selections.values()
         ]
         return [runs[index] for index in sorted(set().union(*chosen))]
 
@@ -93,7 +95,8 @@ def due_looks(verdicts: Sequence[ClaimVerdict], expansions: Expansions, scale: s
             _needed(expansions, [*controls, *((test, seeds) for test in claim.tests_at(scale))])
             for seeds in (n, evidence.planned[-1] if evidence.planned else None)
         )
-        levels = nominal_levels(verdict.ruling.support.rate, evidence.planned or (1,))
+        rate = min(verdict.ruling.support.rate, verdict.ruling.contradiction.rate)
+        levels = nominal_levels(rate, evidence.planned or (1,))
         at = min(len(evidence.had), len(levels) - 1) if evidence.planned else 0
         found.append(DueLook(verdict, n, next_look, last_look, levels[at], levels[-1]))
     return found

@@ -68,17 +68,22 @@ def select(rows: pd.DataFrame, where: Where, baseline: Where) -> pd.DataFrame:
     return found
 
 
-def split(test: ClaimTest, table: ResultTable) -> list[ClaimTest]:
-    """One test for each value that the runs have of the options in `each`; without `each`, the test itself."""
-    if not test.form.each or table.rows is None:
+def split(test: ClaimTest, rows: pd.DataFrame | None) -> list[ClaimTest]:
+    """One test for each value that the runs have of the options in `each`; without `each`, the test itself.
+
+    An extreme, such as the largest depth, is that of the runs of each test: it does not limit the values.
+    """
+    if not test.form.each or rows is None:
         return [test]
-    columns = [column for column in test.form.each if column in table.rows]
-    first = next(iter(test.selections.values()))
-    rows = select(table.rows, first.where, test.baseline)
-    if rows.empty or len(columns) < len(test.form.each):
+    columns = [column for column in test.form.each if column in rows]
+    where = next(iter(test.selections.values())).where
+    fixed = {column: values for column, values in where.items() if values not in _EXTREME_VALUES}
+    baseline = {column: values for column, values in test.baseline.items() if column not in where}
+    found = select(rows, fixed, baseline)
+    if found.empty or len(columns) < len(test.form.each):
         return [test]
     return [
-        _narrowed(test, values) for values in rows[columns].drop_duplicates().sort_values(columns).to_dict("records")
+        _narrowed(test, values) for values in found[columns].drop_duplicates().sort_values(columns).to_dict("records")
     ]
 
 
@@ -99,6 +104,12 @@ def readable(where: Where) -> dict[str, Any]:
 def where_text(where: Where) -> str:
     """A selection in a line of text."""
     return ", ".join(f"{key} {value}" for key, value in readable(where).items())
+
+
+def part_text(test: ClaimTest) -> str:
+    """The values of the options in `each` that the test is about, in a line of text; empty without `each`."""
+    where = next(iter(test.selections.values())).where
+    return where_text({column: where[column] for column in test.form.each if column in where})
 
 
 def _check_record(path: Path, folder: Path, row: "pd.Series[Any]") -> None:

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from nfrepro.plots.comparison import Arm, Comparison
 from nfrepro.plots.paper_values import Reference
+from nfrepro.stats.intervals import mean_interval
 
 
 def table_rows(comparison: Comparison, arms: Sequence[Arm]) -> list[dict[str, str]]:
@@ -26,6 +29,13 @@ def table_note(comparison: Comparison, arms: Sequence[Arm], setting: str) -> str
     known = [_about(comparison, arms, reference) for reference in comparison.references]
     ours = f"Ours: {setting}. Mean ± half width of the {arms[0].top1.method}; last epoch; n counts completed runs."
     return "\n\n".join([f"{ours} {comparison.remark}".strip(), *(known or [comparison.without_references])])
+
+
+def over_runs(completed: pd.DataFrame, column: str, digits: int) -> str:
+    """The interval of a number of runs.csv over the runs that have it, and a count of the others."""
+    values = completed[column].dropna().tolist()
+    missing = len(completed) - len(values)
+    return mean_interval(values).text(digits) + (f" ({missing} not finite)" if missing else "")
 
 
 def counts(arms: Sequence[Arm]) -> str:

@@ -20,7 +20,7 @@ class WatchedTraining:
     comparison: Comparison
     arms: list[Arm]
     curves: dict[str, pd.DataFrame]  # rows of the file of all its completed runs, with their seeds
-    accuracy: dict[str, pd.DataFrame]  # seed, epoch, train_top1 and test_top1 of all its runs
+    accuracy: dict[str, pd.DataFrame]  # seed, epoch, train_top1 and test_top1 of all its completed runs
     about: str  # the setting of the runs
     note: str  # the same, and the meaning of lines and bands
 
@@ -44,13 +44,14 @@ def read_watched(comparison: Comparison, analysis: Analysis, file: str) -> Watch
     check_some(curves, table, analysis.experiment)
     nothing = next(iter(curves.values())).iloc[:0]
     epochs = read_learning_curves(folder, arms).merge(table[["id", "seed"]], on="id")
+    done = set(table.loc[table["state"] == "completed", "id"])
     about = setting(comparison, table, analysis.scale)
     drawn = f"Line: mean of n = {seeds_drawn(curves)} seeds, band: their range."
     return WatchedTraining(
         comparison,
         arms,
         curves={str(arm.key[0]): curves.get(str(arm.key[0]), nothing) for arm in arms},
-        accuracy={str(arm.key[0]): epochs[epochs["id"].isin(arm.ids)] for arm in arms},
+        accuracy={str(arm.key[0]): epochs[epochs["id"].isin(done & {*arm.ids})] for arm in arms},
         about=about,
         note=f"{about}. {drawn}{unfinished(table)}",
     )

@@ -7,7 +7,7 @@ from nfrepro.claims.claim import Verdict
 from nfrepro.claims.evidence import ArmRuns
 from nfrepro.claims.judge import Answer, ClaimVerdict
 from nfrepro.claims.lines import question, runs_meant
-from nfrepro.claims.runs import where_text
+from nfrepro.claims.runs import part_text, where_text
 from nfrepro.report.costs import Costs
 from nfrepro.report.effects import Effect, effect
 from nfrepro.report.interval_picture import IntervalPicture, picture
@@ -61,7 +61,8 @@ class Reading:
     words: str  # the verdict in full
     is_open: bool  # seeds are still to come
     controls: tuple[str, ...]  # those that failed or were not run, each with what would make it hold
-    share: str  # the share of its tests with that verdict
+    of_tests: str  # the share of its tests with that verdict; empty if it has only one
+    share: str  # the same, unless `words` has it
     reason: str  # the reason why there is no finding
     findings: tuple[Finding, ...]
     likely_reason: str
@@ -82,7 +83,7 @@ class Reading:
             yield "Controls", " ".join(self.controls)
         if methods := dict.fromkeys(finding.method for finding in self.findings if finding.estimate):
             yield "Method", f"{'. '.join(methods)}."
-        if whys := dict.fromkeys(finding.why for finding in self.findings if finding.why):
+        if self.verdict == "inconclusive" and (whys := dict.fromkeys(of.why for of in self.findings if of.why)):
             yield "Open because", " ".join(whys)
         if self.likely_reason or self.needs_a_reason:
             yield "Likely reason", self.likely_reason or "Not written yet."
@@ -141,8 +142,12 @@ def finding(found: ClaimVerdict) -> str:
     """The claim's number in a sentence; empty if it has none or its meaning is not given."""
     of_test = found.decisive.test.form.finding if found.decisive else None
     meaning, decision = of_test or found.claim.form.finding, found.decision
-    if meaning is None or decision.interval is None or found.verdict in ("not testable", "not run"):
+    if found.decisive is None or meaning is None or decision.interval is None:
         return ""
+    if found.verdict in ("not testable", "not run"):
+        return ""
+    if part := part_text(found.decisive.test):
+        meaning += f" ({part})"
     interval = decision.interval
     bounds = "" if decision.p is None else f" [{number(interval.low)}, {number(interval.high)}]"
     return f"{meaning}: {number(interval.mean)}{bounds}, n = {interval.n}, scale {found.scale}."
@@ -152,6 +157,7 @@ def _reading(found: ClaimVerdict, scales: Sequence[str], costs: Costs) -> Readin
     # If no test applies at this scale, the reason for that takes the place of findings.
     answers = sorted(found.applying, key=lambda answer: answer is not found.decisive)
     like = sum(answer.decision.verdict == found.verdict for answer in answers)
+    of_tests = f"{like} of {len(answers)} tests {found.verdict}" if len(answers) > 1 else ""
     experiments = tuple(dict.fromkeys(answer.test.form.experiment for answer in found.applying))
     sweeps = tuple(f"make sweep EXP={name} SCALE={found.scale}" for name in experiments)
     return Reading(
@@ -163,7 +169,8 @@ def _reading(found: ClaimVerdict, scales: Sequence[str], costs: Costs) -> Readin
             f"{reading}. Testable if {reading.control.form.testable_if}."
             for reading in (*found.evidence.failed, *found.evidence.unknown)
         ),
-        share=f"{like} of {len(answers)} tests {found.verdict}" if len(answers) > 1 and found.in_part is None else "",
+        of_tests=of_tests,
+        share=of_tests if found.in_part is None else "",
         reason="" if answers else found.decision.method,
         findings=tuple(map(_finding, answers)),
         likely_reason=found.explanation.reason if found.explanation else "",

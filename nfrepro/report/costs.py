@@ -5,10 +5,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from nfrepro.runs.store import DONE, read_record, runs_folder
-from nfrepro.runs.table import table_path
+from nfrepro.runs.table import read_table, table_path
 
 
 class Costs:
@@ -24,17 +22,28 @@ class Costs:
 
         Raises `InputError` for a record that cannot be read.
         """
+        return self._sum({name for experiment in experiments for name in self._runs(experiment, scale)})
+
+    def stored(self) -> dict[str, str]:
+        """The hours of all stored runs by scale, also of those that no experiment asks for any more."""
+        records = {path.name: read_record(path) for path in sorted(runs_folder(self._results).iterdir())}
+        names: dict[str, set[str]] = {}
+        for name, record in records.items():
+            if record is not None and record["status"] in DONE:
+                names.setdefault(record["scale"], set()).add(name)
+        return {scale: self._sum(of) for scale, of in names.items()}
+
+    def _sum(self, names: set[str]) -> str:
         hours: dict[str, float] = {}
-        names = sorted({name for experiment in experiments for name in self._runs(experiment, scale)})
-        for kind, spent in filter(None, map(self._spent, names)):
+        for kind, spent in filter(None, map(self._spent, sorted(names))):
             hours[kind] = hours.get(kind, 0.0) + spent
         return " and ".join(f"{hours[kind]:.2g} {kind}-hours" for kind in ("core", "GPU") if kind in hours)
 
     def _runs(self, experiment: str, scale: str) -> list[str]:
         if (experiment, scale) not in self._ids:
             path = table_path(self._results, experiment, scale)
-            table = pd.read_csv(path, usecols=["id", "state"], dtype=str) if path.exists() else None
-            done = [] if table is None else table.loc[table["state"].isin(DONE), "id"].tolist()
+            table = read_table(path) if path.exists() else None
+            done = [] if table is None else table.loc[table["state"].isin(DONE), "id"].astype(str).tolist()
             self._ids[experiment, scale] = done
         return self._ids[experiment, scale]
 

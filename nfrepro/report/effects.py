@@ -17,7 +17,8 @@ class Effect:
     """An estimate with its interval, as distances from the nearest bound: positive if the rule holds.
 
     The unit is half the width of the 95 % interval: an interval reaches from 1 below to 1 above its estimate, and
-    contains 0 if it crosses the bound. An exact number has no interval and is drawn at the edge.
+    contains 0 if it crosses the bound. A number without an interval, since it is exact or the same in every run, is
+    drawn at the edge.
     """
 
     estimate: float
@@ -33,7 +34,7 @@ class Effect:
     def text(self) -> str:
         """The effect in words, for readers who do not see the strip."""
         if math.isinf(self.estimate):
-            return "exact, within the rule" if self.estimate > 0 else "exact, outside the rule"
+            return f"{'within' if self.estimate > 0 else 'outside'} the rule, without an interval"
         side = "within" if self.estimate >= 0 else "outside"
         return f"{side} the rule by {abs(self.estimate):.1f} half-widths of its interval"
 

@@ -55,14 +55,15 @@ def _lines(report: Report) -> Iterator[str]:
 def _answer(report: Report) -> Iterator[str]:
     yield f"**Of {len(report.cards)} claims: {counted(report.tally())}.**"
     yield from (f"{escaped(name)}: {counted(tally)}." for name, tally in report.tally_by_series)
-    contradicted = [f"{_link(card)} {escaped(card.statement)}" for card in report.cards if _is_contradicted(card)]
+    contradicted = [card for card in report.cards if card.best.verdict == "contradicted"]
     if contradicted:
-        yield from ("", "Contradicted:", "", *(f"- {line}" for line in contradicted))
+        yield from ("", "Contradicted:", "", *map(_contradicted, contradicted))
     yield from ("", f"![Every claim's effect against the bound of its rule]({VERDICTS})")
 
 
-def _is_contradicted(card: Card) -> bool:
-    return card.best.verdict == "contradicted"
+def _contradicted(card: Card) -> str:
+    of_tests = f" ({card.best.of_tests})" if card.best.of_tests else ""
+    return f"- {_link(card)} {escaped(card.statement)}{of_tests}"
 
 
 def _link(card: Card) -> str:

@@ -89,7 +89,8 @@ class Report:
 
     def tally(self, scale: str | None = None) -> dict[Verdict, int]:
         """The number of claims with each verdict in the list, of those judged at one scale or of all."""
-        found = [verdict for verdict in self.judgement.best if scale in (None, verdict.scale)]
+        best = self.judgement.best
+        found = [of for of in best if scale is None or (of.scale == scale and of.applying)]
         return Counter(verdict.verdict for verdict in found)
 
     @property

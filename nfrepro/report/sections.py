@@ -14,9 +14,10 @@ class Section:
 
 _ELSEWHERE = Section("elsewhere", "Elsewhere")
 
+_PLACES = r"((section|figure|table|appendix) [\w.]+( \w)?( and | of ))*"
 # The source of a claim belongs to the first pattern that it matches.
 _PATTERNS = (
-    (r"^(\w+ [\w.]+( \w)? of |appendix \w+ of )?their second paper", Section("second-paper", "Their second paper")),
+    (rf"^{_PLACES}their second paper", Section("second-paper", "Their second paper")),
     (r"1502\.03167", Section("covariate-shift", "Internal covariate shift (arXiv 1502.03167)")),
     (r"1702\.08591", Section("shattered-gradients", "Shattered gradients (arXiv 1702.08591)")),
     (r"1805\.11604", Section("smoothness", "Smoothness of the loss (arXiv 1805.11604)")),

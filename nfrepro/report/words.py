@@ -9,10 +9,10 @@ VERDICTS = "verdicts.svg"  # the picture of all claims, in the folder of the res
 EXPLANATION = (
     "Each claim is judged at the largest scale that can test it; the results at other scales follow. A claim is "
     "supported if every one of its tests is supported beyond chance, and contradicted if any one is contradicted "
-    "beyond chance. It is inconclusive if the result may be due to chance, not testable if a control fails (for "
-    "example, if the network with BatchNorm does not train), and not run if runs are missing, if there are fewer than "
-    "two seeds, or if nothing here can test it. Below scale paper, networks are smaller and are trained on less data "
-    "and for fewer steps."
+    "beyond chance; a claim that needs only one of its tests is supported by any, and contradicted by all. It is "
+    "inconclusive if the result may be due to chance, not testable if a control fails (for example, if the network "
+    "with BatchNorm does not train), and not run if runs are missing, if there are fewer than two seeds, or if nothing "
+    "here can test it. Below scale paper, networks are smaller and are trained on less data and for fewer steps."
 )
 ERROR_RATE = (
     "With a probability of at least 95 %, no verdict in this list is wrong by chance: the error rates of supported and "

@@ -47,7 +47,7 @@ class ShareSample:
 class ShareDifference:
     """The share of some runs minus that of others, tested against 0 by Barnard's exact test (1947, pooled).
 
-    Seeds are treated as independent. Bounds: 0 or above, 0 or below, or 0 itself, which no number of runs can support.
+    Seeds are treated as independent. `bounds` has one end: above 0, or below 0.
     """
 
     bounds: Bounds
@@ -57,8 +57,6 @@ class ShareDifference:
     test: ClassVar[str] = "Barnard's exact test"
 
     def p_values(self) -> PValues:
-        if self.bounds.count == 2:
-            return PValues(1.0, min(1.0, 2 * min(self._p("greater"), self._p("less"))))
         greater, less = self._p("greater"), self._p("less")
         return PValues(greater, less) if math.isfinite(self.bounds.low) else PValues(less, greater)
 

@@ -477,12 +477,14 @@ def test_a_claim_whose_control_fails_is_not_testable(write: Write, results: Path
     assert (found.verdict, found.words) == ("not testable", "not testable in this regime")
     assert "control: The network trains. (x >= 2.5: 2.01, n = 3)" in "\n".join(claim_lines.overview(found))
     assert found.report()["controls"][0]["holds"] is False
+    assert [answer.decision.verdict for answer in found.answers] == ["not testable"]  # whatever its runs say
 
 
 def test_a_control_without_runs_leaves_the_claim_not_run(write: Write, results: Path) -> None:
     write_table(results, **{"a1.0s1": {"state": "missing", "x": None}})
     found = judged(write(CONTROLLED), results)
     assert found.verdict == "not run"
+    assert [answer.decision.verdict for answer in found.answers] == ["not run"]
     assert "Not known: of 3 runs: 1 missing" in "\n".join(claim_lines.overview(found))
 
 

@@ -12,6 +12,7 @@ import pytest
 from nfrepro.claims.claim import Claim
 from nfrepro.claims.file import load_claims
 from nfrepro.claims.judge import ClaimVerdict, judge
+from nfrepro.claims.looks import Expansions
 from nfrepro.runs.table import flatten
 from nfrepro.specs import expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
@@ -88,3 +89,15 @@ def test_in_the_world_of_the_source_all_are_supported(results: Path) -> None:
 )
 def test_in_other_worlds_they_are_contradicted(results: Path, name: str, world: Callable[[Row], float]) -> None:
     assert judged(results, world, "laptop" if name in AT_LAPTOP else "overnight")[name].verdict == "contradicted"
+
+
+def test_the_largest_depth_is_that_of_each_test(results: Path) -> None:
+    """At scale gpu networks with alpha 0.2 are deeper than those with 1; each is tested at its own largest depth."""
+    found = judged(results, source, "gpu")["W06"]
+    wheres = [answer.test.selections["where"].where for answer in found.applying]
+    assert [where.get("model.alpha") for where in wheres] == [(0.2,), (1.0,), None]
+    assert found.verdict == "supported"
+    fully_connected = next(claim for claim in stated() if claim.id == "W06").tests[0]
+    needed = Expansions(EXPERIMENTS, "gpu", SCHEMAS).needed(fully_connected, None)
+    models = [run.config["model"] for run in needed]
+    assert {(model["alpha"], model["depth"]) for model in models} == {(0.2, 256), (1.0, 64)}

@@ -30,13 +30,26 @@ def test_a_run_of_two_experiments_counts_once(tmp_path: Path, monkeypatch: pytes
     records = {"a": RECORD, "b": RECORD | {"provenance": {"device": "cuda"}}}
     monkeypatch.setattr("nfrepro.report.costs.read_record", lambda folder: json.loads(json.dumps(records[folder.name])))
     for name, rows in (
-        ("one", [("a", "completed"), ("c", "missing")]),
-        ("other", [("a", "completed"), ("b", "diverged")]),
+        ("one", [("a", "completed", True), ("c", "missing", True), ("b", "diverged", False)]),
+        ("other", [("a", "completed", True), ("b", "diverged", True)]),
     ):
         folder = tmp_path / name / "laptop"
         folder.mkdir(parents=True)
-        pd.DataFrame(rows, columns=["id", "state"]).to_csv(folder / "runs.csv", index=False)
+        pd.DataFrame(rows, columns=["id", "state", "in_experiment"]).to_csv(folder / "runs.csv", index=False)
     costs = Costs(tmp_path)
     assert costs.text(["one"], "laptop") == "3 core-hours"
     assert costs.text(["one", "other"], "laptop") == "3 core-hours and 1.5 GPU-hours"
     assert costs.text(["one"], "overnight") == ""
+
+
+def test_runs_that_no_experiment_asks_for_any_more_have_had_their_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = {"a": ("laptop", "completed"), "b": ("overnight", "diverged"), "c": ("laptop", "failed")}
+    for name in ended:
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    monkeypatch.setattr(
+        "nfrepro.report.costs.read_record",
+        lambda folder: RECORD | dict(zip(("scale", "status"), ended[folder.name], strict=True)),
+    )
+    assert Costs(tmp_path).stored() == {"laptop": "3 core-hours", "overnight": "3 core-hours"}

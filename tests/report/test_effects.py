@@ -46,7 +46,7 @@ def test_an_effect_is_positive_where_the_rule_holds(values: list[float], end: fl
 def test_exact_numbers_stand_at_the_edge() -> None:
     assert of(1, 1, 1, Bounds(low=0)).marks == (strip_place(math.inf),) * 3
     assert of(-1, -1, -1, Bounds(low=0)).marks == (strip_place(-math.inf),) * 3
-    assert of(0, 0, 0, Bounds(0, 0)).text == "exact, within the rule"
+    assert of(0, 0, 0, Bounds(0, 0)).text == "within the rule, without an interval"
 
 
 def test_what_has_no_number_or_no_bound_has_no_effect() -> None:

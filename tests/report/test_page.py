@@ -83,7 +83,7 @@ def test_wide_things_scroll_in_their_own_box(text: str) -> None:
 
 def test_every_claim_has_a_card_with_verdict_picture_and_command(study: Study) -> None:
     text = page(study.read())
-    card = r'<details class="card is-([a-z-]+) at-\w+" id="(\w+)">(.*?)(?=<details class="card|</section>)'
+    card = r'<details class="card is-([a-z-]+)(?: at-\w+)?" id="(\w+)">(.*?)(?=<details class="card|</section>)'
     cards = re.findall(card, text, flags=re.DOTALL)
     verdicts = {name: (verdict, body) for verdict, name, body in cards}
     assert {name: verdict for name, (verdict, _) in verdicts.items()} == {
@@ -95,6 +95,7 @@ def test_every_claim_has_a_card_with_verdict_picture_and_command(study: Study) -
     commands = "<code>make sweep EXP=study SCALE=laptop</code>, then <code>make claims SCALE=laptop</code>"
     assert commands in verdicts["C01"][1]
     assert '<a href="#study-laptop">study</a>' in verdicts["C01"][1]
+    assert 'class="card is-not-run" id="C04"' in text  # without tests it is shown at no scale
     for verdict in ("supported", "contradicted", "inconclusive", "not-testable", "fact", "not-run"):
         assert f"body:has(#show-{verdict}:checked) .card:not(.is-{verdict})" in text
         assert f"body:has(#show-{verdict}:checked) .group:not(:has(.is-{verdict}))" in text

@@ -20,6 +20,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
         ("section 4.1; their second paper (arXiv 2102.06171)", "section-4"),
         ("section 4 of their second paper (arXiv 2102.06171), on this one", "second-paper"),
         ("figure 2 a of their second paper (arXiv 2102.06171); table 1", "second-paper"),
+        ("section 4.1 and figure 2 a of their second paper (arXiv 2102.06171)", "second-paper"),
         ("table 1; figure 2 a of their second paper (arXiv 2102.06171)", "section-5"),
         ("appendix D; the authors' code", "authors-code"),
         ("a control of ours, not in arXiv 1805.11604", "smoothness"),
