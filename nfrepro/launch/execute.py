@@ -180,7 +180,7 @@ def _execute_locked(run: Run, held: RunLock, place: Placement, messages: KVStore
     _check_own_code(run, options)
     TASKS[run.task].check_processes(options, place.processes.count)
     store.remove_half_written(folder)
-    record = run_record.begin(run, folder, place.processes.count, stored.record)
+    record = run_record.begin(run, folder, place.processes.count, stored.record, store.is_kept(home))
     messages.set(BEGINS, "yes")
     try:
         outcome = _run_task(run, options, place, ctx)

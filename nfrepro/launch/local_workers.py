@@ -145,6 +145,7 @@ def _start(command: list[str], environment: dict[str, str]) -> "subprocess.Popen
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="backslashreplace",  # own code and libraries may write any bytes
         env=environment,
         start_new_session=True,  # Ctrl-C reaches the queue only, which then stops the workers cleanly
     )

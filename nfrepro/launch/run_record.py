@@ -9,7 +9,7 @@ from typing import Any
 
 from nfrepro.launch.device_errors import is_of_device
 from nfrepro.runs import store
-from nfrepro.runs.integrity import seal
+from nfrepro.runs.integrity import check_new_result, seal
 from nfrepro.runs.provenance import provenance
 from nfrepro.specs import Run
 from nfrepro.tasks.base import Outcome
@@ -40,8 +40,13 @@ def is_of_machine(error: Exception) -> bool:
     return (isinstance(error, OSError) and error.errno in MACHINE_ERRORS) or is_of_device(error)
 
 
-def begin(run: Run, folder: Path, processes: int, earlier: dict[str, Any] | None) -> dict[str, Any]:
-    """Write the record of a run that `processes` processes start or continue, and return it."""
+def begin(
+    run: Run, folder: Path, processes: int, earlier: dict[str, Any] | None, is_kept: bool = False
+) -> dict[str, Any]:
+    """Write the record of a run that `processes` processes start or continue, and return it.
+
+    `is_kept`: a redo of a run that git is to see, whatever its scale.
+    """
     earlier = earlier or {}
     record = {
         "version": store.RECORD_VERSION,
@@ -54,21 +59,25 @@ def begin(run: Run, folder: Path, processes: int, earlier: dict[str, Any] | None
         "error": None,
         "provenance": provenance() | {"processes": processes},
     }
-    if run.scale == store.UNKEPT_SCALE and not earlier:
+    if run.scale == store.UNKEPT_SCALE and not earlier and not is_kept:
         store.hide_from_git(folder)
     store.write_record(folder, record)
     return record
 
 
 def complete(folder: Path, record: dict[str, Any], outcome: Outcome) -> None:
-    """Writes the outcome of the run into its record, and seals the result."""
-    finished = {
+    """Writes the outcome of the run into its record, and seals the result.
+
+    Raises `InputError` for one that could not be read again, as that of own code may be.
+    """
+    finished = record | {
         "status": outcome.status,
         "finished": _now(),
         "final": outcome.final,
         "provenance": {**record["provenance"], **outcome.provenance},
     }
-    store.write_record(folder, seal(folder, record | finished))
+    check_new_result(folder, finished)
+    store.write_record(folder, seal(folder, finished))
 
 
 def fail(folder: Path, record: dict[str, Any], failure: Failure) -> str:

@@ -39,7 +39,7 @@ def load_attribute(text: str) -> Callable[..., Any]:
         found: Any = imported
         for part in attribute.split("."):
             found = getattr(found, part)
-    except Exception as error:  # a module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything, or exit, while it is imported
         raise InputError(f"{text}: cannot be imported: {type(error).__name__}: {error}") from None
     expected, actual = source_path(find_module(module)), getattr(imported, "__file__", None)
     if expected is not None and actual is not None and expected.resolve() != Path(actual).resolve():

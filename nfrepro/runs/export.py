@@ -6,8 +6,7 @@ Stored runs remain the source of truth: an export is made from metrics.jsonl and
 import csv
 import importlib
 import io
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,6 @@ from typing import Any
 from nfrepro import atomic
 from nfrepro.errors import InputError
 from nfrepro.runs import store
-from nfrepro.runs.files import METRICS
 from nfrepro.runs.table import flatten
 from nfrepro.specs import Run
 
@@ -47,20 +45,16 @@ def stored_runs(runs: Sequence[Run], results: Path) -> list[StoredRun]:
         folder = store.run_folder(results, run)
         stored = store.read(folder, run)
         if stored.state in store.DONE and stored.record is not None:
-            found.append(StoredRun(stored.record, tuple(read_metrics(folder))))
+            found.append(StoredRun(stored.record, tuple(metrics_with_steps(folder))))
     if not found:
         raise InputError(f"{runs[0].experiment} at scale {runs[0].scale}: no run is done yet: nothing to export")
     return found
 
 
-def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of metrics.jsonl; none for tasks that have no such file."""
-    try:
-        text = atomic.read_bytes(folder / METRICS).decode()
-    except FileNotFoundError:
-        return
-    for line in text.splitlines():
-        yield json.loads(line)
+def metrics_with_steps(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; a row of own code without a step has its number instead."""
+    rows = store.read_metrics(folder)
+    return [row if type(row.get("step")) is int else row | {"step": number} for number, row in enumerate(rows)]
 
 
 def export_csv(runs: Sequence[StoredRun], out: Path) -> Path:
@@ -71,7 +65,8 @@ def export_csv(runs: Sequence[StoredRun], out: Path) -> Path:
     for run in runs:
         front = (run.id, run.record["experiment"], run.record["scale"], run.record["config"].get("seed", ""))
         for row in run.rows:
-            writer.writerows((*front, row["step"], row["epoch"], *pair) for pair in _metrics(row).items())
+            places = (*front, row["step"], row.get("epoch", ""))
+            writer.writerows((*places, *pair) for pair in _metrics(row).items())
         writer.writerows((*front, "", "", f"final.{name}", value) for name, value in run.final.items())
     out.mkdir(parents=True, exist_ok=True)
     path = out / "metrics.csv"

@@ -18,6 +18,8 @@ SEAL = "seal"
 _NO_RESULT = (RECORD, ERROR, PROGRESS, LOCK)
 # Columns of runs.csv that identify the run of a row, and so cannot be names of numbers.
 RESERVED = frozenset({"id", "state", "in_experiment", "seed"})
+# The column of the reason of a failure. Results from before it was reserved may have a number of this name.
+RESERVED_NOW = RESERVED | {"error"}
 _PERCENT = ("top1", "top5")
 _REMEDY = "restore it, or redo the run with --force"
 
@@ -36,9 +38,11 @@ def check_result(folder: Path, record: dict[str, Any], with_files: bool = True) 
     checked, for a run whose other files are being moved to another folder.
     """
     path = folder / RECORD
-    _check_numbers(path, record)
-    if with_files:
-        _check_metrics(folder, record)
+    problem = _problem_of_numbers(record, RESERVED)
+    if problem is None and with_files:
+        problem = _problem_of_metrics(folder, record)
+    if problem is not None:
+        raise InputError(f"{path}: {problem}: {_REMEDY}")
     kept = record.get(SEAL)
     if kept is None:
         return
@@ -65,30 +69,38 @@ def result_files(folder: Path) -> list[Path]:
     )
 
 
-def _check_numbers(path: Path, record: dict[str, Any]) -> None:
-    """Checks names and types of the final numbers, and the ranges of accuracies."""
+def check_new_result(folder: Path, record: dict[str, Any]) -> None:
+    """Raises `InputError` if the result that a run has just given, in `record`, could not be read again."""
+    problem = _problem_of_numbers(record, RESERVED_NOW) or _problem_of_metrics(folder, record)
+    if problem is not None:
+        raise InputError(f"the result cannot be stored: {problem}")
+
+
+def _problem_of_numbers(record: dict[str, Any], reserved: frozenset[str]) -> str | None:
+    """The problem with names and types of the final numbers, or with ranges of accuracies; None if there is none."""
     final = record.get("final")
     if not isinstance(final, dict):
-        raise InputError(f"{path}: final: expected a mapping, found {final!r:.40}: {_REMEDY}")
+        return f"final: expected a mapping, found {final!r:.40}"
     if not isinstance(record.get("provenance", {}), dict):
-        raise InputError(f"{path}: provenance: expected a mapping: {_REMEDY}")
+        return "provenance: expected a mapping"
     for name, value in final.items():
-        if name in RESERVED or "." in name:
-            raise InputError(f"{path}: final.{name}: runs.csv has another column of this name: {_REMEDY}")
+        if name in reserved or "." in name:
+            return f"final.{name}: runs.csv has another column of this name"
         if not isinstance(value, str | bool | int | float | None):
-            raise InputError(f"{path}: final.{name}: expected a number, text or null: {_REMEDY}")
+            return f"final.{name}: expected a number, text or null"
         if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{path}: final.{name}: {value} is not finite: {_REMEDY}")
+            return f"final.{name}: {value} is not finite"
         is_percent = any(part in name for part in _PERCENT)
         if is_percent and isinstance(value, int | float) and not 0.0 <= value <= 100.0:
-            raise InputError(f"{path}: final.{name}: {value:g} is not a percentage: {_REMEDY}")
+            return f"final.{name}: {value:g} is not a percentage"
+    return None
 
 
-def _check_metrics(folder: Path, record: dict[str, Any]) -> None:
-    """Checks the final numbers of a completed run against the last row of its metrics, if it has any."""
+def _problem_of_metrics(folder: Path, record: dict[str, Any]) -> str | None:
+    """The first final number of a completed run that the last row of its metrics contradicts; None if there is none."""
     path = folder / METRICS
     if record["status"] != "completed" or not path.exists():
-        return
+        return None
     try:
         lines = atomic.read_bytes(path).splitlines()
         last = dict(json.loads(lines[-1])) if lines else {}
@@ -97,8 +109,8 @@ def _check_metrics(folder: Path, record: dict[str, Any]) -> None:
     expected = {**last, "top1": last.get("test_top1")}
     for name, value in record["final"].items():
         if name in expected and expected[name] != value and not (name == "top1" and expected[name] is None):
-            found = f"final.{name} is {value!r:.40}, but {expected[name]!r:.40} in the last row of {METRICS}"
-            raise InputError(f"{folder / RECORD}: {found}: {_REMEDY}")
+            return f"final.{name} is {value!r:.40}, but {expected[name]!r:.40} in the last row of {METRICS}"
+    return None
 
 
 def _hash_of(record: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ The event file is a copy of metrics.jsonl: a continued run writes it again from 
 import os
 from pathlib import Path
 
-from nfrepro.runs.export import EventFile, optional, read_metrics
+from nfrepro.runs.export import EventFile, metrics_with_steps, optional
 from nfrepro.specs import Run
 
 VARIABLE = "NFREPRO_TENSORBOARD"  # a folder; processes that execute runs inherit it
@@ -28,7 +28,7 @@ class LiveEvents:
     def update(self) -> None:
         """Add the new rows of metrics.jsonl."""
         target = os.environ.get(VARIABLE)
-        rows = list(read_metrics(self.folder)) if target else []
+        rows = metrics_with_steps(self.folder) if target else []
         if target is None or len(rows) == self.written:
             return
         if self.events is None:

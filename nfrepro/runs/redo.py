@@ -100,6 +100,8 @@ def install(folder: Path) -> None:
                 _remove(path)
         (folder / store.RECORD).unlink()
     for path in sorted(redo.iterdir(), key=lambda path: path.name == store.RECORD):
+        if path.is_dir() or (folder / path.name).is_dir():  # a folder replaces nothing and is replaced by nothing
+            _remove(folder / path.name)
         os.replace(path, folder / path.name)
     redo.rmdir()
 

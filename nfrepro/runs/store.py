@@ -183,6 +183,11 @@ def hide_from_git(folder: Path) -> None:
     atomic.write_text(folder / UNKEPT, "*\n")
 
 
+def is_kept(folder: Path) -> bool:
+    """Whether there is a run in `folder` that is not hidden from git."""
+    return (folder / RECORD).exists() and not (folder / UNKEPT).exists()
+
+
 def show_to_git(folder: Path) -> None:
     """Undoes `hide_from_git`, for a run that is a result."""
     (folder / UNKEPT).unlink(missing_ok=True)

@@ -9,6 +9,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_experiment import Call
 
+from nfrepro.runs.export import StoredRun, export_csv, metrics_with_steps
+
 HERE = ("tiny", "--scale", "smoke", "--set", "seed=0")
 
 
@@ -81,6 +83,16 @@ def test_wandb_gets_offline_runs(swept: Call, tmp_path: Path) -> None:
     files = list((tmp_path / "out" / "wandb").glob("offline-run-*/*.wandb"))
     assert len(files) == 2
     assert all(path.stat().st_size > 0 for path in files)
+
+
+def test_rows_of_own_code_without_a_step_are_numbered(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"loss": 2.0}\n{"loss": 1.0, "step": 7}\n{"loss": 0.5, "step": "end"}\n')
+    assert [row["step"] for row in metrics_with_steps(tmp_path)] == [0, 7, 2]
+    record = {"id": "run", "experiment": "e", "scale": "s", "config": {}, "final": {}}
+    path = export_csv([StoredRun(record, tuple(metrics_with_steps(tmp_path)))], tmp_path)
+    assert path.read_text().splitlines()[1:] == [
+        "run,e,s,,0,,loss,2.0", "run,e,s,,7,,loss,1.0", "run,e,s,,2,,loss,0.5"
+    ]  # fmt: skip
 
 
 def test_what_cannot_be_exported_is_refused(nfrepro: Call, tmp_path: Path) -> None:

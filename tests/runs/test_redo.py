@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nfrepro.errors import InputError
+from nfrepro.launch.run_record import begin
 from nfrepro.runs import redo, store
 from nfrepro.runs.lock import hold_lock
 from nfrepro.specs import Run, expand, load_experiment
@@ -107,6 +108,36 @@ def test_killed_at_any_moment_it_leaves_the_whole_old_or_the_whole_new_result(
     assert contents(complete) == NEW
     assert top1(complete) == 2.0
     assert not redo.is_requested(complete)
+
+
+def test_folders_are_replaced_as_a_whole(complete: Path) -> None:
+    (complete / "plots").mkdir()
+    (complete / "plots" / "old.txt").touch()
+    (complete / "text").mkdir()
+    work = redo.redo_folder(complete)
+    (work / "plots").mkdir()
+    (work / "plots" / "new.txt").touch()
+    (work / "text").touch()
+    redo.install(complete)
+    assert top1(complete) == 2.0
+    assert [path.name for path in (complete / "plots").iterdir()] == ["new.txt"]
+    assert (complete / "text").is_file()
+    assert not work.exists()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_git_sees_of_a_redo_what_it_saw_before(results: Path, runs: list[Run], kept: bool) -> None:
+    """A run of scale smoke that belongs to results of another scale, too, is kept."""
+    folder = store.run_folder(results, runs[0])
+    write(folder, OLD, record(runs[0], 1.0))
+    if not kept:
+        store.hide_from_git(folder)
+    redo.request(results, runs[0])
+    work = redo.redo_folder(folder)
+    begin(runs[0], work, 1, None, store.is_kept(folder))
+    write(work, NEW, record(runs[0], 2.0))
+    redo.install(folder)
+    assert store.is_kept(folder) is kept
 
 
 def test_a_reader_that_comes_first_finishes_it(complete: Path, results: Path, runs: list[Run]) -> None:
