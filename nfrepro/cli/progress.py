@@ -136,7 +136,7 @@ class Bars:
 
     def _render(self) -> Group:
         self.bar.update(self.task, left=duration(self._seconds_left()))
-        lines = [words(f"  {name}  {text}", no_wrap=True, overflow="ellipsis") for name, text in self.active.items()]
+        lines = [words(f"  {name}  {text}", no_wrap=True, overflow="ellipsis") for name, text in [*self.active.items()]]
         return Group(*lines, self.bar)
 
     def _seconds_left(self) -> float | None:

@@ -16,7 +16,6 @@ class RunLog:
     def __init__(self, run: Run, results: Path) -> None:
         self.run, self.results = run, results
         self.folder = store.run_folder(results, run)
-        self.work = redo.work_folder(self.folder)
         self._read: dict[Path, int] = {}  # bytes of each log that were read
         self._rows = 0
         self._told: tuple[str, str] = ("", "")  # progress and error that were shown
@@ -26,15 +25,16 @@ class RunLog:
         """New pieces of text, each to be ended by a newline, with a title whenever the file changes."""
         for path in submitted.logs(self.results, self.run):
             yield from self._piece(path, self._rest(path))
-        rows = store.read_metrics(self.work)
-        yield from self._piece(self.work / store.METRICS, "\n".join(map(_in_words, rows[self._rows :])))
+        work = redo.work_folder(self.folder)  # that of a redo, until it replaces the result
+        rows = store.read_metrics(work)
+        yield from self._piece(work / store.METRICS, "\n".join(map(_in_words, rows[self._rows :])))
         self._rows = len(rows)
         reached, error = self._told
-        self._told = (self._reached(), self._error())
+        self._told = (self._reached(), _error(work))
         if self._told[0] != reached:
             yield from self._piece(self.folder / progress.PROGRESS, self._told[0])
         if self._told[1] != error:
-            yield from self._piece(self.work / store.ERROR, self._told[1])
+            yield from self._piece(work / store.ERROR, self._told[1])
 
     def _piece(self, path: Path, text: str) -> Iterator[str]:
         if not text:
@@ -56,11 +56,12 @@ class RunLog:
         found = progress.read(self.folder)
         return f"{found.step}/{found.steps}  {found.text}" if found else ""
 
-    def _error(self) -> str:
-        try:
-            return atomic.read_bytes(self.work / store.ERROR).decode("utf-8", "replace")
-        except OSError:
-            return ""
+
+def _error(work: Path) -> str:
+    try:
+        return atomic.read_bytes(work / store.ERROR).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _in_words(row: dict[str, object]) -> str:

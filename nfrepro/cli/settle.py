@@ -30,7 +30,8 @@ def settle(
     ] = None,
     scale: Annotated[str, typer.Option(help="Scale at which to settle the claims.")] = "overnight",
     hours: Annotated[
-        float | None, typer.Option(min=0, help="local: stop after this many hours; the same command continues.")
+        float | None,
+        typer.Option(min=0, max=1e5, help="local: stop after this many hours; the same command continues."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what is due, what it costs and what it can decide.")
@@ -99,6 +100,10 @@ def settle(
             return
         retry = False
         blocks = look_blocks.in_blocks(settler.due(record=True), order, scale)
+        if unfinished := find_remaining(left, results, retry=False).execute:
+            status = f"nfrepro status {unfinished[0].experiment} --scale {scale}"
+            print(f"{runs_text(len(unfinished))} stopped before the end: {status}")
+            raise typer.Exit(1)
     print(f"no claim is open at scale {scale}")
 
 

@@ -62,7 +62,7 @@ def divide(runs: Sequence[Run], results: Path, cluster: Cluster, checkpoint_seco
     check_path(results)
     results = results.resolve()
     place = sweep_folder(results, runs[0])
-    number = 1 + max((int(path.name) for path in place.glob("[0-9]*")), default=0)
+    number = 1 + max((int(path.name) for path in _folders(place, "")), default=0)
     # Different results folders must not share names in the scheduler.
     name = f"{runs[0].experiment}-{runs[0].scale}-{number:04}-{sha256(str(results).encode()).hexdigest()[:6]}"
     jobs = _parts([run.id for run in runs], cluster.runs_per_job)
@@ -98,7 +98,7 @@ def keep(submission: Submission) -> None:
     package = Path(nfrepro.__file__).parent
     shutil.copytree(package, submission.code / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     atomic.write_text(submission.code / REVISION, json.dumps(git_revision(package)) + "\n")
-    atomic.write_text(submission.folder / "code.diff", _git_diff(package))
+    atomic.write_bytes(submission.folder / "code.diff", _git_diff(package))
     write(submission)
 
 
@@ -134,25 +134,30 @@ def read(folder: Path) -> Submission:
 
 def earlier(results: Path, run: Run) -> list[Submission]:
     """All submissions of the sweep that `run` belongs to; skips a folder whose record was never written."""
-    folders = sorted(sweep_folder(results.resolve(), run).glob("[0-9]*"))
+    folders = _folders(sweep_folder(results.resolve(), run), "")
     return [read(folder) for folder in folders if (folder / RECORD).exists()]
 
 
 def holding(results: Path, ids: Collection[str]) -> list[Submission]:
     """The submissions of any sweep that contain a run with one of these `ids`."""
-    folders = sorted((results.resolve() / FOLDER).glob("*/*/[0-9]*"))
+    folders = _folders(results.resolve() / FOLDER, "*/*/")
     found = [read(folder) for folder in folders if (folder / RECORD).exists()]
     return [submission for submission in found if any(run.id in ids for run in submission.runs)]
+
+
+def _folders(place: Path, below: str) -> list[Path]:
+    """The folders of submissions, which are numbers, in order."""
+    return sorted(path for path in place.glob(f"{below}[0-9]*") if path.name.isdecimal())
 
 
 def _parts(items: Sequence[Item], size: int) -> list[tuple[Item, ...]]:
     return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
 
 
-def _git_diff(folder: Path) -> str:
+def _git_diff(folder: Path) -> bytes:
     """The difference between the checkout and its last commit; empty outside a checkout."""
     command = ["git", "-C", str(folder), "diff", "HEAD", "--binary", "--", ":/", ":(exclude,top)results"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        return subprocess.run(command, capture_output=True, timeout=60, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
-        return ""
+        return b""

@@ -1,11 +1,15 @@
 """The verb `settle`, with real runs: it runs the seeds that are due, looks, records, and stops when nothing is open."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from in_this_process import nfrepro_here
 from tiny_experiment import Call
+
+from nfrepro.specs import Run
 
 MOMENTS = """\
 title: Moments of one layer
@@ -97,6 +101,20 @@ def test_hours_that_are_over_leave_the_rest_to_the_next_call(study: Path, result
     assert not (results / "looks.jsonl").exists()
 
 
+def test_cancelled_runs_stay_cancelled(study: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a `cancel` from elsewhere stops is not begun again and again by the same call."""
+    begun = []
+
+    def cancelled(runs: Sequence[Run], *_: object) -> None:
+        begun.append(len(runs))
+
+    monkeypatch.setattr("nfrepro.cli.settle.execute_locally", cancelled)
+    where = ["--experiments", str(study), "--results", str(results)]
+    called = nfrepro_here("settle", "--scale", "laptop", "--jobs", "1", *where)
+    assert (called.returncode, begun) == (1, [4])
+    assert called.stdout.splitlines()[-1] == "4 runs stopped before the end: nfrepro status moments --scale laptop"
+
+
 def test_a_look_whose_runs_were_redone_is_said(study: Path, results: Path, nfrepro: Call) -> None:
     assert nfrepro("settle", "--scale", "laptop", "--jobs", "1").returncode == 0
     (look,) = looks(results)
@@ -113,6 +131,7 @@ def test_a_look_whose_runs_were_redone_is_said(study: Path, results: Path, nfrep
         (("--scale", "labtop"), "--scale labtop: unknown, did you mean laptop?"),
         (("tiny", "--scale", "laptop"), "tiny: no claim is tested on it at scale laptop"),
         (("--scale", "laptop", "--executor", "cloud"), "--executor cloud: there is: local, slurm"),
+        (("--scale", "laptop", "--hours", "nan"), "--hours'"),
         (("--scale", "laptop", "--executor", "slurm", "--jobs", "2"), "--jobs and --threads are not for slurm"),
         (("--scale", "laptop", "--executor", "slurm", "--hours", "1"), "--jobs and --threads are not for slurm"),
     ],

@@ -4,6 +4,7 @@ import contextlib
 import json
 import pickle
 import shlex
+import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -76,6 +77,23 @@ def test_a_kept_submission_reads_back_and_holds_the_code(runs: list[Run], result
     assert (submission.code / "nfrepro" / "launch" / "execute.py").is_file()
     assert "sha" in (json.loads((submission.code / REVISION).read_text()) or {"sha": None})
     assert divide(runs, results, submission.cluster, 60.0).folder.name == "0002"
+
+
+def test_changes_of_the_code_are_kept_byte_by_byte(tmp_path: Path) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
+    (tmp_path / "code.py").write_bytes(b"# M\xfcller\n")
+    for command in (["init", "-q"], ["add", "code.py"], ["commit", "-qm", "m"]):
+        subprocess.run([*git, *command], check=True)
+    (tmp_path / "code.py").write_bytes(b"# M\xfcller, changed\n")
+    assert b"+# M\xfcller, changed\n" in kept._git_diff(tmp_path)
+
+
+def test_other_folders_are_no_submissions(runs: list[Run], results: Path) -> None:
+    first = divide(runs, results, Cluster(timeout_min=60), 60.0)
+    kept.keep(first)
+    first.folder.rename(first.folder.with_name("0001.old"))
+    assert divide(runs, results, Cluster(timeout_min=60), 60.0).folder == first.folder
+    assert kept.earlier(results, runs[0]) == []
 
 
 def test_the_pickle_holds_ids_and_a_place_only(runs: list[Run], results: Path) -> None:
