@@ -85,7 +85,7 @@ def dry_run(
         int, typer.Option(min=1, max=1000, help="Steps to time after warm-up; on a GPU more, up to a second.")
     ] = 3,
     limit_seconds: Annotated[
-        float, typer.Option(min=1, help="Time limit for one shape in seconds, including startup.")
+        float, typer.Option(min=1, max=1e6, help="Time limit for one shape in seconds, including startup.")
     ] = 120.0,
     experiments: Experiments = EXPERIMENTS,
     results: Results = RESULTS,

@@ -95,17 +95,19 @@ def _legend(shapes: Sequence[ShapeCost]) -> Iterator[str]:
 
 def _totals(plan: CostPlan) -> Iterator[str]:
     machine = plan.machine
-    if plan.hours_left is None or plan.device_hours_left is None:
+    if plan.device_hours_left is None or plan.wall_hours_left is None:
         yield "cost: unknown, no run of this experiment is stored yet"
     else:
-        wall = f"about {_number(plan.hours_left / machine.at_once)} h with {count(machine.at_once, 'run')} at once"
+        at_once = min(machine.at_once, max(1, plan.left))
+        wall = f"about {_number(plan.wall_hours_left)} h with {count(at_once, 'run')} at once"
         yield f"left: {_number(plan.device_hours_left)} {UNITS[machine.type]}; {wall}"
         if machine.type == "cpu" and plan.device_hours_left >= MANY_CPU_HOURS:
             yield "that is work for GPUs; how many GPU-hours, with a profile of experiments/clusters or your own:"
             yield f"    nfrepro plan {plan.experiment} --scale {plan.scale} --cluster gpu_partition"
     together = min((shape.runs_on_a_gpu for shape in plan.shapes), default=1)
     if together > 1:
-        yield f"short steps leave a GPU idle: {together} runs on each fit, and take less time together (--jobs, JOBS)"
+        how = "--jobs, JOBS" if plan.jobs is None else "runs_per_gpu of the profile"
+        yield f"short steps leave a GPU idle: {together} runs on each fit, and take less time together ({how})"
     if plan.shapes:
         yield (
             f"disk: results about {_short(plan.result_bytes)}B; "

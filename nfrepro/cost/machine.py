@@ -15,12 +15,16 @@ class Machine:
     name: str | None  # of the processor or GPU; None: any
     threads: int  # of each run
     at_once: int  # runs
-    processes: int = 1  # of each run, which share its batches; one GPU each, if there are GPUs
+    processes: int = 1  # of each run, which share its batches and threads; one GPU each, if there are GPUs
 
     @property
     def devices_per_run(self) -> int:
         """GPUs or processor cores of a run."""
         return self.processes if self.type == "cuda" else self.threads
+
+    @property
+    def threads_per_process(self) -> int:
+        return max(1, self.threads // self.processes)
 
     @staticmethod
     def here(resources: Resources, name: str) -> "Machine":
@@ -30,9 +34,8 @@ class Machine:
     @staticmethod
     def of(cluster: Cluster) -> "Machine":
         """The machine of a cluster profile, which does not name its GPUs or processors."""
-        processes = max(1, cluster.gpus_per_run)
         at_once = cluster.array_parallelism * cluster.runs_per_gpu
-        return Machine(_type(cluster.runs_on), None, cluster.cpus_per_run, at_once, processes)
+        return Machine(_type(cluster.runs_on), None, cluster.cpus_per_run, at_once, cluster.processes_per_run)
 
 
 def _type(device: str) -> DeviceType:

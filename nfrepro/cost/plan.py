@@ -1,5 +1,6 @@
 """Plan of a sweep: how many runs are left, and what they will cost. Starts and writes nothing."""
 
+import heapq
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from nfrepro.cost.shapes import Shape, find_shapes
 from nfrepro.cost.stored import StoredRate, StoredTime, stored_rate, stored_time
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sizes import ImageSizes, image_sizes
+from nfrepro.errors import InputError
 from nfrepro.launch.cluster import Cluster
 from nfrepro.launch.remaining import Remaining
 from nfrepro.launch.submission import divide
@@ -80,6 +82,7 @@ class CostPlan:
     shapes: tuple[ShapeCost, ...]
     stored: StoredTime | None
     hours_left: float | None  # one after the other; None: unknown
+    wall_hours_left: float | None  # as many at once as the machine takes
     device_hours_left: float | None  # of GPUs, or of processor cores
     checkpoint_bytes_at_once: int
     result_bytes: int  # of the runs left
@@ -110,7 +113,8 @@ def plan_cost(
     if stored is not None:
         hours = {run.id: stored.seconds_per_run / 3600 for run in plan.execute}
     known = all(run.id in hours for run in plan.execute)
-    left = sum(hours[run.id] for run in plan.execute) if known else None
+    each = [hours[run.id] for run in plan.execute] if known else None
+    left = None if each is None else sum(each)
     return CostPlan(
         experiment=runs[0].experiment,
         scale=runs[0].scale,
@@ -124,6 +128,7 @@ def plan_cost(
         shapes=tuple(shapes),
         stored=stored,
         hours_left=left,
+        wall_hours_left=None if each is None else side_by_side(each, machine.at_once),
         device_hours_left=None if left is None else left * machine.devices_per_run,
         checkpoint_bytes_at_once=_checkpoints_at_once(shapes, machine),
         result_bytes=sum(estimates.result_bytes(run.config) for run in plan.execute) if shapes else 0,
@@ -154,15 +159,20 @@ def _shape_cost(
     shape: Shape, plan: Remaining, results: Path, machine: Machine, tflops: float | None, hours: dict[str, float]
 ) -> ShapeCost:
     """The cost of `shape`; adds the hours of each of its runs to `hours`."""
-    measured = measurements.find(results, shape.key, machine.type, machine.name, machine.threads)
+    measured = measurements.find(results, shape.key, machine.type, machine.name, machine.threads_per_process)
     config = shape.runs[0].config
     train, ema = config["train"], config["train"]["ema_decay"] is not None
+    if train["batch_size"] % machine.processes:
+        raise InputError(
+            f"{shape.label}: train.batch_size: {train['batch_size']} is not a multiple of the {machine.processes} "
+            "processes of a run"
+        )
     work = measured.work if measured and measured.work else count_work(TrainTask.model_validate(config))
     stored = stored_rate(shape.runs, results, machine)
     rate, rate_from = _rate(shape, measured, stored, work, machine, tflops)
     rows = estimates.rows_at_once(config, machine.processes)
     peak, peak_from = estimates.peak_bytes(work, rows, train["precision"], ema), "estimate"
-    if measured and measured.peak_bytes is not None:
+    if measured and measured.peak_bytes is not None and machine.processes == 1:
         peak, peak_from = measured.peak_bytes, measured.how
     schedules = [_schedule(run) for run in shape.runs]
     hours |= {
@@ -190,6 +200,14 @@ def _shape_cost(
         checkpoint_bytes=estimates.checkpoint_bytes(work, ema),
         runs_on_a_gpu=runs_on_a_gpu(measured, train["batch_size"] / rate) if machine.type == "cuda" else 1,
     )
+
+
+def side_by_side(hours: Sequence[float], slots: int) -> float:
+    """The hours until all runs have ended if `slots` execute at once, each begun in order as soon as one is free."""
+    ends = [0.0] * min(slots, len(hours))
+    for own in hours:
+        heapq.heapreplace(ends, ends[0] + own)
+    return max(ends, default=0.0)
 
 
 def runs_on_a_gpu(measured: measurements.Measurement | None, step_seconds: float) -> int:
@@ -220,7 +238,8 @@ def _rate(
         return stored.images_per_second, f"{stored.runs} stored run{'' if stored.runs == 1 else 's'}"
     config = shape.runs[0].config
     rows = estimates.rows_at_once(config, machine.processes)
-    assumed = tflops or estimates.assumed_tflops(machine.type, config["train"]["precision"], machine.threads)
+    threads = machine.threads_per_process
+    assumed = tflops or estimates.assumed_tflops(machine.type, config["train"]["precision"], threads)
     rate = machine.processes * estimates.estimated_images_per_second(work, rows, assumed)
     what = f"{assumed:g} TFLOP/s"
     if estimates.limited_by_launches(work, rows, assumed):
@@ -265,5 +284,5 @@ def _jobs(left: Sequence[Run], results: Path, cluster: Cluster | None, hours: di
         hours=len(jobs) * timeout * (cluster.gpus_per_run or cluster.cpus_per_run * cluster.runs_per_gpu),
         device="cuda" if cluster.gpus_per_run else "cpu",
         timeout_hours=timeout,
-        longest_job_hours=max(sum(hours.get(run, 0.0) for run in job) for job in jobs),
+        longest_job_hours=max(side_by_side([hours.get(run, 0.0) for run in job], cluster.runs_per_gpu) for job in jobs),
     )

@@ -30,11 +30,11 @@ class StoredRate:
 
 
 def stored_time(runs: Sequence[Run], results: Path) -> StoredTime | None:
-    """The time of those of `runs` that were executed in one go; None if there are none."""
+    """The time of those of `runs` that ended after one execution; None if there are none."""
     seconds = []
     for run in runs:
         record = store.read_record(store.run_folder(results, run)) or {}
-        if record.get("executions") == 1:
+        if record.get("status") in store.DONE and record["executions"] == 1:
             begun, ended = (datetime.fromisoformat(record[key]) for key in ("started", "finished"))
             seconds.append((ended - begun).total_seconds())
     return StoredTime(len(seconds), statistics.mean(seconds)) if seconds else None
@@ -64,5 +64,5 @@ def _made_on(provenance: dict[str, Any], machine: Machine) -> bool:
         and on_cpu == (machine.type == "cpu")
         and machine.name in (None, name)
         and provenance.get("processes") == machine.processes
-        and (not on_cpu or provenance.get("threads") == machine.threads)
+        and (not on_cpu or provenance.get("threads") == machine.threads_per_process)
     )

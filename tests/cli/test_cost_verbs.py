@@ -103,7 +103,17 @@ def test_without_a_dry_run_a_plan_goes_by_stored_runs(nfrepro: Call, results: Pa
     assert shape["rate_from"] == "not measured: assumes 0.6 ms a layer"
 
 
-def test_other_tasks_cost_what_they_did(nfrepro: Call, experiments: Path) -> None:
+def test_a_batch_that_the_processes_of_a_run_cannot_share_is_refused(nfrepro: Call, tmp_path: Path) -> None:
+    profile = tmp_path / "three.yaml"
+    profile.write_text("partition: main\ncpus_per_run: 3\nprocesses_per_run: 3\ntimeout_min: 90\n")
+    called = nfrepro("plan", *SMOKE, "--cluster", str(profile))
+    assert (called.returncode, called.stdout) == (2, "")
+    assert called.stderr == (
+        "nfrepro: nf_resnet8: train.batch_size: 16 is not a multiple of the 3 processes of a run\n"
+    )
+
+
+def test_other_tasks_cost_what_they_did(nfrepro: Call, experiments: Path, results: Path) -> None:
     (experiments / "constants.yaml").write_text(
         "title: t\ntask: gain\nset: {vectors: 4}\ngrid: {activation: [relu, silu]}\nscales: {smoke: {}}\n"
     )
@@ -115,6 +125,10 @@ def test_other_tasks_cost_what_they_did(nfrepro: Call, experiments: Path) -> Non
     plan = json.loads(nfrepro("plan", *scale, "--json").stdout)
     assert (plan["done"], plan["left"], plan["stored"]["runs"]) == (1, 1, 1)
     assert plan["hours_left"] == pytest.approx(plan["stored"]["seconds_per_run"] / 3600)
+    (record,) = results.glob("runs/*/run.json")
+    unfinished = json.loads(record.read_text()) | {"status": "running", "finished": None, "final": None}
+    record.write_text(json.dumps(unfinished))
+    assert json.loads(nfrepro("plan", *scale, "--json").stdout)["stored"] is None
     called = nfrepro("dry-run", *scale)
     assert called.returncode == 2
     assert "a dry run needs training runs" in called.stderr

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from nfrepro.cost import estimates
+from nfrepro.cost.plan import side_by_side
 from nfrepro.cost.shapes import find_shapes
 from nfrepro.specs import Run, expand, load_experiment
 from nfrepro.tasks.registry import SCHEMAS
@@ -96,6 +97,13 @@ def test_launching_a_layer_takes_time_however_few_its_images() -> None:
     assert estimates.estimated_images_per_second(WORK, 2, 1.0) == pytest.approx(2 / 0.030)
     assert estimates.estimated_images_per_second(WORK, 4, 1.0) == pytest.approx(4 / 0.048)
     assert [estimates.limited_by_launches(WORK, rows, 1.0) for rows in (2, 4)] == [True, False]
+
+
+def test_runs_side_by_side_by_hand() -> None:
+    assert side_by_side([1.0, 2.0, 3.0], 1) == 6.0
+    assert side_by_side([1.0, 2.0, 3.0], 2) == 4.0  # the third begins when the first ends
+    assert side_by_side([1.0, 2.0, 3.0], 1000) == 3.0
+    assert side_by_side([], 4) == 0.0
 
 
 def test_memory_and_disk_by_hand() -> None:
