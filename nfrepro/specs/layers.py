@@ -105,9 +105,10 @@ def _refuse_set_above_axis(blocks: Sequence[Block], axes: Sequence[Axis]) -> Non
     for block in blocks:
         for entry in block.set:
             if axis := below.get(entry.path):
-                section, origin = axis.section, axis.keys[entry.path]
+                key, origin = next(of for of in axis.keys.items() if entry.path[: len(of[0])] == of[0])
                 raise problem(
-                    entry.origin, f"{dotted(entry.path)}: is an axis ({origin}); narrow it under {section} instead"
+                    entry.origin, f"{dotted(key)}: is an axis ({origin}); narrow it under {axis.section} instead"
                 )
-        given = (*block.grid, *(block.zip or ()))
-        below |= {path: axis for axis in given if id(axis) in standing for path in axis.keys}
+        for axis in (*block.grid, *(block.zip or ())):
+            if id(axis) in standing:
+                below |= dict.fromkeys([*axis.keys, *(of.path for point in axis.points for of in point)], axis)

@@ -52,6 +52,8 @@ def _arm(arm: Arm, names: Names) -> Arm:
 def _block(block: Block, names: Names) -> Block:
     settings = _entries(block.set, names)
     refuse_overlaps((entry.path, entry.origin) for entry in settings if entry.value != {})
+    axes = chain.from_iterable(axis.keys.items() for axis in (*block.grid, *(block.zip or ())))
+    refuse_overlaps((names.get(path, path), origin) for path, origin in axes)
     return replace(
         block,
         set=settings,

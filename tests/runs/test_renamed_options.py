@@ -75,6 +75,13 @@ def test_an_old_name_narrows_an_axis_under_its_new_name(tmp_path: Path) -> None:
     assert [run.config["train"]["lr_per_256"] for run in runs] == [0.2, 0.2, 0.3, 0.3]
 
 
+def test_axes_under_both_names_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, NEW)
+    path.write_text(path.read_text().replace("grid: {", "grid: {train.lr: [0.1], train.lr_per_256: [0.3], "))
+    with pytest.raises(InputError, match=r"train\.lr_per_256"):
+        expand(load_experiment(str(path), tmp_path), "smoke", SCHEMAS)
+
+
 def test_both_names_at_once_are_refused(tmp_path: Path) -> None:
     config = json.loads(next(path for path in RECORDS if '"lr"' in path.read_text()).read_text())["config"]
     config["train"]["lr_per_256"] = 0.1

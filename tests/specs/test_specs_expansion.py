@@ -390,6 +390,10 @@ def test_set_in_a_layer_above_an_axis_is_refused(write, message):
     assert message(HEAD + "zip: {train.lr: [1.0]}\n", scale="smoke") == (
         "experiments/x.yaml:4: train.lr: is an axis (experiments/x.yaml:8); narrow it under zip instead"
     )
+    of_mappings = "grid: {train: [{lr: 1.0, epochs: 1}, {lr: 2.0, epochs: 2}]}\n"
+    assert message(HEAD.replace("  train.epochs: 3\n", "") + of_mappings, scale="smoke") == (
+        "experiments/x.yaml:4: train: is an axis (experiments/x.yaml:7); narrow it under grid instead"
+    )
     assert message(HEAD + "  model.alpha: 3\nextends: recipes/a.yaml\n") == (
         "experiments/x.yaml:8: model.alpha: is an axis (experiments/recipes/a.yaml:2); narrow it under grid instead"
     )
