@@ -33,8 +33,8 @@ COMPARISON = Comparison(
     title="NF-ResNets by augmentation, with and without gradient clipping",
     axis=Factor("augmentation besides crop and flip", COLUMNS, augmentation, ("none", *MIXING.values())),
     line=named("clipping", "train.clip_factor", {None: "no clipping", 0.01: "AGC 0.01"}),
-    remark="AGC: adaptive gradient clipping with factor 0.01. RandAugment: layers/magnitude. Copies: so many "
-    "differently augmented copies of an image in a batch.",
+    remark="AGC: adaptive gradient clipping with factor 0.01. RandAugment: layers/magnitude. Copies: the number "
+    "of differently augmented copies of an image in a batch.",
 )
 
 BESIDE_BN = "NF-ResNets and BN-ResNets by augmentation and gradient clipping"

@@ -51,7 +51,7 @@ def test_guessing_depends_on_the_number_of_classes() -> None:
     of_many.loc[0, "top1"] = 0.12
     assert [outcome.is_low for outcome in read_outcomes(of_many)].count(True) == 1
     assert not any(outcome.at_chance for outcome in read_outcomes(of_many))  # 0.12 % is not 0.1 %
-    unknown = table().assign(**{"data.name": "image_folder"})
+    unknown = table().assign(**{"id": "run", "data.name": "image_folder"})
     assert not any(outcome.at_chance for outcome in read_outcomes(unknown))
 
 
