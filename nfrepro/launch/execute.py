@@ -42,7 +42,7 @@ TIME_TO_EXPLAIN = timedelta(seconds=5)
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a run executes; the result must not depend on it, except for rounding."""
+    """Where a run executes. The result depends on it as little as on a `RunContext`."""
 
     results: Path
     device: str

@@ -25,7 +25,6 @@ class Activation:
     published_gain: float | None = None
     # The exact gain of an activation that is not elementwise. None: elementwise, so 1-D quadrature gives it.
     exact_gain: Callable[[], float] | None = None
-    channels_factor: float = 1.0  # output channels over input channels
     in_place: Callable[[Tensor], Tensor] | None = None  # the same, written over its input
 
     @property
@@ -102,7 +101,7 @@ def _own_activation(name: str, found: Callable[..., object]) -> Activation:
     try:
         with torch.device("cpu"):  # networks are also built without data
             function = _function_of(name, found)
-            whole = function(_SAMPLE.clone())
+            whole = function(given := _SAMPLE.clone())
             parts = [function(_SAMPLE[:1, :1].clone()), function(_SAMPLE[1:, 2:, 1:, 1:].clone())]
     except InputError:
         raise
@@ -110,6 +109,8 @@ def _own_activation(name: str, found: Callable[..., object]) -> Activation:
         raise InputError(f"activation {name}: {type(error).__name__}: {error}") from None
     if not all(isinstance(part, Tensor) for part in (whole, *parts)) or whole.shape != _SAMPLE.shape:
         raise InputError(f"activation {name}: must take one tensor and return one of the same shape")
+    if not torch.equal(given, _SAMPLE):
+        raise InputError(f"activation {name}: writes over its input, which skip paths need: return a new tensor")
     pairs = [(whole[:1, :1], parts[0]), (whole[1:, 2:, 1:, 1:], parts[1])]
     if not all(torch.allclose(one, other, rtol=1e-4, atol=1e-6, equal_nan=True) for one, other in pairs):
         raise InputError(
@@ -137,7 +138,7 @@ ACTIVATIONS = ActivationTable(
         "relu": Activation(F.relu, 1.7139588594436646, in_place=F.relu_),
         "silu": Activation(F.silu, 1.7881293296813965),
         "gelu": Activation(partial(F.gelu, approximate="tanh"), 1.7015043497085571),
-        "glu": Activation(partial(F.glu, dim=1), 1.8484294414520264, _glu_gain, channels_factor=0.5),
+        "glu": Activation(partial(F.glu, dim=1), 1.8484294414520264, _glu_gain),
         "leaky_relu": Activation(F.leaky_relu, 1.70590341091156),
         "relu6": Activation(F.relu6, 1.7131484746932983),
         "elu": Activation(F.elu, 1.2716004848480225),

@@ -22,8 +22,9 @@ class BatchNormNoise:
     than 1, drawn again at each step; the two levels, the numbers, and one s and m for all positions of a map are
     inferred.
 
-    Draws are a function of seed, step and layer: they do not use torch's global generators, and a continued run repeats
-    them. Layers in evaluation mode add nothing. Raises `InputError` for a network without BatchNorm.
+    Draws are a function of seed, step, layer and kind of device: they do not use torch's global generators, and a
+    continued run repeats them. Layers in evaluation mode add nothing. Raises `InputError` for a network without
+    BatchNorm.
     """
 
     def __init__(self, model: nn.Module, strength: float, seed: int) -> None:

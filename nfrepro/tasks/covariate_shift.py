@@ -26,7 +26,7 @@ from nfrepro.tasks.training_probe import training_probe
 from nfrepro.training.batch_norm import reestimate_averages
 from nfrepro.training.context import RunContext
 from nfrepro.training.evaluation import evaluate
-from nfrepro.training.loop import EVALUATION_BATCH, TrainingSetup
+from nfrepro.training.loop import TrainingSetup
 
 TABLE = "covariate_shift.csv"
 # Moments of every channel: large, and deleted when the run is done. Hidden, and so not part of the sealed result.
@@ -61,9 +61,14 @@ def run(task: CovariateShiftTask, ctx: RunContext) -> Outcome:
 def write_shifts(folder: Path, outcome: Outcome) -> dict[str, float | None]:
     """Writes the table of shifts from a run's moments; returns the mean shifts, None for a diverged run."""
     moments = folder / MOMENTS
-    table = shift_table(pd.read_csv(io.BytesIO(atomic.read_bytes(moments))) if moments.exists() else pd.DataFrame())
+    table = shift_table(_read_moments(moments) if moments.exists() else pd.DataFrame())
     atomic.write_text(folder / TABLE, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
     return final_numbers(table) if outcome.status == "completed" else dict.fromkeys(SHIFTS)
+
+
+def _read_moments(path: Path) -> pd.DataFrame:
+    """The stored moments. A network that is a single layer has an empty name, which is no missing value."""
+    return pd.read_csv(io.BytesIO(atomic.read_bytes(path)), keep_default_na=False)
 
 
 def discard_moments(outcome: Outcome, folder: Path) -> None:
@@ -96,10 +101,11 @@ def shift_table(moments: pd.DataFrame) -> pd.DataFrame:
 
 def _reestimated(task: CovariateShiftTask, dataset: Dataset, model: nn.Module) -> dict[str, float | None]:
     """Test loss and accuracy with running averages over clean training images; `model` keeps these averages."""
-    autocast = TrainingSetup(dataset, task.data, task.train, task.seed).autocast
-    clean = test_batches(replace(dataset, test=dataset.train), EVALUATION_BATCH)
-    reestimate_averages(model, clean, autocast)
-    found = evaluate(model, test_batches(dataset, EVALUATION_BATCH), autocast)
+    setup = TrainingSetup(dataset, task.data, task.train, task.seed)
+    clean = test_batches(replace(dataset, test=dataset.train), setup.evaluation_batch)
+    # BatchNorm cannot normalize a last batch of a single image.
+    reestimate_averages(model, ((x, labels) for x, labels in clean if len(x) > 1), setup.autocast)
+    found = evaluate(model, test_batches(dataset, setup.evaluation_batch), setup.autocast)
     return dict(zip(REESTIMATED, (found.loss, found.top1), strict=True))
 
 

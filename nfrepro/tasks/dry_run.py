@@ -177,7 +177,7 @@ def _steps(trainer: Trainer, setup: TrainingSetup, batches: Iterable[tuple[Tenso
     """Makes a step on each batch. Returns the sum of their losses, and so waits for the device."""
     losses, state = [], trainer.state
     for x, targets in batches:
-        set_learning_rate(state.optimizer, setup.learning_rate(state.step))
+        set_learning_rate(state.optimizer, setup.learning_rate(min(state.step, setup.steps - 1)))
         losses.append(trainer.step(x, targets, setup.autocast)[0])
     return float(torch.stack(losses).sum())
 

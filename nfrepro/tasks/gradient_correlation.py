@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from nfrepro import atomic
 from nfrepro.data.probe_batch import gaussian_batch, image_batch
 from nfrepro.data.sources import load_once
+from nfrepro.errors import InputError
+from nfrepro.models.parameter_roles import classifier
 from nfrepro.models.registry import build
 from nfrepro.seeding import stream_seed
 from nfrepro.signal import circle, input_gradients
@@ -62,8 +64,10 @@ def _gradients(task: GradientCorrelationTask, draw: int, device: torch.device) -
     torch.manual_seed(stream_seed("weights", task.seed, draw))
     model = build(task.model, OUTPUTS, len(first)).to(device)
     # The authors' classifiers begin at 0 or close to it, and no gradient would pass.
-    assert isinstance(model.linear, nn.Linear)
-    nn.init.normal_(model.linear.weight, std=model.linear.in_features**-0.5)
+    last = classifier(model)
+    if not isinstance(last, nn.Linear):
+        raise InputError(f"model.name: {task.model.name}: its classifier is no linear layer")
+    nn.init.normal_(last.weight, std=last.in_features**-0.5)
     return input_gradients(model, circle(first, second, task.inputs), batch=torch.stack(batch)).cpu()
 
 

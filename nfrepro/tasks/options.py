@@ -17,6 +17,7 @@ from nfrepro.data.options import (
 )
 from nfrepro.models.activation_names import ActivationName, GainedActivation
 from nfrepro.models.options import ModelOptions
+from nfrepro.models.own_options import OwnNetworkOptions
 from nfrepro.options import Options, TaskOptions, added
 from nfrepro.plugins.names import OURS, OWN, label, origin_of
 from nfrepro.training.options import TrainOptions
@@ -160,7 +161,7 @@ class ProbeTask(TaskOptions):
     precision: Precision = "float32"
 
     def label(self) -> str:
-        return f"{self.model.label}-{self.data.name}{self.pixels}-{super().label()}"
+        return f"{self.model.label}-{label(self.data.name)}{self.pixels}-{super().label()}"
 
 
 class GainTask(TaskOptions):
@@ -194,8 +195,14 @@ class LayerMomentsTask(TaskOptions):
     fan_out: int = Field(default=256, ge=1, le=65536)
     samples: int = Field(default=65536, ge=2, le=100_000_000)
 
+    @model_validator(mode="after")
+    def _acts_on_single_numbers(self) -> Self:
+        if self.activation == "log_softmax":
+            raise ValueError("activation: log_softmax acts over channels, and x has single numbers: use another")
+        return self
+
     def label(self) -> str:
-        return f"{self.weights}-{self.activation}-fan_in{self.fan_in}-{super().label()}"
+        return f"{self.weights}-{label(self.activation)}-fan_in{self.fan_in}-{super().label()}"
 
 
 class NetworkPropertiesTask(TaskOptions):
@@ -207,6 +214,12 @@ class NetworkPropertiesTask(TaskOptions):
     # Side of the images (N(0, 1) noise) that are compared, and how many of them.
     pixels: int = Field(default=64, ge=1, le=4096)
     batch: int = Field(default=4, ge=2, le=4096)
+
+    @model_validator(mode="after")
+    def _has_stages(self) -> Self:
+        if isinstance(self.model, OwnNetworkOptions) or self.model.name == "fully_connected":
+            raise ValueError(f"model.name: {self.model.name} has no stages of convolutions, which are what is checked")
+        return self
 
     def label(self) -> str:
         return f"{self.model.label}-{super().label()}"

@@ -16,6 +16,7 @@ from nfrepro.errors import InputError
 from nfrepro.signal import propagation
 from nfrepro.tasks.options import ProbeSchedule
 from nfrepro.training.context import RunContext
+from nfrepro.training.precision import ieee_arithmetic
 
 TABLE = "propagation.csv"
 
@@ -36,7 +37,8 @@ class TrainingProbe:
         if self.folder is None:
             return
         try:
-            rows = self.measurement(model, self.x)
+            with ieee_arithmetic():  # whatever the precision of the training
+                rows = self.measurement(model, self.x)
         except InputError as error:  # an overflow: training itself will say that it diverged
             self.complain(f"no signal measured after step {step}: {error}")
             return

@@ -33,12 +33,6 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     return path
 
 
-def load_newest(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest intact state of the run in `folder`, on the CPU; None if there is none. Skips and reports others."""
-    content = read_newest(folder, report)
-    return None if content is None else parse(content)
-
-
 def read_newest(folder: Path, report: Callable[[str], None]) -> bytes | None:
     """The bytes of the newest checkpoint that can be read, for `parse`; None if there is none."""
     for path in _newest_first(folder):

@@ -23,7 +23,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a run executes and who watches it. Its result may not depend on any of this."""
+    """Where a run executes and who watches it.
+
+    Its result depends on none of this, except for rounding and, between CPU and GPU, for the draws of dropout,
+    stochastic depth and noise.
+    """
 
     folder: Path  # the run's own; exists
     device: str  # torch's name: cpu, cuda:0

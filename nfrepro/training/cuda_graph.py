@@ -95,9 +95,11 @@ def wanted() -> bool:
 def may_be_recorded(model: nn.Module, optimizer: torch.optim.Optimizer, parts: int, processes: int) -> bool:
     """Whether every step of `model` does the same: on one GPU, on whole batches, and without hooks that measure.
 
-    A network from elsewhere may do anything in Python at each step, and optimizers other than SGD count their steps.
+    A network or an optimizer from elsewhere may do anything in Python at each step, and torch's optimizers other than
+    SGD count their steps.
     """
     on_gpu = next(model.parameters()).is_cuda
     hooks = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-    alike = is_of_this_package(model) and isinstance(optimizer, torch.optim.SGD)
+    fused = type(optimizer) is torch.optim.SGD and bool(optimizer.param_groups[0].get("fused"))
+    alike = is_of_this_package(model) and fused
     return on_gpu and parts == 1 and processes == 1 and not hooks and alike

@@ -18,8 +18,9 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, model: nn.Module, decay: float) -> None:
         """average = decay * average + (1 - decay) * current."""
-        averaged, current = self.model.state_dict(), model.state_dict()
-        floating = [name for name, value in current.items() if value.is_floating_point()]
+        averaged, current = (of.state_dict(keep_vars=True) for of in (self.model, model))
+        once = {id(value): name for name, value in current.items()}.values()  # tied weights have several names
+        floating = [name for name in once if current[name].is_floating_point()]
         torch._foreach_lerp_([averaged[name] for name in floating], [current[name] for name in floating], 1.0 - decay)
-        for name in current.keys() - set(floating):
+        for name in set(once) - set(floating):
             averaged[name].copy_(current[name])

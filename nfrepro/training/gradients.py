@@ -20,7 +20,8 @@ class GradientSum:
     """Replaces gradients of `parameters` by their sums over the processes, the same bits in all. Does nothing alone."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], processes: Processes) -> None:
-        self.buckets = _buckets(parameters) if processes.count > 1 else []
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        self.buckets = _buckets(trained) if processes.count > 1 and trained else []
         self.missing: list[int] = []  # number of missing gradients per bucket during the last backward pass
         self.sent: list[tuple[Tensor, dist.Work]] = []
         for number, bucket in enumerate(self.buckets):
@@ -52,7 +53,7 @@ class GradientSum:
             self._send(self.buckets[len(self.sent)])
 
     def _send(self, bucket: list[nn.Parameter]) -> None:
-        flat = torch.cat([gradient.reshape(-1) for gradient in _gradients(bucket)])
+        flat = torch.cat([bucket[0].new_empty(0), *(gradient.reshape(-1) for gradient in _gradients(bucket))])
         with lost_processes():
             work = dist.all_reduce(flat, async_op=True)
         assert work is not None

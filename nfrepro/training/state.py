@@ -65,9 +65,9 @@ class TrainingState:
             self.ema.model.load_state_dict(saved["ema"])
         groups = self.optimizer.param_groups
         fused = {"fused": groups[0]["fused"]} if "fused" in groups[0] else {}
+        for group in saved["optimizer"]["param_groups"]:
+            group.update(fused)  # depends on this device, not on the one that saved; decides where step counts go
         self.optimizer.load_state_dict(saved["optimizer"])
-        for group in self.optimizer.param_groups:
-            group.update(fused)  # depends on this device, not on the one that saved
         self.sums = Sums(**saved["sums"])
         self.step = saved["step"]
         self.train_seconds, self.data_seconds = saved["train_seconds"], saved["data_seconds"]

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from nfrepro.errors import InputError
 from nfrepro.models.effective_weights import EffectiveWeights
@@ -39,6 +40,21 @@ def check_division(model: nn.Module, options: TrainOptions, processes: int) -> N
             "BatchNorm normalizes each accumulated part separately: set train.grad_accum_steps to a multiple of "
             f"{processes}"
         )
+    if options.grad_accum_steps % processes and _draws(model):
+        raise InputError(
+            "dropout and stochastic depth draw for each accumulated part separately: set train.grad_accum_steps to a "
+            f"multiple of {processes}"
+        )
+
+
+def _draws(model: nn.Module) -> bool:
+    """Whether a layer of `model` draws in training: dropout, or stochastic depth (ours, torchvision's or timm's)."""
+    known = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, _DropoutNd) or type(layer).__name__ in ("StochasticDepth", "DropPath")
+    ]
+    return any((getattr(layer, rate, None) or 0.0) > 0.0 for layer in known for rate in ("p", "rate", "drop_prob"))
 
 
 def cut(options: TrainOptions, rows: range) -> list[Part]:

@@ -53,6 +53,7 @@ def test_its_gain_is_exact(project: Write) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
+        ("return x.relu_()", "writes over its input, which skip paths need"),
         ("return x.softmax(1)", "is random or not elementwise"),
         ("return x - x.mean()", "is random or not elementwise"),
         ("return x[:, :1]", "one of the same shape"),

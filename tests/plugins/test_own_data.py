@@ -1,5 +1,6 @@
 """Images of one's own: arrays or torch Datasets, as the loop gets those of any data set."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from nfrepro.data.options import DataOptions
 from nfrepro.data.sizes import image_sizes
 from nfrepro.data.sources import load, load_once
 from nfrepro.errors import InputError
+from nfrepro.tasks.options import LayerMomentsTask, ProbeTask
 from tests.plugins.conftest import Write
 
 ARRAYS = """\
@@ -103,3 +105,16 @@ def test_what_is_no_data_set_is_one_line(project: Write, returned: str, says: st
 def test_images_without_channels_are_grey(project: Write) -> None:
     project("own_grey.py", ARRAYS.replace("return images,", "images = images[:, 0]\n    return images,"))
     assert load(options("own_grey:load")).channels == 1
+
+
+def test_names_of_runs_hold_no_colon(project: Write) -> None:
+    """They are names of folders, and rows of tables are found by them."""
+    project("own_arrays.py", ARRAYS)
+    project("own_acts.py", "def twice(x):\n    return 2 * x\n")
+    model = {"name": "nf_resnet", "blocks": [1], "width": 0.0625, "stem": "small"}
+    probe = ProbeTask.model_validate({"model": model, "data": {"name": "own_arrays:load"}, "pixels": 4, "batch": 2})
+    layer = LayerMomentsTask.model_validate({"activation": "own_acts:twice"})
+    for found in (probe.label(), layer.label()):
+        assert re.fullmatch(r"\w[\w.-]*", found), found
+    assert "own_arrays.load" in probe.label()
+    assert "own_acts.twice" in layer.label()

@@ -270,6 +270,23 @@ def test_clean_averages_add_an_evaluation_and_change_nothing_else(tmp_path: Path
     assert 0.0 <= found["test_top1_reestimated"] <= 100.0
 
 
+def test_clean_averages_leave_out_a_last_batch_of_one_image(tmp_path: Path) -> None:
+    """BatchNorm has no variance of one image at one position: the last map of this network is a single one."""
+    data = CONFIG["data"] | {"train_images": 501}
+    train = CONFIG["train"] | {"epochs": 1}
+    assert execute(task(data=data, train=train, reestimate_batch_norm=True), tmp_path / "run").status == "completed"
+
+
+def test_a_network_of_one_layer_has_shifts(tmp_path: Path) -> None:
+    """Its name is empty, which a table must not take for a missing value."""
+    x = torch.randn(16, 4)
+    moments = [layer_inputs(nn.Linear(4, 2), x + shift).assign(step=step) for step, shift in ((0, 0.0), (1, 1.0))]
+    path = tmp_path / covariate_shift.MOMENTS
+    pd.concat(moments).to_csv(path, index=False)
+    covariate_shift.write_shifts(tmp_path, Outcome("completed", {}))
+    assert len(pd.read_csv(tmp_path / covariate_shift.TABLE)) == 2
+
+
 def test_a_diverged_run_has_no_evaluation_with_clean_averages(tmp_path: Path) -> None:
     train = {"epochs": 3, "batch_size": 16, "lr_per_256": 1e20, "warmup_epochs": 0.0}
     outcome = execute(task(train=train, reestimate_batch_norm=True), tmp_path / "run")

@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from nfrepro.data.probe_batch import gaussian_batch
+from nfrepro.errors import InputError
 from nfrepro.models import create
 from nfrepro.seeding import stream_seed
 from nfrepro.tasks.base import Outcome
@@ -86,6 +87,12 @@ def test_numbers_and_table_by_hand(tmp_path: Path) -> None:
             "pixels": 8,
         },
         {"model": {"name": "skipinit_resnet", "blocks": [1, 1], "width": 0.0625, "stem": "small"}, "pixels": 8},
+        {
+            "model": {"name": "torchvision:resnet18"},
+            "data": {**SYNTHETIC, "channels": 3},
+            "pixels": 32,
+            "inputs": 4,
+        },
     ],
 )
 def test_it_runs_on_other_networks_and_inputs(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -147,3 +154,8 @@ def test_it_reports_and_stops_between_initialisations(tmp_path: Path) -> None:
 def test_bad_options_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         task(**changes)
+
+
+def test_a_network_without_a_linear_classifier_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="torchvision:squeezenet1_0: its classifier is no linear layer"):
+        execute(task(model={"name": "torchvision:squeezenet1_0"}, data=SYNTHETIC, pixels=32), tmp_path)

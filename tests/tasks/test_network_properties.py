@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from nfrepro.models import create
 from nfrepro.models.options import NFResNetOptions
@@ -110,3 +111,9 @@ def test_the_figure_counts_at_test_size_and_halves_odd_maps(variant: str, printe
     rounding = found["multiply_adds"] / found["multiply_adds_unrounded"] - 1
     assert rounding > 0.02 if variant in ("b2", "b5") else rounding == pytest.approx(0, abs=1e-9)
     assert found["multiply_adds_at_train_pixels"] < 0.85 * printed
+
+
+@pytest.mark.parametrize("model", [{"name": "torchvision:resnet18"}, {"name": "fully_connected", "pixels": 8}])
+def test_networks_without_stages_of_convolutions_are_refused(model: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="has no stages of convolutions, which are what is checked"):
+        NetworkPropertiesTask.model_validate({"model": model})

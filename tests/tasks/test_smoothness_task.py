@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from newest_checkpoint import load_newest
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -23,7 +24,6 @@ from nfrepro.tasks import smoothness as smoothness_task
 from nfrepro.tasks import watched_training
 from nfrepro.tasks.base import Outcome
 from nfrepro.tasks.options import SmoothnessTask, TrainTask
-from nfrepro.training import checkpoint
 from nfrepro.training.context import Interrupted, RunContext
 
 TIMES = ("train_seconds", "data_seconds", "images_per_second")
@@ -165,7 +165,7 @@ def test_numbers_are_medians_over_the_steps(tmp_path: Path) -> None:
 def test_the_surface_is_that_of_the_trained_weights(tmp_path: Path) -> None:
     options = task(landscape={"side": 5, "images": 8, "extent": 0.5})
     outcome = smoothness_task.run(options, RunContext(tmp_path, "cpu"))
-    saved = checkpoint.load_newest(tmp_path, print)
+    saved = load_newest(tmp_path, print)
     assert saved is not None
     model = build(options.model, 4, 1)
     model.load_state_dict(saved["model"])

@@ -8,13 +8,13 @@ from typing import Any
 import pair
 import pytest
 import torch
+from newest_checkpoint import load_newest
 from test_loop import execute_on, metrics, task, without_times
 
 from nfrepro.errors import InputError
 from nfrepro.models import create
 from nfrepro.tasks.options import ProbeSchedule, TrainTask
 from nfrepro.tasks.watched_training import run
-from nfrepro.training import checkpoint
 from nfrepro.training.context import Interrupted, RunContext
 from nfrepro.training.distributed import ALONE, Processes, init_processes
 from nfrepro.training.options import TrainOptions
@@ -41,7 +41,7 @@ def alone(options: TrainTask, folder: Path) -> dict[str, Any]:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     """Those that training in `folder` ended with; the average too."""
-    state = checkpoint.load_newest(folder, pytest.fail)
+    state = load_newest(folder, pytest.fail)
     assert state is not None
     average = state["ema"] or {}
     return state["model"] | {f"average of {name}": value for name, value in average.items()}
@@ -83,10 +83,10 @@ def test_micro_batches_are_the_same_whoever_has_them(two: pair.Pair, tmp_path: P
 
 @pytest.mark.parametrize("stop_at", [1, 6, 11])
 def test_stopped_and_continued_they_end_with_the_same_bits(two: pair.Pair, tmp_path: Path, stop_at: int) -> None:
-    options = task(model=REGULARISED, train={"ema_decay": 0.9, "epochs": 3})
+    options = task(model=REGULARISED, train={"ema_decay": 0.9, "epochs": 3, "grad_accum_steps": 2})
     undisturbed = two(pair.train, options, tmp_path / "undisturbed")
     assert two(pair.train, options, tmp_path / "run", stop_at) == [None, None]
-    (stopped_after,) = {saved["step"] for saved in [checkpoint.load_newest(tmp_path / "run", pytest.fail)] if saved}
+    (stopped_after,) = {saved["step"] for saved in [load_newest(tmp_path / "run", pytest.fail)] if saved}
     assert stopped_after == stop_at
     resumed = two(pair.train, options, tmp_path / "run")
     assert [without_times(final) for final in resumed] == [without_times(final) for final in undisturbed]
@@ -163,6 +163,13 @@ def test_what_does_not_divide_is_refused() -> None:
     with pytest.raises(InputError, match=r"separately: set train\.grad_accum_steps to a multiple of 8"):
         check_division(normalised, TrainOptions(grad_accum_steps=4), 8)
     check_division(free, TrainOptions(grad_accum_steps=4), 8)
+    for drawing in (
+        create("nf_resnet", blocks=[1, 1], width=0.0625, dropout=0.1),
+        create("nf_resnet", blocks=[1, 1], width=0.0625, stochastic_depth=0.1),
+    ):
+        with pytest.raises(InputError, match=r"dropout and stochastic depth .* to a multiple of 8"):
+            check_division(drawing, TrainOptions(grad_accum_steps=4), 8)
+        check_division(drawing, TrainOptions(grad_accum_steps=16), 8)
     check_division(normalised, TrainOptions(grad_accum_steps=16), 8)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nfrepro.models import create
+from nfrepro.training.cuda_graph import may_be_recorded
 from nfrepro.training.distributed import Processes
 from nfrepro.training.ema import WeightAverage
+from nfrepro.training.gradients import GradientSum
 from nfrepro.training.optim import ema_decay, make_optimizer
 from nfrepro.training.options import TrainOptions
 from nfrepro.training.state import TrainingState
@@ -173,3 +176,47 @@ def test_rows_are_cut_where_micro_batches_are(data: st.DataObject, size: int, gr
 def test_batches_divide_into_micro_batches() -> None:
     with pytest.raises(ValueError, match=r"batch_size \(12\) must be a multiple of grad_accum_steps \(5\)"):
         options(grad_accum_steps=5)
+
+
+def test_tied_weights_are_averaged_once() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+            self.other.weight = self.one.weight
+
+    model = Tied()
+    nn.init.zeros_(model.one.weight)
+    average = WeightAverage(model)
+    nn.init.ones_(model.one.weight)
+    average.update(model, 0.9)
+    for layer in (average.model.one, average.model.other):
+        assert isinstance(layer, nn.Linear)
+        torch.testing.assert_close(layer.weight, torch.full((2, 2), 0.1))
+
+
+def test_parameters_that_are_not_trained_take_part_in_no_sum() -> None:
+    """The hooks that announce gradients cannot be attached to them."""
+    layer = nn.Linear(2, 2)
+    layer.bias.requires_grad_(False)
+    sums = GradientSum(layer.parameters(), Processes(0, 2))
+    assert [parameter is layer.weight for bucket in sums.buckets for parameter in bucket] == [True]
+    assert GradientSum(layer.requires_grad_(False).parameters(), Processes(0, 2)).buckets == []
+
+
+def test_an_optimizer_of_ones_own_is_not_recorded() -> None:
+    """A graph would repeat what its Python did once. As if on a GPU, where alone steps are recorded."""
+
+    class Own(torch.optim.SGD):
+        pass
+
+    model = create("nf_resnet", blocks=[1], width=0.0625, stem="small")
+    on_gpu = mock.patch.object(nn.Parameter, "is_cuda", True, create=True)
+    for optimizer, recorded in (
+        (torch.optim.SGD(model.parameters(), lr=0.1, fused=True), True),
+        (torch.optim.SGD(model.parameters(), lr=0.1), False),
+        (Own(model.parameters(), lr=0.1, fused=True), False),
+        (torch.optim.AdamW(model.parameters(), lr=0.1, fused=True), False),
+    ):
+        with on_gpu:
+            assert may_be_recorded(model, optimizer, parts=1, processes=1) is recorded
