@@ -1,4 +1,4 @@
-"""Training and inference of ResNet-50s: ours, timm's (the same network) and torchvision's with BatchNorm.
+"""Training and inference of ResNet-50s: ours, timm's NF-ResNet of the same shape, and torchvision's with BatchNorm.
 
 Interleaved in one process on random images, channels-last, in bfloat16 if the device supports it; ratios step by step
 relative to ours.

@@ -68,8 +68,7 @@ def gammas(options: NFResNetOptions) -> tuple[float, float]:
     """gamma after the last activation, and gamma in the stem's weight; one of them is 1, or both without scaled WS."""
     if options.convolution != "scaled_ws":
         return 1.0, 1.0
-    gamma = ACTIVATIONS[options.activation].gamma(options.gamma)
-    return (gamma, 1.0) if options.gamma_at == "activation" else (1.0, gamma)
+    return ACTIVATIONS[options.activation].gammas(options.gamma, options.gamma_at)
 
 
 def convolution(

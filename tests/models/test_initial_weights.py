@@ -72,6 +72,23 @@ def test_every_layer_has_the_moments_of_its_distribution(case: str) -> None:
             assert not module.bias.any(), path
 
 
+def test_efficientnets_begin_as_torchvisions() -> None:
+    for path, module in network("efficientnet_b0", {}).named_modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.weight[:, 0].numel()  # torch's: output channels of all groups
+            assert has_variance(module.weight, 2 / fan_out), path
+        elif isinstance(module, nn.Linear):
+            end = module.out_features**-0.5
+            assert 0.98 * end < float(module.weight.detach().abs().max()) <= end
+            assert has_variance(module.weight, end**2 / 3), path
+
+
+def test_the_classifier_of_fully_connected_networks_keeps_the_variance() -> None:
+    linear = network("fully_connected", {"width": 512}).linear
+    assert isinstance(linear, nn.Linear)
+    assert has_variance(linear.weight, 1 / linear.in_features)
+
+
 @pytest.mark.parametrize("case", ["bn_resnet, the authors'", "skipinit_resnet", "bn_resnet"])
 def test_weights_are_cut_at_two_deviations(case: str) -> None:
     name, options, scale, _, _ = CASES[case]
