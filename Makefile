@@ -1,4 +1,4 @@
-# One command a verb; `make` alone lists them. The first use of any makes .venv and installs the project into it.
+# Most targets are one verb; `make` alone lists them. The first that needs it makes .venv and installs the project into it.
 EXP      ?= alpha_ablation
 SCALE    ?= laptop
 EXECUTOR ?= local

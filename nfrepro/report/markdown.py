@@ -35,7 +35,7 @@ def escaped(text: str) -> str:
 def _lines(report: Report) -> Iterator[str]:
     yield from (f"# {TITLE}", "", *_answer(report), "")
     if report.parts:
-        yield from ("## The paper's figures and tables, and ours", "")
+        yield from ("## Our versions of the paper's figures and tables", "")
         yield from _table(["in the paper", "ours", "claims"], map(_part, report.parts))
         yield ""
     yield from ("## Claims", "", DETAILS)
