@@ -22,6 +22,7 @@ from nfrepro.terminal import outlive_readers
 if TYPE_CHECKING:
     from nfrepro.claims.claim import Claim
     from nfrepro.claims.looks import DueLook
+    from nfrepro.cli.look_blocks import Block
 
 
 def settle(
@@ -56,9 +57,6 @@ def settle(
     """
     from nfrepro.claims.file import load_blocks
     from nfrepro.cli import look_blocks
-    from nfrepro.cost import plan as planning
-    from nfrepro.cost.machine import Machine
-    from nfrepro.launch.devices import device_name, divide_machine
     from nfrepro.launch.remaining import find_remaining
 
     if executor not in ("local", "slurm"):
@@ -71,12 +69,7 @@ def settle(
     order, deadline = load_blocks(experiments), None if hours is None else time.monotonic() + 3600 * hours
     blocks = look_blocks.in_blocks(settler.due(record=not dry_run), order, scale)
     if dry_run:
-        runs = list({run.id: run for block in blocks for run in block.at_most}.values())
-        resources = divide_machine(len(runs) or 1, jobs, threads)
-        costs = planning.run_hours(runs, results, Machine.here(resources, device_name(resources.devices[0])))
-        for block in blocks:
-            print_lines((*look_blocks.block_lines(block, results, costs), ""))
-        print(look_blocks.total_line(blocks, results, costs))
+        _show_due(blocks, results, jobs, threads)
         return
     outlive_readers()
     while blocks:
@@ -105,6 +98,21 @@ def settle(
             print(f"{runs_text(len(unfinished))} stopped before the end: {status}")
             raise typer.Exit(1)
     print(f"no claim is open at scale {scale}")
+
+
+def _show_due(blocks: "Sequence[Block]", results: Path, jobs: int | None, threads: int) -> None:
+    """Prints the looks that are due, what they cost on this machine, and what they can decide."""
+    from nfrepro.cli import look_blocks
+    from nfrepro.cost import plan as planning
+    from nfrepro.cost.machine import Machine
+    from nfrepro.launch.devices import device_name, divide_machine
+
+    runs = list({run.id: run for block in blocks for run in block.at_most}.values())
+    resources = divide_machine(len(runs) or 1, jobs, threads)
+    costs = planning.run_hours(runs, results, Machine.here(resources, device_name(resources.devices[0])))
+    for block in blocks:
+        print_lines((*look_blocks.block_lines(block, results, costs), ""))
+    print(look_blocks.total_line(blocks, results, costs))
 
 
 class Settler:

@@ -101,6 +101,17 @@ def test_hours_that_are_over_leave_the_rest_to_the_next_call(study: Path, result
     assert not (results / "looks.jsonl").exists()
 
 
+def test_slurm_gets_what_is_due(study: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Run] = []
+    monkeypatch.setattr("nfrepro.cli.settle.sweep_on_slurm", lambda runs, *_: given.extend(runs))
+    where = ("--experiments", str(study), "--results", str(results))
+    called = nfrepro_here("settle", "--scale", "laptop", "--executor", "slurm", *where)
+    assert called.returncode == 0, called.stderr
+    assert sorted(run.config["seed"] for run in given) == [0, 1, 2, 3]
+    assert called.stdout.splitlines()[-1] == "when they are done: the same command"
+    assert not (results / "looks.jsonl").exists()
+
+
 def test_cancelled_runs_stay_cancelled(study: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a `cancel` from elsewhere stops is not begun again and again by the same call."""
     begun = []
