@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,12 @@ def test_a_file_has_one_subject_and_a_function_fits_a_screen(path: Path) -> None
             statements = node.body[1:] if documented else node.body
             lines = statements[-1].end_lineno - statements[0].lineno + 1 if statements else 0
             assert lines <= MOST_LINES_OF_A_FUNCTION, f"{node.name}: {lines} lines"
+
+
+@pytest.mark.parametrize("room", TORCH_FREE)
+def test_rooms_without_torch(room: str) -> None:
+    """They are imported by every command, also by those that only read."""
+    files = [path for path in (PACKAGE / room).rglob("*.py") if not path.name.startswith("__")]
+    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in files]
+    code = f"import sys, {', '.join(names)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=False).returncode == 0

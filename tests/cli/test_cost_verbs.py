@@ -178,7 +178,7 @@ def address_space_of_torch() -> int:
 
 
 def test_a_shape_that_takes_too_long_says_so(nfrepro: Call, results: Path) -> None:
-    called = nfrepro("dry-run", *SMOKE, "--limit-seconds", "1")
+    called = nfrepro("dry-run", *SMOKE, "--limit-seconds", "1", "--steps", "1000")
     assert called.returncode == 0
     assert "too slow here: >" in called.stdout.splitlines()[-1]
     plan = json.loads(nfrepro("plan", *SMOKE, "--json").stdout)

@@ -251,12 +251,12 @@ def test_blocks_without_residual_branch_are_drawn(here: Here, tmp_path: Path) ->
     assert pd.read_csv(tmp_path / "spp.csv")["block"].max() == 3
 
 
-def test_a_network_named_twice_is_refused_or_measured_once(here: Here, tmp_path: Path) -> None:
+def test_a_network_named_twice_is_refused(here: Here, tmp_path: Path) -> None:
     small = ["--set", "model.blocks=[1,1]", "--set", "model.width=0.25"]
-    code, _, _ = here("spp", "nf_resnet", "nf_resnet", *SMALL, *small)
-    if code == 0:
-        table = pd.read_csv(tmp_path / "spp.csv")
-        assert not table.duplicated(["network", "seed", "block", "statistic"]).any()
+    code, _, complaint = here("spp", "nf_resnet", "nf_resnet", *SMALL, *small)
+    assert code == 2
+    assert "name each network once: nf_resnet, nf_resnet" in complaint
+    assert not (tmp_path / "spp.csv").exists()
 
 
 OWN_NETWORK = """

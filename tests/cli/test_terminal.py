@@ -150,8 +150,9 @@ def test_a_reader_that_has_left_ends_a_list_without_a_word(experiments: Path, re
 def test_a_sweep_keeps_its_results_when_nobody_reads(redirection: str, experiments: Path, results: Path) -> None:
     call = command(experiments, results, ["sweep", *HERE])
     said_to_nobody(call, redirection)
+    records = [json.loads(path.read_text()) for path in results.glob("runs/*/run.json")]
+    assert [record["status"] for record in records] == ["completed"] * 4
     assert unread(call) == (0, "")  # all of it is done
-    assert len(list(results.glob("runs/*/run.json"))) == 4
 
 
 def unread(call: tuple[list[str], dict[str, str]]) -> tuple[int, str]:

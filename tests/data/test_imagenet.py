@@ -228,7 +228,7 @@ def test_a_signal_to_all_processes_costs_no_batch(folder: Path) -> None:
     whole = taken()
     before = children()
     batches = train_batches(load(OPTIONS), OPTIONS, 8, 1, 0, workers=2)
-    found = [next(batches)]
+    found = [next(batches), next(batches)]  # one of each worker: both have begun
     workers = children() - before
     assert len(workers) == 2
     for worker in workers:

@@ -20,7 +20,7 @@ from nfrepro.tasks.options import TrainTask
 from nfrepro.tasks.train import initial_model
 from nfrepro.tasks.watched_training import run
 from nfrepro.training import loop
-from nfrepro.training.context import Interrupted, RunContext
+from nfrepro.training.context import Interrupted, Progress, RunContext
 from nfrepro.training.optim import learning_rate
 from nfrepro.training.precision import is_emulated
 
@@ -133,10 +133,25 @@ def test_stopped_at_any_step_it_ends_with_the_same_bits(tmp_path: Path, changes:
         except Interrupted:
             assert len(list(folder.glob("checkpoint-*.pt"))) in (1, 2)
         torch.manual_seed(stop_at)  # whatever the process did meanwhile
-        resumed = execute(options, folder)
+        told: list[Progress] = []
+        resumed = execute(options, folder, report=told.append)
+        assert told[0].done == stop_at  # it goes on: from the beginning it would end with the same bits, too
         assert without_times(resumed.final) == without_times(undisturbed.final)
         assert metrics(folder) == metrics(tmp_path / "undisturbed")
         assert list(folder.glob("checkpoint-*.pt")) == []
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.0, [0, 1, 2, 2]), (3600.0, [0, 0, 0, 0])])
+def test_it_saves_within_an_epoch_when_it_is_time(tmp_path: Path, seconds: float, expected: list[int]) -> None:
+    seen: list[int] = []
+
+    def look() -> bool:
+        seen.append(len(list((tmp_path / "run").glob("checkpoint-*.pt"))))
+        return len(seen) == 4
+
+    with pytest.raises(Interrupted):
+        execute(task(), tmp_path / "run", checkpoint_seconds=seconds, should_stop=look)
+    assert seen == expected
 
 
 def test_a_damaged_checkpoint_costs_time_but_no_bit(tmp_path: Path) -> None:
