@@ -94,7 +94,8 @@ def test_table_figures_and_paths(results: Path, monkeypatch: pytest.MonkeyPatch)
     assert {path.name: path.read_bytes() for path in folder.glob(f"{NAME}*")} == first
     assert list(found) == ["plain", "residual, BN, alpha 0.2", "BN-ResNet"]
     # Of the second seed the deepest is lost in noise, and three depths are no fit.
-    assert found["plain"][:2] == ["0.600 (n = 1, no interval)", "1.000 (n = 1, no interval)"]
+    of_one = "(n = 1, no interval) (1 of 2 seeds)"
+    assert found["plain"][:2] == [f"0.600 {of_one}", f"1.000 {of_one}"]
     assert found["plain"][4:] == ["8", "0.010 ± 0.082", "0.500 ± 0.000", "8"]
     assert found["residual, BN, alpha 0.2"][2:4] == ["0.500 ± 0.000", "1.000 ± 0.000"]
     assert found["BN-ResNet"][0] == "0.900 ± 0.000"
