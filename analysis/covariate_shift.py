@@ -7,12 +7,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nfrepro.plots.comparison import Comparison, Factor
+from nfrepro.plots.comparison_table import over_runs
 from nfrepro.plots.learning_curves import ROWS
 from nfrepro.plots.script import Analysis, run_script
 from nfrepro.plots.seed_lines import draw_over_seeds, surround
 from nfrepro.plots.style import new_figure, save_figure
 from nfrepro.plots.watched_training import WatchedTraining, read_watched
-from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "covariate_shift"
 FILE = "covariate_shift.csv"
@@ -64,7 +64,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 def numbers(completed: pd.DataFrame) -> dict[str, str]:
     """Additional columns of the table."""
     return {
-        name: mean_interval(completed[column].tolist()).text(digits) if len(completed) else ""
+        name: over_runs(completed, column, digits) if len(completed) else ""
         for name, (column, digits) in NUMBERS.items()
     }
 

@@ -114,7 +114,7 @@ def stability_rows(outcomes: Sequence[Outcome], paper: Mapping[float, tuple[int,
         share = collapses(own)
         others = [outcome.top1 for outcome in own if outcome.ended and not outcome.collapsed]
         counts = count_runs(outcome.state for outcome in own)
-        known = next((f"{hits} of {n}" for at, (hits, n) in paper.items() if _has([rate], at)), "")
+        known = next((f"{hits} of {n}" for at, (hits, n) in paper.items() if math.isclose(at, rate)), "")
         rows.append(
             {
                 "peak learning rate": f"{rate:g}",

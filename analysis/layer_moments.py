@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from nfrepro.plots.comparison_table import over_runs
 from nfrepro.plots.script import Analysis, run_script, write_markdown
-from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "layer_moments"
 NUMBERS = {
@@ -23,7 +23,7 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
     axes = ["weights", "weight_mean", "activation"]
     for (weights, mean, activation), runs in analysis.table.groupby(axes, sort=False):
         done = runs[runs["state"] == "completed"]
-        shown = {name: mean_interval(done[column].tolist()).text(4) for name, column in NUMBERS.items() if len(done)}
+        shown = {name: over_runs(done, column, 4) for name, column in NUMBERS.items() if len(done)}
         rows.append(
             {"weights": str(weights), "mean of weights": f"{mean:g}", "activation": str(activation)}
             | {name: shown.get(name, "") for name in NUMBERS}

@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nfrepro.plots.comparison import Comparison, Factor
+from nfrepro.plots.comparison_table import over_runs
 from nfrepro.plots.script import Analysis, run_script
 from nfrepro.plots.seed_lines import draw_over_seeds, surround
 from nfrepro.plots.style import NOTE_SIZE, entitle, fill_note, new_figure, save_figure
 from nfrepro.plots.watched_training import WatchedTraining, read_watched
-from nfrepro.stats.intervals import mean_interval
 
 EXPERIMENT = "nonlinearity"
 FILE = "activation_use.csv"
@@ -54,12 +54,10 @@ def analyse(analysis: Analysis) -> Sequence[Path]:
 
 def shares(completed: pd.DataFrame) -> dict[str, str]:
     """Additional columns of the table: the first measurement and the last."""
-
-    def text(column: str) -> str:
-        return mean_interval(completed[column].tolist()).text(3)
-
+    if completed.empty:
+        return dict.fromkeys(SHARES.values(), "")
     return {
-        name: f"{text(f'first_{share}')} → {text(f'last_{share}')}" if len(completed) else ""
+        name: " → ".join(over_runs(completed, f"{when}_{share}", 3) for when in ("first", "last"))
         for share, name in SHARES.items()
     }
 

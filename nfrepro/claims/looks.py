@@ -42,7 +42,7 @@ class DueLook:
     n: int | None  # seeds per arm; None: all
     runs: tuple[Run, ...]
     at_most: tuple[Run, ...]  # all runs that its last look needs
-    level: float  # one-sided, of that look, in the stricter list, given the verdicts so far: it rises with others
+    level: float  # one-sided, of that look, in the stricter list; it rises as other claims are decided
     last_level: float  # of the last look
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 from nfrepro.cost import estimates, measurements
 from nfrepro.cost.machine import Machine
 from nfrepro.cost.shapes import Shape, find_shapes
-from nfrepro.cost.stored import StoredRate, StoredTime, stored_rate, stored_time
+from nfrepro.cost.stored import StoredTime, stored_rate, stored_time
 from nfrepro.data.options import DataOptions
 from nfrepro.data.sizes import ImageSizes, image_sizes
 from nfrepro.errors import InputError
@@ -168,8 +168,7 @@ def _shape_cost(
             "processes of a run"
         )
     work = measured.work if measured and measured.work else count_work(TrainTask.model_validate(config))
-    stored = stored_rate(shape.runs, results, machine)
-    rate, rate_from = _rate(shape, measured, stored, work, machine, tflops)
+    rate, rate_from = _rate(shape, measured, work, results, machine, tflops)
     rows = estimates.rows_at_once(config, machine.processes)
     peak, peak_from = estimates.peak_bytes(work, rows, train["precision"], ema), "estimate"
     if measured and measured.peak_bytes is not None and machine.processes == 1:
@@ -223,8 +222,8 @@ def runs_on_a_gpu(measured: measurements.Measurement | None, step_seconds: float
 def _rate(
     shape: Shape,
     measured: measurements.Measurement | None,
-    stored: StoredRate | None,
     work: Work,
+    results: Path,
     machine: Machine,
     tflops: float | None,
 ) -> tuple[float, str]:
@@ -234,7 +233,7 @@ def _rate(
         device = "" if machine.name else f" on {measured.device.name}"
         but = f", but {measured.text}" if measured.text else ""
         return machine.processes * measured.rate, f"{measured.how}{device}{times}{but}"
-    if stored is not None:
+    if (stored := stored_rate(shape.runs, results, machine)) is not None:
         return stored.images_per_second, f"{stored.runs} stored run{'' if stored.runs == 1 else 's'}"
     config = shape.runs[0].config
     rows = estimates.rows_at_once(config, machine.processes)

@@ -45,7 +45,7 @@ def begin(
 ) -> dict[str, Any]:
     """Write the record of a run that `processes` processes start or continue, and return it.
 
-    `is_kept`: a redo of a run that git is to see, whatever its scale.
+    `is_kept`: whether this redoes a run that git sees; the new result then stays visible at any scale.
     """
     earlier = earlier or {}
     record = {

@@ -26,11 +26,12 @@ class Costs:
 
     def stored(self) -> dict[str, str]:
         """The hours of all stored runs by scale, also of those that no experiment asks for any more."""
-        records = {path.name: read_record(path) for path in sorted(runs_folder(self._results).iterdir())}
         names: dict[str, set[str]] = {}
-        for name, record in records.items():
+        for folder in sorted(runs_folder(self._results).iterdir()):
+            record = read_record(folder)
             if record is not None and record["status"] in DONE:
-                names.setdefault(record["scale"], set()).add(name)
+                names.setdefault(record["scale"], set()).add(folder.name)
+                self._hours[folder.name] = spent(record)
         return {scale: self._sum(of) for scale, of in names.items()}
 
     def _sum(self, names: set[str]) -> str:

@@ -52,7 +52,7 @@ def stored_runs(runs: Sequence[Run], results: Path) -> list[StoredRun]:
 
 
 def metrics_with_steps(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; a row of own code without a step has its number instead."""
+    """The rows of metrics.jsonl; a row that a user's own code wrote without a step has its number as the step."""
     rows = store.read_metrics(folder)
     return [row if type(row.get("step")) is int else row | {"step": number} for number, row in enumerate(rows)]
 

@@ -100,7 +100,7 @@ def install(folder: Path) -> None:
                 _remove(path)
         (folder / store.RECORD).unlink()
     for path in sorted(redo.iterdir(), key=lambda path: path.name == store.RECORD):
-        if path.is_dir() or (folder / path.name).is_dir():  # a folder replaces nothing and is replaced by nothing
+        if path.is_dir() or (folder / path.name).is_dir():  # os.replace does not exchange folders
             _remove(folder / path.name)
         os.replace(path, folder / path.name)
     redo.rmdir()

@@ -66,7 +66,7 @@ def _gradients(task: GradientCorrelationTask, draw: int, device: torch.device) -
     # The authors' classifiers begin at 0 or close to it, and no gradient would pass.
     last = classifier(model)
     if not isinstance(last, nn.Linear):
-        raise InputError(f"model.name: {task.model.name}: its classifier is no linear layer")
+        raise InputError(f"model.name: {task.model.name}: its classifier is not a linear layer")
     nn.init.normal_(last.weight, std=last.in_features**-0.5)
     return input_gradients(model, circle(first, second, task.inputs), batch=torch.stack(batch)).cpu()
 

@@ -198,7 +198,7 @@ class LayerMomentsTask(TaskOptions):
     @model_validator(mode="after")
     def _acts_on_single_numbers(self) -> Self:
         if self.activation == "log_softmax":
-            raise ValueError("activation: log_softmax acts over channels, and x has single numbers: use another")
+            raise ValueError("activation: log_softmax acts over channels, and x has none: use another activation")
         return self
 
     def label(self) -> str:
@@ -218,7 +218,7 @@ class NetworkPropertiesTask(TaskOptions):
     @model_validator(mode="after")
     def _has_stages(self) -> Self:
         if isinstance(self.model, OwnNetworkOptions) or self.model.name == "fully_connected":
-            raise ValueError(f"model.name: {self.model.name} has no stages of convolutions, which are what is checked")
+            raise ValueError(f"model.name: {self.model.name} has no stages of convolutions to check")
         return self
 
     def label(self) -> str:

@@ -157,5 +157,5 @@ def test_bad_options_are_refused(changes: dict[str, Any], message: str) -> None:
 
 
 def test_a_network_without_a_linear_classifier_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="torchvision:squeezenet1_0: its classifier is no linear layer"):
+    with pytest.raises(InputError, match="torchvision:squeezenet1_0: its classifier is not a linear layer"):
         execute(task(model={"name": "torchvision:squeezenet1_0"}, data=SYNTHETIC, pixels=32), tmp_path)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from nfrepro.tasks import layer_moments
@@ -95,3 +96,8 @@ def test_seeds(tmp_path: Path) -> None:
     one, again, other = (final(tmp_path, samples=100, seed=seed) for seed in (0, 0, 1))
     assert one == again
     assert one["mean_variance"] != other["mean_variance"]
+
+
+def test_an_activation_over_channels_is_refused() -> None:
+    with pytest.raises(ValidationError, match="log_softmax acts over channels, and x has none"):
+        LayerMomentsTask.model_validate({"activation": "log_softmax"})

@@ -115,5 +115,5 @@ def test_the_figure_counts_at_test_size_and_halves_odd_maps(variant: str, printe
 
 @pytest.mark.parametrize("model", [{"name": "torchvision:resnet18"}, {"name": "fully_connected", "pixels": 8}])
 def test_networks_without_stages_of_convolutions_are_refused(model: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="has no stages of convolutions, which are what is checked"):
+    with pytest.raises(ValidationError, match="has no stages of convolutions to check"):
         NetworkPropertiesTask.model_validate({"model": model})

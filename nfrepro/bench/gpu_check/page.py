@@ -66,7 +66,8 @@ def _standardization(found: Sequence[Fact]) -> str:
     head = ("epsilon rule", "computed", "error of the logits", "of the worst gradient")
     note = (
         "Relative to float64, in a network with filters on the floor. An input of a ReLU that lies at 0 by chance\n"
-        "counts in one arithmetic and not in the other: this causes the larger errors, equally for every way.\n"
+        "counts in one arithmetic and not in the other: this causes the larger errors, equally for every way of\n"
+        "computing.\n"
     )
     return "## Scaled Weight Standardization is exact\n" + _table(head, rows) + note
 
