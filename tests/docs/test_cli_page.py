@@ -9,6 +9,7 @@ from nfrepro.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "cli.md").read_text()
+FLAG = re.compile(r"(?<![\w-])--?[a-z][\w-]*")
 
 
 def test_every_verb_and_option_is_on_the_page() -> None:
@@ -25,6 +26,10 @@ def test_every_verb_and_option_is_on_the_page() -> None:
                 assert re.search(rf"{name}\b", said), f"{verb} {name}: run `python docs/cli.py`"
             text = re.sub(r"\s+", " ", getattr(parameter, "help", None) or "")
             assert text in said, f"{verb} {parameter.name}: run `python docs/cli.py`"
+        lines = re.findall(r"^  (-.*?)(?:  |$)", sections[verb], flags=re.MULTILINE)
+        shown = {name for line in lines for name in FLAG.findall(line)}
+        has = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert shown - has <= {"--help"}, f"{verb} has no such option: run `python docs/cli.py`"
 
 
 def test_every_command_of_the_tables_is_a_verb_or_a_target() -> None:

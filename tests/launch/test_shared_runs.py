@@ -6,7 +6,8 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.slow
 LONG = TINY.replace("train_images: 96", "train_images: 4000").replace("epochs: 2", "epochs: 3")
 ONE = LONG.replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]").replace("seed: [0, 1]", "seed: [0]")
 TWO = LONG.replace("model.alpha: [0.2, 1.0]", "model.alpha: [0.2]")
+WAITING = re.compile(r"being executed by process \d+ on \S+ \(\S+/claim, last sign of life \d+ s ago\): waiting for it")
 OPTIONS = ("--scale", "smoke", "--threads", "1", "--jobs", "1", "--checkpoint-seconds", "0.1")
 
 
@@ -27,6 +29,24 @@ def sweep(experiments: Path, results: Path, name: str, *more: str) -> "subproces
     return subprocess.Popen(
         line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
+
+
+@contextmanager
+def held(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """A sweep and its workers, stopped for a while, however slowly something else starts."""
+    os.killpg(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGCONT)
+
+
+def waits(process: "subprocess.Popen[str]") -> bool:
+    """Whether the next line of a sweep's output says that it waits for a run of another."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, "it ended and waited for nothing"
+    return WAITING.search(line) is not None
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 300.0) -> None:
@@ -90,11 +110,11 @@ def test_tables_of_others_that_list_a_redone_run_are_named(
 def test_at_the_same_time_one_executes_and_the_other_waits(other: None, experiments: Path, results: Path) -> None:
     first = sweep(experiments, results, "tiny")
     wait_until(lambda: trains(results))
-    second = sweep(experiments, results, "other")
+    with held(first):
+        second = sweep(experiments, results, "other")
+        wait_until(lambda: waits(second))
     outputs = [process.communicate(timeout=300)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], outputs
-    said = r"being executed by process \d+ on \S+ \(\S+/claim, last sign of life \d+ s ago\): waiting for it"
-    assert re.search(said, outputs[1]), outputs[1]
     assert (record(results)["executions"], record(results)["experiment"]) == (1, "tiny")
 
 
@@ -103,10 +123,10 @@ def test_a_cancelled_sweep_leaves_the_run_to_the_one_that_waits(
 ) -> None:
     first = sweep(experiments, results, "tiny")
     wait_until(lambda: trains(results))
-    second = sweep(experiments, results, "other")
-    assert second.stdout is not None
-    wait_until(lambda: "waiting for it" in str(second.stdout and second.stdout.readline()))
-    cancelled = nfrepro("cancel", "tiny", "--scale", "smoke").stdout
+    with held(first):
+        second = sweep(experiments, results, "other")
+        wait_until(lambda: waits(second))
+        cancelled = nfrepro("cancel", "tiny", "--scale", "smoke").stdout
     assert "saves and stops at its next step" in cancelled
     assert first.wait(timeout=300) == 1
     assert second.wait(timeout=300) == 0
@@ -119,13 +139,13 @@ def test_the_one_that_waits_is_cancelled_without_the_one_that_executes(
 ) -> None:
     first = sweep(experiments, results, "tiny")
     wait_until(lambda: trains(results))
-    second = sweep(experiments, results, "other")
-    assert second.stdout is not None
-    wait_until(lambda: "waiting for it" in str(second.stdout and second.stdout.readline()))
-    told = nfrepro("cancel", "other", "--scale", "smoke").stdout.splitlines()
-    name = record(results)["id"]
-    assert told == [f"cancelled  {name}  here", f"goes on    {name}  for tiny at scale smoke"]
-    output, _ = second.communicate(timeout=300)
+    with held(first):
+        second = sweep(experiments, results, "other")
+        wait_until(lambda: waits(second))
+        told = nfrepro("cancel", "other", "--scale", "smoke").stdout.splitlines()
+        name = record(results)["id"]
+        assert told == [f"cancelled  {name}  here", f"goes on    {name}  for tiny at scale smoke"]
+        output, _ = second.communicate(timeout=300)
     assert second.returncode == 1
     assert "cancelled: the next sweep continues it" in output
     assert first.wait(timeout=300) == 0
@@ -140,7 +160,8 @@ def test_a_sweep_that_is_cancelled_before_its_own_runs_begin_touches_no_other(
     (experiments / "other.yaml").write_text(TWO)
     first = sweep(experiments, results, "tiny")
     wait_until(lambda: trains(results))
-    told = nfrepro("cancel", "other", "--scale", "smoke").stdout
+    with held(first):
+        told = nfrepro("cancel", "other", "--scale", "smoke").stdout
     assert told.count("cancelled  ") == 1  # the shared run: that of seed 1 is in no sweep
     assert "for tiny at scale smoke" in told
     assert first.wait(timeout=300) == 0
