@@ -49,6 +49,12 @@ SENTENCES = (
         percent=True,
     ),
     Sentence(
+        "C27",
+        "at batch size 4, NF-ResNets are {size} points of top-1 {side} BN-ResNets",
+        "top1 - others'",
+        {"train.batch_size": 4},
+    ),
+    Sentence(
         "C35",
         "after five epochs of training, networks with alpha 0.2 are {size} points of top-1 {side} those with alpha 1",
         "top1 - others'",
