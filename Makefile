@@ -118,7 +118,7 @@ test-all: test  ## run the fast tests, then the slow ones: killed sweeps, compil
 	@$(PYTEST) -m 'slow and not slurm'
 
 test-numeric: $(TEST_TOOLS)  ## repeat the numeric tests with the kernels of a processor without AVX
-	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -m 'not slurm and not slow' tests/signal tests/models tests/training tests/tasks
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -m 'not slurm and not slow' $(call option,ONLY,-k) tests/signal tests/models tests/training tests/tasks
 
 test-slurm: $(TEST_TOOLS)  ## run the tests on a real SLURM, which they start and stop (Debian, as root; minutes)
 	@$(VENV)/bin/python -m pytest -m slurm tests/slurm $(call option,ONLY,-k)
